@@ -1,0 +1,141 @@
+//! A consistent copy of a living log.
+//!
+//! Never here: a pause of the writers. Invariants: the copy holds exactly what was durable when
+//! the copy began, whole batches only; a copy that was broken off is never mistaken for a log,
+//! because the lowest segment gets its name last and without it the set has a gap (row G).
+//! Next room: [`crate::fs`].
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::commit::{Frontier, SegmentBound};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{self, SEGMENT_HEADER_LEN};
+use crate::fs::{Access, Dir, File, SyncPoint, os::OsDir, read_full, write_zeros};
+use crate::ids::{Lsn, Sequence};
+use crate::log::Log;
+
+/// What a backup holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BackupReport {
+    /// The first record in it, if it holds any.
+    pub first_lsn: Lsn,
+    /// The last record in it; `None` if the log held none.
+    pub last_lsn: Option<Lsn>,
+    /// How many segments it consists of.
+    pub segments: usize,
+}
+
+impl Log {
+    /// Copies what is durable now into a new directory, while writers go on. The copy is durable
+    /// on return and opens as a log of its own that ended uncleanly (row A').
+    ///
+    /// # Errors
+    /// `Invalid` if the directory exists and is not empty, `Full`, `Io`, `Trimmed` if a trim ran
+    /// at the same time: remove the directory and call again.
+    pub fn backup(&self, path: impl AsRef<Path>) -> Result<BackupReport> {
+        self.backup_in(Arc::new(OsDir::new(path.as_ref())))
+    }
+
+    /// [`Log::backup`] into any directory behind the seam.
+    ///
+    /// # Errors
+    /// As [`Log::backup`].
+    pub fn backup_in(&self, to: Arc<dyn Dir>) -> Result<BackupReport> {
+        let shared = &self.core_arc().shared;
+        // The frontier first: segments added after it are simply not copied.
+        let frontier = shared.frontier();
+        let mut sequences: Vec<Sequence> = shared
+            .spans()
+            .into_iter()
+            .map(|span| span.sequence)
+            .filter(|sequence| *sequence <= frontier.sequence)
+            .collect();
+        let head = shared.head();
+        sequences.sort_unstable();
+        prepare_target(&*to)?;
+        for sequence in &sequences {
+            copy_segment(&*shared.dir, &*to, *sequence, frontier)?;
+        }
+        publish(&*to, &sequences)?;
+        Ok(BackupReport {
+            first_lsn: head,
+            last_lsn: Lsn::new(frontier.durable_lsn),
+            segments: sequences.len(),
+        })
+    }
+}
+
+fn failed(to: &dyn Dir, doing: &str, e: io::Error) -> Error {
+    Error::io(format!("{doing} the backup {}", to.path().display()), e)
+}
+
+fn prepare_target(to: &dyn Dir) -> Result<()> {
+    to.make().map_err(|e| failed(to, "making", e))?;
+    if !to.list().map_err(|e| failed(to, "listing", e))?.is_empty() {
+        let why = format!(
+            "{} is not empty: name a directory that does not exist yet",
+            to.path().display()
+        );
+        return Err(Error::invalid(why));
+    }
+    to.sync_parent(SyncPoint::BackupDirectory).map_err(|e| failed(to, "syncing the parent of", e))
+}
+
+/// Copies one segment under its `.tmp` name: a sealed one whole, the active one up to the durable
+/// end with zeros after it.
+fn copy_segment(
+    from: &dyn Dir,
+    to: &dyn Dir,
+    sequence: Sequence,
+    frontier: Frontier,
+) -> Result<()> {
+    let name = format::segment_name(sequence);
+    let bound = SegmentBound { sequence: frontier.sequence, end: frontier.durable_end };
+    let source = from.open(&name, Access::Read).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Error::new(
+            ErrorKind::Trimmed,
+            format!("segment {sequence} was trimmed during the backup: remove the copy, try again"),
+        ),
+        _ => Error::io(format!("reading {}", from.path().join(&name).display()), e),
+    })?;
+    let len = source.len().map_err(|e| failed(to, "measuring for", e))?;
+    let end = if sequence == bound.sequence { bound.end.min(len) } else { len };
+    let tmp = format::segment_tmp_name(sequence);
+    let target = to.create(&tmp).map_err(|e| failed(to, "writing", e))?;
+    copy_bytes(&*source, &*target, end)
+        .and_then(|()| write_zeros(&*target, end, len))
+        .and_then(|()| target.sync_data(SyncPoint::BackupFile))
+        .map_err(|e| failed(to, "writing", e))
+}
+
+fn copy_bytes(source: &dyn File, target: &dyn File, end: u64) -> io::Result<()> {
+    let mut chunk = vec![0; 256 << 10];
+    let mut at = 0;
+    while at < end {
+        let want = chunk.len().min((end - at) as usize);
+        let read = read_full(source, &mut chunk[..want], at)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        crate::fs::write_once(target, &chunk[..read], at)?;
+        at += read as u64;
+    }
+    debug_assert!(end >= SEGMENT_HEADER_LEN as u64);
+    Ok(())
+}
+
+/// Highest first; each name durable before the lowest makes the set whole.
+fn publish(to: &dyn Dir, sequences: &[Sequence]) -> Result<()> {
+    for (index, sequence) in sequences.iter().enumerate().rev() {
+        if index == 0 {
+            to.sync(SyncPoint::BackupDirectory).map_err(|e| failed(to, "syncing", e))?;
+        }
+        let tmp = format::segment_tmp_name(*sequence);
+        to.hard_link(&tmp, &format::segment_name(*sequence))
+            .map_err(|e| failed(to, "publishing", e))?;
+        to.remove(&tmp).map_err(|e| failed(to, "publishing", e))?;
+    }
+    to.sync(SyncPoint::BackupDirectory).map_err(|e| failed(to, "syncing", e))
+}

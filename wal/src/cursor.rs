@@ -1,0 +1,281 @@
+//! A position in the log that moves forward, record by record, across segments.
+//!
+//! Never here: the question how far it may go ([`crate::view`] answers it), writes. Invariants: only
+//! whole batches; LSNs come without a step; a damaged range is read a second time before it is
+//! called damaged (the first read may have raced the owner). Next room: [`crate::reader`].
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::commit::SegmentBound;
+use crate::error::{Error, ErrorKind, Location, Result};
+use crate::format::{self, HeaderVerdict, Identity, KIND_SEAL, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::fs::{Access, read_full};
+use crate::ids::{Lsn, Sequence};
+use crate::record::{Codec, Kind, StoredRecord, Stream};
+use crate::recover::facts::reading;
+use crate::scan::{Frame, Step, Trouble, Walker};
+use crate::view::{Snapshot, View};
+use crate::window::Window;
+
+/// A position and what is needed to go on from it.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    view: View,
+    /// The next record to deliver.
+    next_lsn: u64,
+    at: Option<Place>,
+    /// Segments below this were read to their seal.
+    sequence_min: u64,
+    /// Records of a batch whose end was not seen yet; only above the proven bound.
+    open_batch: Vec<StoredRecord>,
+    ready: VecDeque<StoredRecord>,
+}
+
+#[derive(Debug)]
+struct Place {
+    sequence: Sequence,
+    identity: Identity,
+    file_len: u64,
+    walker: Walker<Window>,
+}
+
+enum Advance {
+    Went,
+    Deliver(StoredRecord),
+    NextSegment(Sequence),
+    AtBound,
+}
+
+impl Cursor {
+    pub(crate) fn new(view: View, from: Lsn) -> Cursor {
+        Cursor {
+            view,
+            next_lsn: from.get(),
+            at: None,
+            sequence_min: 0,
+            open_batch: Vec::new(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Whether records were read that are not delivered yet: of a whole batch, or of one whose end
+    /// is still to be seen.
+    pub(crate) fn has_read_ahead(&self) -> bool {
+        !self.ready.is_empty() || !self.open_batch.is_empty()
+    }
+
+    pub(crate) fn next_lsn(&self) -> u64 {
+        self.next_lsn
+    }
+
+    /// The next record, or `None` at the snapshot's bound.
+    pub(crate) fn next(&mut self, snapshot: &Snapshot) -> Result<Option<StoredRecord>> {
+        loop {
+            if let Some(record) = self.ready.pop_front() {
+                return Ok(Some(record));
+            }
+            if self.at.is_none() && !self.seek(snapshot)? {
+                return Ok(None);
+            }
+            match self.advance(snapshot.bound)? {
+                Advance::Went => {}
+                Advance::Deliver(record) => return Ok(Some(record)),
+                Advance::AtBound => return Ok(None),
+                Advance::NextSegment(sequence) => {
+                    self.at = None;
+                    self.sequence_min = sequence.get().saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// Forgets the open file if another one stands behind its name now.
+    pub(crate) fn check_identity(&mut self) {
+        let Some(place) = &self.at else { return };
+        let name = format::segment_name(place.sequence);
+        let now = self.view.dir().identity(&name);
+        if now.is_ok_and(|now| now != place.identity) {
+            self.at = None;
+            self.sequence_min = 0;
+            self.open_batch.clear();
+        }
+    }
+
+    /// Opens the segment that holds the next record. `false`: it is not there yet.
+    fn seek(&mut self, snapshot: &Snapshot) -> Result<bool> {
+        let next = Lsn::new(self.next_lsn).unwrap_or(Lsn::FIRST);
+        if next < snapshot.head {
+            return Err(Error::trimmed(next, snapshot.head));
+        }
+        let mut candidates = snapshot.spans.iter().filter(|span| {
+            span.sequence.get() >= self.sequence_min && span.sequence <= snapshot.bound.sequence
+        });
+        let found = candidates.rfind(|span| span.before < next.get());
+        let Some(span) = found else {
+            let skipped =
+                snapshot.spans.iter().any(|span| span.sequence.get() >= self.sequence_min);
+            if skipped {
+                return Err(Error::trimmed(next, snapshot.head.max(next)));
+            }
+            return Ok(false);
+        };
+        self.at = Some(self.open(span.sequence, next, snapshot)?);
+        Ok(true)
+    }
+
+    fn open(&self, sequence: Sequence, next: Lsn, snapshot: &Snapshot) -> Result<Place> {
+        let dir = &**self.view.dir();
+        let name = format::segment_name(sequence);
+        let file = dir.open(&name, Access::Read).map_err(|e| {
+            if e.kind() == io::ErrorKind::NotFound {
+                // A trim took it since the snapshot was made.
+                Error::trimmed(next, snapshot.head.max(next))
+            } else {
+                reading(dir, &name, e)
+            }
+        })?;
+        let reading = |e| reading(dir, &name, e);
+        let mut head = [0; SEGMENT_HEADER_LEN];
+        let read = read_full(&*file, &mut head, 0).map_err(reading)?;
+        let header = check_header(&head[..read], sequence, next)?;
+        let identity = file.identity().map_err(reading)?;
+        let file_len = file.len().map_err(reading)?;
+        let walker = Walker::new(Window::limited(file, file_len), &header);
+        Ok(Place { sequence, identity, file_len, walker })
+    }
+
+    fn advance(&mut self, bound: SegmentBound) -> Result<Advance> {
+        let Some(place) = &mut self.at else { return Ok(Advance::AtBound) };
+        let active = place.sequence >= bound.sequence;
+        let limit = if active { bound.end.min(place.file_len) } else { place.file_len };
+        place.walker.source_mut().set_limit(limit);
+        place.walker.again();
+        let mark = place.walker.mark();
+        let name = format::segment_name(place.sequence);
+        let dir = self.view.dir().clone();
+        let failed = |e| reading(&*dir, &name, e);
+        let mut step = place.walker.step().map_err(failed)?;
+        if step.as_ref().is_some_and(is_trouble) {
+            place.walker.source_mut().forget();
+            place.walker.reset(mark);
+            step = place.walker.step().map_err(failed)?;
+        }
+        let unproven = self.view.unproven() && active;
+        match step {
+            Some(Step::Frame(frame)) if frame.trouble.is_none() => self.take(&frame),
+            Some(_) | None if unproven => Ok(Advance::AtBound),
+            Some(Step::Zeros { from, to: end }) if active && from == end => {
+                self.check_bound(bound, from)
+            }
+            None => Ok(Advance::AtBound),
+            Some(step) => Err(self.damage(&step)),
+        }
+    }
+
+    /// The window ended at the bound; a file that ends before it lost its tail.
+    fn check_bound(&self, bound: SegmentBound, at: u64) -> Result<Advance> {
+        let Some(place) = &self.at else { return Ok(Advance::AtBound) };
+        if place.sequence == bound.sequence && at < bound.end {
+            let location = self.location(place.sequence, at, self.next_lsn);
+            let why = format!("the segment ends here, but bytes up to {} were durable", bound.end);
+            return Err(Error::corrupt(why, location));
+        }
+        Ok(Advance::AtBound)
+    }
+
+    fn take(&mut self, frame: &Frame) -> Result<Advance> {
+        let Some(place) = &mut self.at else { return Ok(Advance::AtBound) };
+        let header = frame.header;
+        if header.is_own() {
+            if header.kind == KIND_SEAL {
+                return Ok(Advance::NextSegment(place.sequence));
+            }
+            return Ok(Advance::Went);
+        }
+        if header.lsn < self.next_lsn {
+            return Ok(Advance::Went);
+        }
+        let (Some(lsn), Some(kind)) = (Lsn::new(header.lsn), Kind::new(header.kind)) else {
+            return Ok(Advance::Went);
+        };
+        if header.lsn > self.next_lsn {
+            let sequence = place.sequence;
+            let location = self.location(sequence, frame.offset, self.next_lsn);
+            let why = format!("LSN {} is missing: LSN {lsn} stands in its place", self.next_lsn);
+            return Err(Error::corrupt(why, location));
+        }
+        let (dir, name) = (self.view.dir().clone(), format::segment_name(place.sequence));
+        let payload = place.walker.payload(frame).map_err(|e| reading(&*dir, &name, e))?.to_vec();
+        self.next_lsn += 1;
+        let record = StoredRecord {
+            lsn,
+            kind,
+            stream: Stream(header.stream),
+            codec: Codec(header.codec),
+            payload,
+        };
+        if !self.view.unproven() {
+            return Ok(Advance::Deliver(record));
+        }
+        // Above the bound a batch may have no end, and then none of it was ever promised.
+        self.open_batch.push(record);
+        if !header.goes_on() {
+            self.ready.extend(self.open_batch.drain(..));
+        }
+        Ok(Advance::Went)
+    }
+
+    fn damage(&self, step: &Step) -> Error {
+        let sequence = self.at.as_ref().map_or(Sequence::FIRST, |place| place.sequence);
+        let (offset, why, lsn) = match step {
+            Step::Frame(frame) => match &frame.trouble {
+                Some(Trouble::Unsupported(what)) => {
+                    let location = self.location(sequence, frame.offset, frame.header.lsn);
+                    let why = format!("written by a newer version: {what}");
+                    return Error::new(ErrorKind::Unsupported, why).at(location);
+                }
+                Some(Trouble::Tearable(why) | Trouble::Impossible(why)) => {
+                    (frame.offset, *why, frame.header.lsn)
+                }
+                None => (frame.offset, "the frame is damaged", frame.header.lsn),
+            },
+            Step::Unreadable { from, why, .. } => (*from, *why, self.next_lsn),
+            Step::Zeros { from, .. } => {
+                (*from, "zeros stand where a frame was durable", self.next_lsn)
+            }
+        };
+        Error::corrupt(
+            format!("{why}; `wal verify` shows how far it goes"),
+            self.location(sequence, offset, lsn),
+        )
+    }
+
+    fn location(&self, segment: Sequence, offset: u64, lsn: u64) -> Location {
+        let lsn = Lsn::new(lsn.max(1));
+        Location { segment: Some(segment), offset: Some(offset), lsns: lsn.zip(lsn) }
+    }
+}
+
+fn is_trouble(step: &Step) -> bool {
+    match step {
+        Step::Frame(frame) => frame.trouble.is_some(),
+        Step::Unreadable { .. } => true,
+        Step::Zeros { from, to } => from < to,
+    }
+}
+
+fn check_header(bytes: &[u8], sequence: Sequence, next: Lsn) -> Result<SegmentHeader> {
+    let location = Location { segment: Some(sequence), offset: Some(0), lsns: Some((next, next)) };
+    match SegmentHeader::decode(bytes) {
+        HeaderVerdict::Good(header) if header.sequence == sequence => Ok(header),
+        HeaderVerdict::Good(header) => {
+            let why = format!("the segment's header says it is segment {}", header.sequence);
+            Err(Error::corrupt(why, location))
+        }
+        HeaderVerdict::Bad(why) => Err(Error::corrupt(why, location)),
+        HeaderVerdict::Unsupported(why) => {
+            Err(Error::new(ErrorKind::Unsupported, why).at(location))
+        }
+    }
+}

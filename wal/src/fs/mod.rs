@@ -1,0 +1,240 @@
+//! The one seam to the file system: a directory and its files, as traits with contracts.
+//!
+//! Never here: format, judgement, retries. An implementation does what it is told and reports what
+//! the system said; `Ok` means exactly what the method's doc says.
+//! Invariants: nothing else in the workspace touches `std::fs` for a log's directory; every sync
+//! carries the [`SyncPoint`] that says which crash it survives, so that the crashable directory
+//! of [`mem`] can leave any one of them out and a test can show that it was needed.
+//! Next rooms: [`os`] (the real one), [`mem`] (the crashable one, feature `testing`).
+
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use crate::format::Identity;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod mem;
+pub mod os;
+
+/// Every place where bytes or names are made durable, by the crash it survives.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum SyncPoint {
+    /// The parent of the log's directory: without it the whole directory can vanish, whoever made
+    /// it and whenever.
+    Parent,
+    /// The directory, before an opening for writing writes its first byte: a former owner may
+    /// have published a name and died, or failed, before syncing it.
+    DirectoryBeforeWrite,
+    /// A prepared segment's header and zeros, before its final name exists.
+    Prepared,
+    /// The directory, after a segment got its final name.
+    Published,
+    /// What recovery keeps of the active segment and what it appends there (rows A and A').
+    Kept,
+    /// Row B, first sync: the kept bytes rewritten and the rest zeroed, before anything is
+    /// appended, so that no stale frame can stand behind the seal.
+    Cut,
+    /// Row B, second sync: the seal after a cut.
+    CutSeal,
+    /// The open record of a new segment that recovery or creation starts.
+    OpenRecord,
+    /// A group: the one every acknowledgement waits for.
+    Group,
+    /// A seal written alone, before the next segment gets its first byte.
+    Seal,
+    /// The directory, after trimmed segments were unlinked.
+    Trimmed,
+    /// The directory, after recovery removed leftovers.
+    Leftovers,
+    /// The copy of what recovery cut. Best effort: its failure fails nothing.
+    Evidence,
+    /// A file of a backup.
+    BackupFile,
+    /// The directory of a backup.
+    BackupDirectory,
+}
+
+impl SyncPoint {
+    /// Every sync point: for tests that must miss none.
+    pub const ALL: [SyncPoint; 15] = [
+        SyncPoint::Parent,
+        SyncPoint::DirectoryBeforeWrite,
+        SyncPoint::Prepared,
+        SyncPoint::Published,
+        SyncPoint::Kept,
+        SyncPoint::Cut,
+        SyncPoint::CutSeal,
+        SyncPoint::OpenRecord,
+        SyncPoint::Group,
+        SyncPoint::Seal,
+        SyncPoint::Trimmed,
+        SyncPoint::Leftovers,
+        SyncPoint::Evidence,
+        SyncPoint::BackupFile,
+        SyncPoint::BackupDirectory,
+    ];
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Reading only: the descriptor cannot write.
+    Read,
+    /// Reading and writing.
+    Write,
+}
+
+/// One name in a directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DirEntry {
+    /// The name; names that are not UTF-8 are foreign and left out of listings.
+    pub name: String,
+    /// Whether it is a regular file (a symbolic link is not).
+    pub regular: bool,
+}
+
+/// How a lock is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LockMode {
+    /// Alone.
+    Exclusive,
+    /// Together with other shared holders. Asked for only to see whether an owner lives.
+    Shared,
+}
+
+/// A lock that is free again when this is dropped or its process dies.
+pub trait DirLock: Send + Sync + Debug {
+    /// Writes the holder's process id into the lock file, for the next caller's message. Best
+    /// effort: a lock works without it.
+    fn write_pid(&self, pid: u32);
+}
+
+/// A directory that holds one log.
+pub trait Dir: Send + Sync + Debug {
+    /// For messages only.
+    fn path(&self) -> &Path;
+
+    /// Makes the directory (mode 0700) if it is absent. `Ok` says nothing about durability.
+    fn make(&self) -> io::Result<()>;
+
+    /// Syncs the directory that contains this one.
+    fn sync_parent(&self, point: SyncPoint) -> io::Result<()>;
+
+    /// The names in it, in no order. `NotFound` and `NotADirectory` as the system says them.
+    fn list(&self) -> io::Result<Vec<DirEntry>>;
+
+    /// Creates a file (mode 0600) that must not exist.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
+
+    /// Opens an existing regular file; never follows a symbolic link, never waits on a FIFO.
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>>;
+
+    /// Gives a file a second name that must not exist.
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a name.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes every name change so far durable.
+    fn sync(&self, point: SyncPoint) -> io::Result<()>;
+
+    /// Tries the lock on the named file, once, without waiting. `create` makes the file if it is
+    /// absent; without it an absent file is `NotFound`. `None`: someone else holds it.
+    fn try_lock(
+        &self,
+        name: &str,
+        mode: LockMode,
+        create: bool,
+    ) -> io::Result<Option<Box<dyn DirLock>>>;
+
+    /// Which file stands behind a name now, without opening it.
+    fn identity(&self, name: &str) -> io::Result<Identity>;
+
+    /// Fills `out` with random bytes.
+    fn random(&self, out: &mut [u8]) -> io::Result<()>;
+
+    /// Unix time in milliseconds: written for people, never decided by.
+    fn now_ms(&self) -> u64;
+
+    /// This process.
+    fn pid(&self) -> u32;
+}
+
+/// An open file.
+pub trait File: Send + Sync + Debug {
+    /// Size in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether it holds no byte.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads at an offset; fewer bytes than asked for is no error, 0 is the end of the file.
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes at an offset, extending the file if needed; returns how many bytes were written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Makes bytes and size durable. After an error the content on disk is not known and a
+    /// second call proves nothing: never call it again for the same bytes.
+    fn sync_data(&self, point: SyncPoint) -> io::Result<()>;
+
+    /// Which file this is.
+    fn identity(&self) -> io::Result<Identity>;
+}
+
+/// Reads until `out` is full or the file ends; returns how many bytes were read. A short read is
+/// not an end (google/leveldb#1285 lost a tail that way).
+pub(crate) fn read_full(file: &dyn File, out: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < out.len() {
+        match file.read_at(&mut out[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+/// One write of all the bytes. A short write is an error and is not completed: what reached the
+/// file is unknown to the caller's bookkeeping (tikv/raft-engine's fractured write). `EINTR` has
+/// written nothing and is asked again.
+pub(crate) fn write_once(file: &dyn File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    loop {
+        match file.write_at(bytes, offset) {
+            Ok(n) if n == bytes.len() => return Ok(()),
+            Ok(n) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::WriteZero,
+                    format!("short write: {n} of {} bytes", bytes.len()),
+                ));
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Writes zeros from `from` to `to` in chunks. Short writes go on: nothing has promised these
+/// bytes yet, and the sync that follows covers them all.
+pub(crate) fn write_zeros(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
+    const CHUNK: usize = 256 << 10;
+    let zeros = vec![0; CHUNK.min(to.saturating_sub(from) as usize)];
+    let mut at = from;
+    while at < to {
+        let len = zeros.len().min((to - at) as usize);
+        match file.write_at(&zeros[..len], at) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero)),
+            Ok(n) => at += n as u64,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}

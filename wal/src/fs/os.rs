@@ -1,0 +1,202 @@
+//! The real file system: the only file of this crate that names `std::fs`, a clock or a process.
+//!
+//! Never here: decisions. Invariants: files are made 0600 and directories 0700; no symbolic link
+//! is followed and no FIFO waited on; descriptors are close-on-exec (the standard library's
+//! default). Linux first; elsewhere on Unix as far as the standard library goes.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this file is the seam: the one place where the system is asked"
+)]
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fs4::TryLockError;
+
+use super::{Access, Dir, DirEntry, DirLock, File, Identity, LockMode, SyncPoint};
+
+/// A directory of the operating system.
+#[derive(Clone, Debug)]
+pub struct OsDir {
+    path: PathBuf,
+}
+
+impl OsDir {
+    /// Names a directory; nothing is touched.
+    pub fn new(path: impl Into<PathBuf>) -> OsDir {
+        OsDir { path: path.into() }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Dir for OsDir {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn make(&self) -> io::Result<()> {
+        match fs::DirBuilder::new().mode(0o700).create(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    }
+
+    fn sync_parent(&self, _point: SyncPoint) -> io::Result<()> {
+        // Resolved first, so that "." and a path through a link sync the directory that really
+        // holds the name.
+        let real = fs::canonicalize(&self.path)?;
+        match real.parent() {
+            Some(parent) => fs::File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    fn list(&self) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string() {
+                entries.push(DirEntry { name, regular: entry.file_type()?.is_file() });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let file = options(Access::Write).create_new(true).mode(0o600).open(self.at(name))?;
+        Ok(Arc::new(OsFile { file }))
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        let file = options(access).open(self.at(name))?;
+        check_regular(&file, name)?;
+        Ok(Arc::new(OsFile { file }))
+    }
+
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::hard_link(self.at(from), self.at(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.at(name))
+    }
+
+    fn sync(&self, _point: SyncPoint) -> io::Result<()> {
+        fs::File::open(&self.path)?.sync_all()
+    }
+
+    fn try_lock(
+        &self,
+        name: &str,
+        mode: LockMode,
+        create: bool,
+    ) -> io::Result<Option<Box<dyn DirLock>>> {
+        let access = if create { Access::Write } else { Access::Read };
+        let file = options(access).create(create).mode(0o600).open(self.at(name))?;
+        check_regular(&file, name)?;
+        let tried = match mode {
+            LockMode::Exclusive => fs4::FileExt::try_lock(&file),
+            LockMode::Shared => fs4::FileExt::try_lock_shared(&file),
+        };
+        match tried {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+        // A lock on a file that lost its name is two holders on two inodes (werf/lockgate#48).
+        if identity_of(&file.metadata()?).inode != self.identity(name)?.inode {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(OsLock { file })))
+    }
+
+    fn identity(&self, name: &str) -> io::Result<Identity> {
+        Ok(identity_of(&fs::symlink_metadata(self.at(name))?))
+    }
+
+    fn random(&self, out: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(out).map_err(io::Error::other)
+    }
+
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+}
+
+fn options(access: Access) -> OpenOptions {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.read(true).write(access == Access::Write);
+    options.custom_flags(flags.bits().cast_signed());
+    options
+}
+
+fn check_regular(file: &fs::File, name: &str) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is not a regular file")))
+}
+
+/// A file system that keeps no birth time gives 0, which never matches a real one; such a
+/// control block is then simply no witness.
+fn identity_of(metadata: &fs::Metadata) -> Identity {
+    let born = metadata.created().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    Identity {
+        inode: metadata.ino(),
+        born_ns: born.and_then(|d| u64::try_from(d.as_nanos()).ok()).unwrap_or(0),
+    }
+}
+
+#[derive(Debug)]
+struct OsFile {
+    file: fs::File,
+}
+
+impl File for OsFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(out, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync_data(&self, _point: SyncPoint) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(identity_of(&self.file.metadata()?))
+    }
+}
+
+#[derive(Debug)]
+struct OsLock {
+    file: fs::File,
+}
+
+impl DirLock for OsLock {
+    fn write_pid(&self, pid: u32) {
+        // Fixed width, so that no digit of a former holder is left behind.
+        let line = format!("{pid:<20}\n");
+        let _ = self.file.write_all_at(line.as_bytes(), 0);
+    }
+}

@@ -1,0 +1,419 @@
+//! What a log looks like, as a value: the report behind `wal inspect` and `wal verify`.
+//!
+//! Never here: writing of any kind, not even a lock file; printing. Invariant: the verdict is the
+//! recovery table's own ([`crate::recover::decide`]), so inspector and recovery cannot disagree.
+//! With a living owner, bytes above its control block are in flight and no finding.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{self, FRAMES_START, HeaderVerdict, KIND_OPEN, KIND_SEAL, KIND_TRIM};
+use crate::fs::{Access, Dir, os::OsDir};
+use crate::ids::{Generation, LogId, Lsn, Sequence};
+use crate::lock::is_live;
+use crate::recover::facts::{SegmentFacts, reading};
+use crate::recover::{Decision, Facts, Plan, Refusal, RefusalKind, Row, decide};
+use crate::survey::{Damage, DamageClass, Survey};
+use crate::window::Window;
+
+/// How much is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Depth {
+    /// Headers, open records and seals, and the active segment whole: what an opening reads.
+    Seals,
+    /// Every byte of every segment.
+    Everything,
+}
+
+/// The state of a log in one word.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum State {
+    /// Closed cleanly.
+    Clean,
+    /// A process has it open for writing.
+    Live,
+    /// Ended without a close record; every batch is whole.
+    Unclean,
+    /// Ended inside a write; nothing that was promised is affected.
+    TornTail,
+    /// Something that a sync had promised is damaged or missing.
+    Corrupt,
+    /// Written by a newer version.
+    Unsupported,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// Torn tail, corruption or unsupported.
+    pub state: State,
+    /// The segment, where there is one.
+    pub segment: Option<Sequence>,
+    /// First and one past the last byte, as far as known.
+    pub bytes: Option<(u64, u64)>,
+    /// First and last LSN concerned, as far as known.
+    pub lsns: Option<(Lsn, Lsn)>,
+    /// What was expected and what was found.
+    pub why: String,
+}
+
+/// One segment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SegmentReport {
+    /// Its sequence.
+    pub sequence: Sequence,
+    /// Size of its file.
+    pub file_bytes: u64,
+    /// Sealed, active, prepared or bad.
+    pub role: Role,
+    /// Records in it, where a seal or a full read tells.
+    pub records: Option<u64>,
+    /// Bytes used by frames, header included.
+    pub used_bytes: Option<u64>,
+    /// First and last LSN in it.
+    pub lsns: Option<(Lsn, Lsn)>,
+    /// The generation it was begun in.
+    pub generation: Option<Generation>,
+    /// When it was prepared, Unix ms.
+    pub created_ms: Option<u64>,
+}
+
+/// What a segment is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Takes appends.
+    Active,
+    /// Never changes again.
+    Sealed,
+    /// Empty and waiting.
+    Prepared,
+    /// Its header is bad.
+    Bad,
+}
+
+/// A whole log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// The worst that was found, or how it ended.
+    pub state: State,
+    /// Whether a process has it open for writing.
+    pub live: bool,
+    /// The row of the recovery table that an opening would take.
+    pub row: Row,
+    /// The log's id.
+    pub log_id: Option<LogId>,
+    /// The highest generation read.
+    pub generation: Option<Generation>,
+    /// The first LSN kept.
+    pub head: Lsn,
+    /// Named holds.
+    pub holds: Vec<(String, Lsn)>,
+    /// The last record that can be read.
+    pub last_lsn: Option<Lsn>,
+    /// The last record that something proves durable (a later frame or the control block).
+    pub proven_lsn: Option<Lsn>,
+    /// Records in all, where every segment's count is known.
+    pub records: Option<u64>,
+    /// Lowest first.
+    pub segments: Vec<SegmentReport>,
+    /// Lowest offset first within a segment.
+    pub findings: Vec<Finding>,
+    /// Leftovers that the next opening removes.
+    pub leftovers: Vec<String>,
+}
+
+/// Reports on the log in `path`; `progress` is told how many bytes were read since the last call.
+///
+/// # Errors
+/// `NotALog`, `Io`. Damage is in the report, not an error.
+pub fn inspect(
+    path: impl AsRef<Path>,
+    depth: Depth,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Report> {
+    inspect_in(&(Arc::new(OsDir::new(path.as_ref())) as Arc<dyn Dir>), depth, progress)
+}
+
+/// [`inspect`] on any file system behind the seam.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_in(
+    dir: &Arc<dyn Dir>,
+    depth: Depth,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Report> {
+    const TRIES: usize = 5;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let before = is_live(&**dir)?;
+        let outcome = report(dir, depth, progress);
+        let live = before || is_live(&**dir)?;
+        // A living owner may rotate or trim between two reads of ours: what looks bad is looked
+        // at again before it is called bad.
+        let suspicious = match &outcome {
+            Ok(report) => report.state >= State::Corrupt,
+            Err(error) => error.kind() == ErrorKind::Io,
+        };
+        if live && suspicious && tries < TRIES {
+            continue;
+        }
+        let mut report = outcome?;
+        report.live = live;
+        if live && report.state < State::Corrupt {
+            report.state = State::Live;
+            report.findings.retain(|finding| finding.state >= State::Corrupt);
+        }
+        return Ok(report);
+    }
+}
+
+fn report(dir: &Arc<dyn Dir>, depth: Depth, progress: &mut dyn FnMut(u64)) -> Result<Report> {
+    let facts = Facts::read(&**dir)?;
+    if facts.segments.is_empty() {
+        return Err(Error::not_a_log(dir.path(), "it holds no segment"));
+    }
+    let decision = decide(&facts);
+    let mut report = outline(&facts, &decision);
+    match &decision {
+        Decision::Plan(plan) => note_torn(&mut report, &facts, plan),
+        Decision::Refuse(refusal) => note_refusal(&mut report, &facts, refusal),
+    }
+    if depth == Depth::Everything {
+        read_everything(dir, &facts, &decision, &mut report, progress)?;
+    }
+    report.records = report
+        .segments
+        .iter()
+        .filter(|segment| matches!(segment.role, Role::Active | Role::Sealed))
+        .map(|segment| segment.records)
+        .sum();
+    let worst = report.findings.iter().map(|finding| finding.state).max();
+    report.state = report.state.max(worst.unwrap_or(report.state));
+    report.findings.sort_by_key(|finding| (finding.segment, finding.bytes));
+    Ok(report)
+}
+
+fn outline(facts: &Facts, decision: &Decision) -> Report {
+    let active = facts.active.as_ref();
+    let survey = active.and_then(|active| active.survey.as_ref());
+    let own = survey.and_then(|survey| {
+        let kinds = [KIND_OPEN, KIND_TRIM, KIND_SEAL];
+        kinds.into_iter().filter_map(|kind| survey.last_own(kind)).max_by_key(|own| own.offset)
+    });
+    let before = active
+        .and_then(|active| active.index.checked_sub(1))
+        .and_then(|index| facts.segments[index].seal.as_ref());
+    let body = own.or(before).map(|own| &own.body);
+    let (row, state, leftovers, last) = match decision {
+        Decision::Plan(plan) => (plan.row, state_of(plan), plan.removals.clone(), plan.last_lsn),
+        Decision::Refuse(refusal) => {
+            let last = survey.map_or(0, |survey| survey.kept.last_lsn);
+            (refusal.row, refused_state(refusal), Vec::new(), last)
+        }
+    };
+    Report {
+        state,
+        live: false,
+        row,
+        log_id: facts.segments.iter().rev().find_map(|s| s.good_header()).map(|h| h.log_id),
+        generation: survey.and_then(|survey| survey.generation_max),
+        head: body.and_then(|body| body.head).unwrap_or(Lsn::FIRST),
+        holds: body.map_or_else(Vec::new, |body| {
+            body.holds.iter().map(|hold| (hold.name.clone(), hold.lsn)).collect()
+        }),
+        last_lsn: Lsn::new(last),
+        proven_lsn: proven(facts),
+        records: None,
+        segments: (0..facts.segments.len()).map(|index| segment_report(facts, index)).collect(),
+        findings: Vec::new(),
+        leftovers,
+    }
+}
+
+fn state_of(plan: &Plan) -> State {
+    match plan.row {
+        Row::A | Row::Fresh => State::Clean,
+        Row::B => State::TornTail,
+        _ => State::Unclean,
+    }
+}
+
+fn refused_state(refusal: &Refusal) -> State {
+    match refusal.kind {
+        RefusalKind::Corrupt => State::Corrupt,
+        RefusalKind::Unsupported => State::Unsupported,
+        RefusalKind::Archived => State::Clean,
+    }
+}
+
+/// The last LSN that a control block of this very log claims, or the one before the active
+/// segment: its first frame proves everything earlier.
+fn proven(facts: &Facts) -> Option<Lsn> {
+    let active = facts.active.as_ref()?;
+    let segment = &facts.segments[active.index];
+    let before = segment.open.as_ref().map_or(0, |open| open.lsn);
+    let log_id = segment.good_header().map(|header| header.log_id);
+    let control = facts
+        .control
+        .as_ref()
+        .filter(|c| c.own_matches && Some(c.control.log_id) == log_id)
+        .map_or(0, |c| c.control.durable_lsn);
+    let survey = active.survey.as_ref();
+    let all = survey.filter(|survey| survey.witness >= survey.kept.end || survey.ends_in_close());
+    let kept = all.map_or(0, |survey| survey.kept.last_lsn);
+    Lsn::new(before.max(control).max(kept))
+}
+
+fn segment_report(facts: &Facts, index: usize) -> SegmentReport {
+    let segment = &facts.segments[index];
+    let active = facts.active.as_ref();
+    let role = match (&segment.header, active) {
+        (HeaderVerdict::Bad(_), _) => Role::Bad,
+        (_, Some(active)) if index == active.index => Role::Active,
+        (_, Some(active)) if index < active.index => Role::Sealed,
+        _ => Role::Prepared,
+    };
+    let survey = active.filter(|a| a.index == index).and_then(|a| a.survey.as_ref());
+    let seal = segment.seal.as_ref();
+    let body = seal.and_then(|own| own.body.seal.as_ref());
+    let mut report = SegmentReport {
+        sequence: segment.sequence,
+        file_bytes: segment.file_len,
+        role,
+        records: body.map(|body| body.count),
+        used_bytes: seal.map(|own| own.offset),
+        lsns: body.and_then(|body| body.lsns),
+        generation: segment.open.as_ref().and_then(|open| open.body.generation),
+        created_ms: segment.good_header().map(|header| header.created_ms),
+    };
+    if let Some(survey) = survey {
+        fill_from(&mut report, survey);
+    }
+    report
+}
+
+fn fill_from(report: &mut SegmentReport, survey: &Survey) {
+    report.records = Some(survey.kept.records);
+    report.used_bytes = Some(survey.kept.end);
+    report.lsns = survey.kept.first_lsn.zip(Lsn::new(survey.kept.last_lsn));
+}
+
+fn note_torn(report: &mut Report, facts: &Facts, plan: &Plan) {
+    let Some(cut) = plan.cut else { return };
+    let survey = facts.active.as_ref().and_then(|active| active.survey.as_ref());
+    let why = survey
+        .and_then(|survey| survey.damages.first())
+        .map_or_else(|| "the file is shorter than its capacity".to_owned(), |d| d.why.clone());
+    report.findings.push(Finding {
+        state: State::TornTail,
+        segment: Some(cut.segment),
+        bytes: Some((cut.from, cut.to)),
+        lsns: cut.lsns,
+        why: format!("torn tail: {why}; no sync had promised these bytes"),
+    });
+}
+
+fn note_refusal(report: &mut Report, facts: &Facts, refusal: &Refusal) {
+    if refusal.kind == RefusalKind::Archived {
+        return;
+    }
+    let location = &refusal.location;
+    let to = facts
+        .active
+        .as_ref()
+        .filter(|active| Some(facts.segments[active.index].sequence) == location.segment)
+        .and_then(|active| active.survey.as_ref())
+        .and_then(|s| s.damages.iter().find(|d| Some(d.from) == location.offset))
+        .map(|damage| damage.to);
+    report.findings.push(Finding {
+        state: refused_state(refusal),
+        segment: location.segment,
+        bytes: location.offset.map(|from| (from, to.unwrap_or(from))),
+        lsns: location.lsns,
+        why: refusal.why.clone(),
+    });
+}
+
+/// Reads the body of every sealed segment; the active one was read whole already.
+fn read_everything(
+    dir: &Arc<dyn Dir>,
+    facts: &Facts,
+    decision: &Decision,
+    report: &mut Report,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let active = facts.active.as_ref().map_or(0, |active| active.index);
+    let below_head = match decision {
+        Decision::Plan(plan) => plan.removals.clone(),
+        Decision::Refuse(_) => Vec::new(),
+    };
+    for (index, segment) in facts.segments[..active].iter().enumerate() {
+        let name = format::segment_name(segment.sequence);
+        let Some(header) = segment.good_header().filter(|_| !below_head.contains(&name)) else {
+            continue;
+        };
+        let file = dir.open(&name, Access::Read).map_err(|e| reading(&**dir, &name, e))?;
+        let window = Window::new(file).map_err(|e| reading(&**dir, &name, e))?;
+        let survey = Survey::of(window, header).map_err(|e| reading(&**dir, &name, e))?;
+        progress(segment.file_len);
+        if survey.damages.is_empty() {
+            fill_from(&mut report.segments[index], &survey);
+        }
+        check_sealed_body(report, segment, &survey);
+    }
+    if let Some(active) = &facts.active {
+        progress(active.bytes.len() as u64);
+    }
+    Ok(())
+}
+
+/// In a sealed segment every bad byte had been promised.
+fn check_sealed_body(report: &mut Report, segment: &SegmentFacts, survey: &Survey) {
+    let last = segment.seal.as_ref().map(|seal| seal.lsn);
+    for damage in &survey.damages {
+        report.findings.push(sealed_finding(segment.sequence, damage, last));
+    }
+    if !survey.damages.is_empty() {
+        return;
+    }
+    let why = match survey.seal().and_then(|own| own.body.seal.as_ref().map(|b| (own, b))) {
+        None => "its frames do not end in a seal".to_owned(),
+        Some((own, body)) => match digest_before(survey, own.offset, body) {
+            true => return,
+            false => "its frames are not those that its seal was written over".to_owned(),
+        },
+    };
+    report.findings.push(Finding {
+        state: State::Corrupt,
+        segment: Some(segment.sequence),
+        bytes: Some((FRAMES_START, survey.kept.end)),
+        lsns: survey.kept.first_lsn.zip(Lsn::new(survey.kept.last_lsn)),
+        why,
+    });
+}
+
+/// Count, LSNs and digest of the seal against what was read.
+fn digest_before(survey: &Survey, seal_offset: u64, body: &format::SealBody) -> bool {
+    survey.digest_before(seal_offset).as_ref() == Some(&body.digest)
+        && body.count == survey.kept.records
+        && body.lsns == survey.kept.first_lsn.zip(Lsn::new(survey.kept.last_lsn))
+}
+
+fn sealed_finding(sequence: Sequence, damage: &Damage, last: Option<u64>) -> Finding {
+    let state = match damage.class {
+        DamageClass::Unsupported => State::Unsupported,
+        _ => State::Corrupt,
+    };
+    let (low, high) = damage.lsns;
+    let high = last.map_or(high, |last| high.min(last.max(low)));
+    Finding {
+        state,
+        segment: Some(sequence),
+        bytes: Some((damage.from, damage.to)),
+        lsns: Lsn::new(low).zip(Lsn::new(high)),
+        why: damage.why.clone(),
+    }
+}

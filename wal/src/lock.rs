@@ -1,0 +1,81 @@
+//! The directory's lock: who owns a log, and what the refused caller learns.
+//!
+//! Never here: stealing, deleting, guessing that a lock is stale. The operating system frees it
+//! when its holder dies. Next room: [`crate::log`].
+
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::LOCK_NAME;
+use crate::fs::{Access, Dir, DirLock, LockMode, read_full};
+
+/// Readers ask whether an owner lives by trying the lock for a moment, and a log just dropped may
+/// still be writing what was admitted: so a refusal is final only after about 200 ms.
+const WAIT_MAX: Duration = Duration::from_millis(200);
+const PAUSE_FIRST: Duration = Duration::from_micros(200);
+const PAUSE_MAX: Duration = Duration::from_millis(5);
+
+/// Takes the lock or says who has it.
+pub(crate) fn take_lock(dir: &dyn Dir) -> Result<Box<dyn DirLock>> {
+    let (mut waited, mut pause) = (Duration::ZERO, PAUSE_FIRST);
+    loop {
+        let tried = dir.try_lock(LOCK_NAME, LockMode::Exclusive, true);
+        let tried = tried.map_err(|e| Error::io(format!("locking {}", path(dir)), e))?;
+        if let Some(lock) = tried {
+            lock.write_pid(dir.pid());
+            return Ok(lock);
+        }
+        if waited >= WAIT_MAX {
+            return Err(locked(dir));
+        }
+        sleep(pause);
+        waited += pause;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Whether some process has the log open for writing.
+///
+/// # Errors
+/// What the system said; an absent lock file is no owner.
+pub(crate) fn is_live(dir: &dyn Dir) -> Result<bool> {
+    match dir.try_lock(LOCK_NAME, LockMode::Shared, false) {
+        Ok(lock) => Ok(lock.is_none()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::io(format!("looking at {}", path(dir)), e)),
+    }
+}
+
+fn locked(dir: &dyn Dir) -> Error {
+    let holder = match holder(dir) {
+        Some(pid) if pid == dir.pid() => format!("this process itself (pid {pid})"),
+        Some(pid) => format!("process {pid}"),
+        None => "another process".to_owned(),
+    };
+    let message = format!(
+        "{} is open for writing by {holder}: close it there, or read it with LogReader or \
+         `wal inspect`, which need no lock",
+        dir.path().display()
+    );
+    Error::new(ErrorKind::Locked, message)
+}
+
+/// The pid that the holder wrote; a hint for a person, nothing is decided by it.
+fn holder(dir: &dyn Dir) -> Option<u32> {
+    let file = dir.open(LOCK_NAME, Access::Read).ok()?;
+    let mut bytes = [0; 20];
+    let read = read_full(&*file, &mut bytes, 0).ok()?;
+    std::str::from_utf8(&bytes[..read]).ok()?.trim().parse().ok()
+}
+
+fn path(dir: &dyn Dir) -> String {
+    dir.path().join(LOCK_NAME).display().to_string()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one poll of an opening: flock has no wait with a time limit"
+)]
+fn sleep(time: Duration) {
+    std::thread::sleep(time);
+}

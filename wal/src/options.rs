@@ -1,0 +1,113 @@
+//! Settings of a log: plain data, each with its default, its bounds and what a change costs.
+//!
+//! Never here: parts (file systems, clocks). Those go to [`Options::open_in`].
+//! Next room: [`crate::log`].
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format;
+use crate::fs::{Dir, os::OsDir};
+use crate::log::Log;
+
+/// How to open a log. Settings bind this opening only; the files carry what readers need.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) segment_bytes: u64,
+    pub(crate) segment_bytes_max: u64,
+    pub(crate) record_bytes_max: u32,
+    pub(crate) queue_bytes_max: u64,
+    pub(crate) create: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            segment_bytes: 1 << 20,
+            segment_bytes_max: 64 << 20,
+            record_bytes_max: 16 << 20,
+            queue_bytes_max: 64 << 20,
+            create: true,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// Capacity in bytes of the segments made from now on. Default 1 MiB; a multiple of 4096 from
+    /// 64 KiB to [`Options::segment_bytes_max`]. Larger segments rotate less often and take
+    /// longer to prepare and to recover. A batch that needs more gets a larger segment by itself.
+    pub fn segment_bytes(mut self, bytes: u64) -> Options {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// The largest segment a large batch may ask for. Default 64 MiB; a multiple of 4096, at
+    /// most 32 GiB. A batch that does not fit one of these is `TooLarge`.
+    pub fn segment_bytes_max(mut self, bytes: u64) -> Options {
+        self.segment_bytes_max = bytes;
+        self
+    }
+
+    /// Cap on one record's payload in bytes. Default 16 MiB. It binds writers only: a log written
+    /// under a larger cap stays readable.
+    pub fn record_bytes_max(mut self, bytes: u32) -> Options {
+        self.record_bytes_max = bytes;
+        self
+    }
+
+    /// How many bytes may wait for their sync before `append` and `submit` wait for room.
+    /// Default 64 MiB. One batch is always admitted to an empty queue.
+    pub fn queue_bytes_max(mut self, bytes: u64) -> Options {
+        self.queue_bytes_max = bytes;
+        self
+    }
+
+    /// Whether to create a log where the directory holds none. Default true; with false such a
+    /// directory is `NotALog` and stays as it is.
+    pub fn create(mut self, create: bool) -> Options {
+        self.create = create;
+        self
+    }
+
+    /// Opens the log in `path` for writing, creating or recovering it as needed.
+    ///
+    /// # Errors
+    /// `Locked` if another owner has it, `Corrupt` or `Unsupported` with nothing changed,
+    /// `NotALog`, `Full`, `Io`.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Log> {
+        let dir = OsDir::new(path.as_ref());
+        self.open_in(Arc::new(dir))
+    }
+
+    /// [`Options::open`] on any file system behind the [`Dir`] seam.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open_in(self, dir: Arc<dyn Dir>) -> Result<Log> {
+        self.check()?;
+        Log::open_with(dir, self)
+    }
+
+    fn check(&self) -> Result<()> {
+        let capacity = |name: &str, bytes: u64| match format::check_capacity(bytes) {
+            Ok(()) => Ok(()),
+            Err(why) => Err(Error::invalid(format!("Options::{name} is {bytes}: {why}"))),
+        };
+        capacity("segment_bytes", self.segment_bytes)?;
+        capacity("segment_bytes_max", self.segment_bytes_max)?;
+        if self.segment_bytes > self.segment_bytes_max {
+            return Err(Error::invalid(format!(
+                "Options::segment_bytes ({}) is over Options::segment_bytes_max ({}): raise the \
+                 latter or lower the former",
+                self.segment_bytes, self.segment_bytes_max
+            )));
+        }
+        Ok(())
+    }
+}

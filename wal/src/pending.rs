@@ -1,0 +1,124 @@
+//! What a caller holds between order and durability: the slot, the pending handle.
+//!
+//! Never here: I/O. A [`Pending`] does not keep the log open and its drop loses only the answer.
+//! Next room: [`crate::cohort`].
+
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::cohort::Cohort;
+use crate::error::Result;
+use crate::ids::Lsn;
+use crate::queue::{NoPlace, Queue};
+use crate::record::EncodedBatch;
+
+/// The place in the log's order at which the closure of [`crate::Log::ordered`] runs. It takes one
+/// push: pushing uses it up.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    queue: &'a mut Queue,
+    outcome: &'a mut SlotOutcome,
+}
+
+/// What became of a slot.
+#[derive(Debug, Default)]
+pub(crate) enum SlotOutcome {
+    #[default]
+    Unused,
+    Pushed(Pending),
+    Refused(NoPlace),
+}
+
+/// A push that was refused and changed nothing. Return it from the closure: the log then prepares
+/// what is missing and runs the closure again, or returns the error behind it.
+#[derive(Debug)]
+#[must_use = "return it from the closure, with `?`"]
+pub struct Refused {
+    _private: (),
+}
+
+impl<'a> Slot<'a> {
+    pub(crate) fn new(queue: &'a mut Queue, outcome: &'a mut SlotOutcome) -> Slot<'a> {
+        Slot { queue, outcome }
+    }
+
+    /// Orders the batch here and returns its LSNs. On success the batch is empty afterwards, on
+    /// refusal it is whole and nothing has changed.
+    ///
+    /// # Errors
+    /// [`Refused`], to be returned from the closure as it is.
+    pub fn push(
+        self,
+        batch: &mut EncodedBatch,
+    ) -> std::result::Result<RangeInclusive<Lsn>, Refused> {
+        match self.queue.admit(batch) {
+            Ok(lsns) => {
+                let cohort = self.queue.last_cohort().unwrap_or_default();
+                *self.outcome = SlotOutcome::Pushed(Pending { lsns: lsns.clone(), cohort });
+                Ok(lsns)
+            }
+            Err(no_place) => {
+                *self.outcome = SlotOutcome::Refused(no_place);
+                Err(Refused { _private: () })
+            }
+        }
+    }
+}
+
+/// What [`crate::Log::ordered`] returns.
+#[derive(Debug)]
+pub struct Ordered<T> {
+    /// What the closure returned.
+    pub value: T,
+    /// The batch it pushed, if it pushed one.
+    pub pending: Option<Pending>,
+}
+
+/// A batch that is ordered and not yet known to be durable. Wait for it on a thread or await it on
+/// any runtime. Dropping it loses the answer, never the records.
+#[derive(Debug)]
+#[must_use = "the batch is not known to be durable until this was waited for"]
+pub struct Pending {
+    lsns: RangeInclusive<Lsn>,
+    cohort: Arc<Cohort>,
+}
+
+impl Pending {
+    /// Waits until the batch is durable and tells its LSNs.
+    ///
+    /// # Errors
+    /// The failure of its group, always with [`Error::outcome_unknown`].
+    pub fn wait(self) -> Result<RangeInclusive<Lsn>> {
+        self.cohort.wait()?;
+        Ok(self.lsns)
+    }
+
+    /// Whether the answer is there.
+    pub fn is_done(&self) -> bool {
+        self.cohort.result().is_some()
+    }
+
+    /// The LSNs that the batch has if it becomes durable. Until then they prove nothing, and
+    /// after a crash other records may carry them.
+    pub fn lsns_if_durable(&self) -> RangeInclusive<Lsn> {
+        self.lsns.clone()
+    }
+
+    pub(crate) fn cohort(&self) -> &Cohort {
+        &self.cohort
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<RangeInclusive<Lsn>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.cohort.poll(context.waker()) {
+            Some(result) => Poll::Ready(result.map(|()| self.lsns.clone())),
+            None => Poll::Pending,
+        }
+    }
+}

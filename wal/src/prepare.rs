@@ -1,0 +1,125 @@
+//! Segments made ready before they are needed: header and zeros durable before the name exists.
+//!
+//! Never here: records, LSNs, queues. Order (each step survives the crash after it): remove a
+//! leftover `.wal.tmp`, create it, header and zeros, sync, `hard_link` to the final name (never
+//! replaces anything), unlink the `.tmp`, sync the directory. So a final name proves that the
+//! file behind it was synced, and a full disk is met here and not in the middle of a group
+//! (reliability catalogue D5, timeplus-io/proton#1229). Next room: [`crate::writer`].
+
+use std::io;
+use std::sync::Arc;
+
+use crate::error::{Error, is_full};
+use crate::format::{self, FRAMES_START, Identity, SegmentHeader};
+use crate::fs::{Dir, File, SyncPoint, write_once, write_zeros};
+use crate::ids::{LogId, Sequence};
+
+/// A segment that is empty and waiting.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) identity: Identity,
+}
+
+/// A preparation that failed.
+#[derive(Debug)]
+pub(crate) struct PrepareFailed {
+    pub(crate) error: Error,
+    /// Whether a sync failed: then the log must be poisoned. A full disk is an ordinary error,
+    /// whoever reports it, because the half-made file is thrown away and never synced again.
+    pub(crate) poison: bool,
+}
+
+/// What is to be prepared.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    pub(crate) log_id: LogId,
+    pub(crate) sequence: Sequence,
+    pub(crate) capacity: u64,
+    /// The neighbour's and, where a spare is replaced, the replaced one's: the new salt differs.
+    pub(crate) salts_taken: [u32; 2],
+    /// A spare of this sequence that is too small and must give way.
+    pub(crate) replaces: bool,
+}
+
+pub(crate) fn prepare(dir: &dyn Dir, order: Order) -> Result<Prepared, PrepareFailed> {
+    let tmp = format::segment_tmp_name(order.sequence);
+    let name = format::segment_name(order.sequence);
+    let failed = |doing: &str, e: io::Error| PrepareFailed {
+        error: Error::io(format!("{doing} {}", dir.path().join(&name).display()), e),
+        poison: false,
+    };
+    remove_if_there(dir, &tmp).map_err(|e| failed("removing the leftover of", e))?;
+    let (file, header) = match fill(dir, order, &tmp) {
+        Ok(made) => made,
+        Err((e, synced)) => {
+            // Give the space back; a name that stays is row H's.
+            let _ = dir.remove(&tmp);
+            let poison = synced && !is_full(&e);
+            return Err(PrepareFailed { poison, ..failed("preparing", e) });
+        }
+    };
+    if order.replaces {
+        remove_if_there(dir, &name).map_err(|e| failed("replacing", e))?;
+    }
+    if let Err(e) = dir.hard_link(&tmp, &name) {
+        let _ = dir.remove(&tmp);
+        return Err(failed("publishing", e));
+    }
+    // A `.tmp` name that stays behind is row H's; the segment itself is published.
+    let _ = dir.remove(&tmp);
+    dir.sync(SyncPoint::Published)
+        .map_err(|e| PrepareFailed { poison: true, ..failed("syncing the directory of", e) })?;
+    let identity = file.identity().map_err(|e| failed("asking for the identity of", e))?;
+    Ok(Prepared { header, file, identity })
+}
+
+/// Creates the file and makes header and zeros durable. The flag tells whether it was the sync
+/// that failed.
+fn fill(
+    dir: &dyn Dir,
+    order: Order,
+    tmp: &str,
+) -> Result<(Arc<dyn File>, SegmentHeader), (io::Error, bool)> {
+    let plain = |e| (e, false);
+    let header = SegmentHeader {
+        compatible: 0,
+        log_id: order.log_id,
+        sequence: order.sequence,
+        capacity: order.capacity,
+        salt: random_salt(dir, order.salts_taken).map_err(plain)?,
+        created_ms: dir.now_ms(),
+    };
+    let file = dir.create(tmp).map_err(plain)?;
+    write_once(&*file, &header.encode(), 0).map_err(plain)?;
+    write_zeros(&*file, FRAMES_START, order.capacity).map_err(plain)?;
+    file.sync_data(SyncPoint::Prepared).map_err(|e| (e, true))?;
+    Ok((file, header))
+}
+
+/// Random, but never a neighbour's: a frame copied across must not check out.
+fn random_salt(dir: &dyn Dir, taken: [u32; 2]) -> io::Result<u32> {
+    loop {
+        let mut bytes = [0; 4];
+        dir.random(&mut bytes)?;
+        let salt = u32::from_le_bytes(bytes);
+        if !taken.contains(&salt) {
+            return Ok(salt);
+        }
+    }
+}
+
+/// A fresh log's id.
+pub(crate) fn random_log_id(dir: &dyn Dir) -> Result<LogId, Error> {
+    let mut bytes = [0; 16];
+    dir.random(&mut bytes).map_err(|e| Error::io("drawing a random log id", e))?;
+    Ok(LogId(bytes))
+}
+
+fn remove_if_there(dir: &dyn Dir, name: &str) -> io::Result<()> {
+    match dir.remove(name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

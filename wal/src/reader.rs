@@ -1,0 +1,217 @@
+//! Reading: ranges of the owner, ranges and following for processes that own nothing.
+//!
+//! Never here: a lock held, a byte written. Readers see only durable records unless they ask
+//! otherwise by name. Next room: [`crate::cursor`].
+
+use std::ops::{Bound, RangeBounds};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::commit::Shared;
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::fs::{Dir, os::OsDir};
+use crate::ids::Lsn;
+use crate::lock::is_live;
+use crate::record::StoredRecord;
+use crate::view::{Snapshot, View};
+
+/// The records of a range, in order. Fused after an error.
+#[derive(Debug)]
+pub struct Records {
+    cursor: Cursor,
+    snapshot: Snapshot,
+    /// Last LSN to deliver.
+    end: u64,
+    done: bool,
+}
+
+impl Records {
+    pub(crate) fn of_log(shared: Arc<Shared>, lsns: impl RangeBounds<Lsn>) -> Result<Records> {
+        Records::of(View::Own(shared), lsns)
+    }
+
+    fn of(view: View, lsns: impl RangeBounds<Lsn>) -> Result<Records> {
+        let snapshot = view.snapshot()?;
+        let from = match lsns.start_bound() {
+            Bound::Unbounded => snapshot.head,
+            Bound::Included(lsn) => *lsn,
+            Bound::Excluded(lsn) => lsn.next().unwrap_or(*lsn),
+        };
+        let end = match lsns.end_bound() {
+            Bound::Unbounded => u64::MAX,
+            Bound::Included(lsn) => lsn.get(),
+            Bound::Excluded(lsn) => lsn.get() - 1,
+        };
+        if from < snapshot.head {
+            return Err(Error::trimmed(from, snapshot.head));
+        }
+        Ok(Records { cursor: Cursor::new(view, from), snapshot, end, done: false })
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<StoredRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done || (self.cursor.next_lsn() > self.end && !self.cursor.has_read_ahead()) {
+            return None;
+        }
+        match self.cursor.next(&self.snapshot) {
+            Ok(Some(record)) if record.lsn.get() <= self.end => Some(Ok(record)),
+            Ok(_) => {
+                self.done = true;
+                None
+            }
+            Err(error) => {
+                self.done = true;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+/// Reads a log that another process may own: takes no lock, writes nothing, repairs nothing.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("log");
+/// use annals_wal::{Log, LogReader};
+/// let log = Log::open(&path)?;
+/// log.append("one")?;
+/// let reader = LogReader::open(&path)?; // as another process would
+/// let payloads: Vec<_> = reader.range(..)?.map(|r| r.map(|r| r.payload)).collect::<Result<_, _>>()?;
+/// assert_eq!(payloads, [b"one"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    view: View,
+    head: Lsn,
+}
+
+impl LogReader {
+    /// Opens a log for reading.
+    ///
+    /// # Errors
+    /// `NotALog` if the directory holds no segment; `Io`.
+    pub fn open(path: impl AsRef<Path>) -> Result<LogReader> {
+        LogReader::open_in(Arc::new(OsDir::new(path.as_ref())))
+    }
+
+    /// [`LogReader::open`] on any file system behind the seam.
+    ///
+    /// # Errors
+    /// As [`LogReader::open`].
+    pub fn open_in(dir: Arc<dyn Dir>) -> Result<LogReader> {
+        let view = View::Foreign { dir, unproven: false };
+        let snapshot = view.snapshot()?;
+        if snapshot.log_id.is_none() && snapshot.spans.is_empty() {
+            return Err(Error::not_a_log(view.dir().path(), "it holds no segment"));
+        }
+        Ok(LogReader { view, head: snapshot.head })
+    }
+
+    /// The same reader, delivering also whole batches above the bound that anything proves. With
+    /// a living owner such a batch may still fail; without one, the next opening decides.
+    pub fn unproven(self, yes: bool) -> LogReader {
+        let dir = self.view.dir().clone();
+        LogReader { view: View::Foreign { dir, unproven: yes }, ..self }
+    }
+
+    /// Whether a process has the log open for writing right now.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn is_live(&self) -> Result<bool> {
+        is_live(&**self.view.dir())
+    }
+
+    /// The first LSN kept, as of opening this reader.
+    pub fn head_lsn(&self) -> Lsn {
+        self.head
+    }
+
+    /// The durable records of a range, as of now.
+    ///
+    /// # Errors
+    /// `Trimmed` if the range names a first LSN below the head. The items carry their own.
+    pub fn range(&self, lsns: impl RangeBounds<Lsn>) -> Result<Records> {
+        Records::of(self.view.clone(), lsns)
+    }
+
+    /// Follows the log from an LSN on, across rotations and restarts of its owner.
+    ///
+    /// # Errors
+    /// `Trimmed`, `Io`.
+    pub fn follow(&self, from: Lsn) -> Result<Follow> {
+        let snapshot = self.view.snapshot()?;
+        if from < snapshot.head {
+            return Err(Error::trimmed(from, snapshot.head));
+        }
+        Ok(Follow {
+            cursor: Cursor::new(self.view.clone(), from),
+            view: self.view.clone(),
+            snapshot,
+        })
+    }
+}
+
+/// A reader that waits at the end of the log for what comes. Durable records only.
+#[derive(Debug)]
+pub struct Follow {
+    view: View,
+    cursor: Cursor,
+    snapshot: Snapshot,
+}
+
+impl Follow {
+    /// The next record if it is durable by now, else `None`. Never waits.
+    ///
+    /// # Errors
+    /// `Trimmed` if the log was trimmed past this reader, `Corrupt` with the place of the damage
+    /// (it is not silence), `Io`. After an error the reader stays where it is.
+    pub fn try_next(&mut self) -> Result<Option<StoredRecord>> {
+        if let Some(record) = self.cursor.next(&self.snapshot)? {
+            return Ok(Some(record));
+        }
+        self.cursor.check_identity();
+        self.snapshot = self.view.refreshed(&self.snapshot)?;
+        self.cursor.next(&self.snapshot)
+    }
+
+    /// The next record, waiting for it at most about `timeout` by asking every few milliseconds.
+    ///
+    /// # Errors
+    /// As [`Follow::try_next`].
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<StoredRecord>> {
+        let mut left = timeout;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(record) = self.try_next()? {
+                return Ok(Some(record));
+            }
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let now = pause.min(left);
+            sleep(now);
+            left -= now;
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// The LSN that comes next.
+    pub fn position(&self) -> Option<Lsn> {
+        Lsn::new(self.cursor.next_lsn())
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another process's progress can only be polled; no order depends on it"
+)]
+fn sleep(time: Duration) {
+    std::thread::sleep(time);
+}

@@ -1,0 +1,367 @@
+//! Applies a plan: the only code that repairs.
+//!
+//! Never here: a decision, a second read of bytes already judged, a retry. The order of doing:
+//! sync the directory; first control block; repair the active segment and sync it; publish the
+//! next segment and sync its open record (which carries the head); only then remove leftovers,
+//! lowest first, and sync the directory. A step that fails ends the opening; no later one runs.
+//! Invariant: a crash after any step recovers to the same log. Next room: [`crate::log`].
+
+use std::io;
+use std::sync::Arc;
+
+use super::decide::{ActivePlan, Cut, Plan, Row};
+use super::facts::{Active, ControlFacts, Facts, is_same_file};
+use crate::control::ControlBlock;
+use crate::error::{Error, Result};
+use crate::format::{
+    self, FRAMES_START, KIND_CLOSE, KIND_OPEN, KIND_SEAL, OwnBody, SealReference, SegmentHeader,
+};
+use crate::fs::{Access, Dir, SyncPoint, write_once, write_zeros};
+use crate::ids::{LogId, Sequence};
+use crate::prepare::{Order, Prepared, prepare, random_log_id};
+use crate::survey::{Kept, Survey};
+use crate::writer::{SealState, Writer, open_body, own_header, seal_body};
+
+/// A log ready for its first append.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) log_id: LogId,
+    pub(crate) writer: Writer,
+    pub(crate) spare: Option<Prepared>,
+    /// Sealed segments kept, with their first and last LSN bounds, and the active one last.
+    pub(crate) segments: Vec<SegmentSpan>,
+}
+
+/// The LSNs a segment holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SegmentSpan {
+    pub(crate) sequence: Sequence,
+    /// LSN of the last record before this segment.
+    pub(crate) before: u64,
+}
+
+/// Applies `plan` to the directory that `facts` were read from.
+pub(crate) fn apply(
+    dir: &Arc<dyn Dir>,
+    facts: &Facts,
+    plan: &Plan,
+    segment_bytes: u64,
+) -> Result<Opened> {
+    dir.sync(SyncPoint::DirectoryBeforeWrite)
+        .map_err(|e| Error::io(format!("syncing {}", dir.path().display()), e))?;
+    let log_id = match facts.segments.iter().rev().find_map(|s| s.good_header()) {
+        Some(header) => header.log_id,
+        None => random_log_id(&**dir)?,
+    };
+    let trusted = trusted_claim(facts, log_id);
+    let open_control = || ControlBlock::open(&**dir, log_id, plan.generation, trusted);
+    // A log is created only where no control block stands, so one written before the first
+    // segment has its name would, after a crash right here, forbid every later creation.
+    let control = (plan.row != Row::Fresh).then(open_control);
+    let state = SealState { head: plan.head, holds: plan.holds.clone() };
+    let mut repair = Repair { dir, facts, plan, log_id, segment_bytes, state, kept: Kept::empty() };
+    let times_ms = repair.known_times();
+    let (segment, spare) = repair.run()?;
+    let kept = repair.kept.clone();
+    let segments = repair.spans(&segment);
+    remove_leftovers(&**dir, plan)?;
+    let control = control.unwrap_or_else(open_control);
+    let stays = plan.next.is_none();
+    let times_ms = if stays { times_ms } else { (0, 0) };
+    let writer = Writer::new(dir.clone(), segment, plan.generation, kept, times_ms, control);
+    Ok(Opened { log_id, writer, spare, segments })
+}
+
+/// The claim to carry forward: only what the decision could have trusted.
+fn trusted_claim(facts: &Facts, log_id: LogId) -> Option<&ControlFacts> {
+    facts.control.as_ref().filter(|control| {
+        control.own_matches
+            && control.control.log_id == log_id
+            && facts.segments.iter().any(|segment| {
+                segment.sequence.get() == control.control.sequence
+                    && is_same_file(segment.identity, control.control.segment)
+            })
+    })
+}
+
+struct Repair<'a> {
+    dir: &'a Arc<dyn Dir>,
+    facts: &'a Facts,
+    plan: &'a Plan,
+    log_id: LogId,
+    segment_bytes: u64,
+    state: SealState,
+    /// What the segment to go on in holds, and before that the one repaired.
+    kept: Kept,
+}
+
+impl Repair<'_> {
+    /// Repairs the active segment, starts the next if the plan says so, and returns the segment
+    /// to go on in with the spare after it.
+    fn run(&mut self) -> Result<(Prepared, Option<Prepared>)> {
+        let mut previous = None;
+        let mut salt = 0;
+        if let (Some(active_plan), Some(active)) = (&self.plan.active, &self.facts.active) {
+            let segment = self.open_segment(active_plan.index)?;
+            salt = segment.header.salt;
+            let seal = self.repair(active, active_plan, &segment)?;
+            if self.plan.next.is_none() {
+                let spare = self.plan.spare.map(|sequence| self.open_spare(sequence));
+                return Ok((segment, spare.transpose()?));
+            }
+            previous = seal;
+        }
+        let segment = self.start_next(previous, salt)?;
+        Ok((segment, None))
+    }
+
+    /// Rewrites what no witness covers, from memory, and appends what the row says.
+    fn repair(
+        &mut self,
+        active: &Active,
+        plan: &ActivePlan,
+        segment: &Prepared,
+    ) -> Result<Option<SealReference>> {
+        let Some(survey) = &active.survey else {
+            return Err(Error::invalid("a plan repairs a segment whose header is bad"));
+        };
+        self.kept = survey.kept.clone();
+        if plan.open_anew.is_some() {
+            self.kept.last_lsn = self.plan.last_lsn;
+        }
+        if self.plan.row == Row::B {
+            self.cut(active, plan, segment)?;
+        }
+        let mut bytes = self.rewritten(active, plan)?;
+        let start = if self.plan.row == Row::B { plan.kept_end } else { plan.witnessed_end };
+        let stays = self.plan.next.is_none();
+        if let Some(body) = &plan.open_anew {
+            self.append_own(&mut bytes, segment, plan, KIND_OPEN, body);
+        }
+        let mut seal = survey.seal().map(|own| reference(segment, own.offset, &own.body));
+        if plan.seal {
+            let offset = self.kept.end;
+            let generation = self.plan.generation;
+            let body = seal_body(segment, generation, &self.state, &self.kept, (0, 0));
+            seal = Some(reference(segment, offset, &body));
+            self.append_own(&mut bytes, segment, plan, KIND_SEAL, &body);
+        }
+        if stays {
+            let body = open_body(self.plan.generation, &self.state, self.own_previous(survey));
+            self.append_own(&mut bytes, segment, plan, KIND_OPEN, &body);
+        }
+        let point = if self.plan.row == Row::B { SyncPoint::CutSeal } else { SyncPoint::Kept };
+        if !bytes.is_empty() {
+            self.write_and_sync(segment, &bytes, start, point)?;
+        }
+        Ok(seal.flatten())
+    }
+
+    /// The kept bytes above the highest witness. They may never have reached the disk: after a
+    /// failed sync the cache shows what the disk does not have, so they are written again and
+    /// only the sync after that makes them durable. Row B has done so in its own first sync.
+    fn rewritten(&self, active: &Active, plan: &ActivePlan) -> Result<Vec<u8>> {
+        if self.plan.row == Row::B {
+            return Ok(Vec::new());
+        }
+        kept_bytes(active, plan)
+    }
+
+    /// Row B up to its first sync: evidence aside, a short file extended, kept bytes rewritten,
+    /// the rest zeroed.
+    fn cut(&self, active: &Active, plan: &ActivePlan, segment: &Prepared) -> Result<()> {
+        if let Some(cut) = &self.plan.cut {
+            self.keep_evidence(active, cut);
+        }
+        let file = &*segment.file;
+        let doing = |e| self.repairing(segment, e);
+        write_once(file, &kept_bytes(active, plan)?, plan.witnessed_end).map_err(doing)?;
+        write_zeros(file, plan.kept_end, segment.header.capacity).map_err(doing)?;
+        file.sync_data(SyncPoint::Cut).map_err(doing)
+    }
+
+    /// Copies the cut bytes to a file of their own, never over an existing copy. Best effort: a
+    /// full disk must not keep a log from opening.
+    fn keep_evidence(&self, active: &Active, cut: &Cut) {
+        let range = cut.from as usize..cut.to as usize;
+        let Some(bytes) = active.bytes.get(range).filter(|bytes| !bytes.is_empty()) else {
+            return;
+        };
+        for copy in 0..16 {
+            let name = format::cut_name(cut.segment, cut.from, copy);
+            match self.dir.create(&name) {
+                Ok(file) => {
+                    let written = write_once(&*file, bytes, 0)
+                        .and_then(|()| file.sync_data(SyncPoint::Evidence));
+                    if written.is_err() {
+                        let _ = self.dir.remove(&name);
+                    }
+                    return;
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Appends an own record to the bytes of this repair. Its durable lag is measured from what
+    /// is durable before the sync that will cover it.
+    fn append_own(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        segment: &Prepared,
+        plan: &ActivePlan,
+        kind: u16,
+        body: &OwnBody,
+    ) {
+        let durable = if self.plan.row == Row::B { plan.kept_end } else { plan.witnessed_end };
+        let frame = own_frame(&mut self.kept, segment, kind, body, durable);
+        bytes.extend_from_slice(&frame);
+    }
+
+    fn write_and_sync(
+        &self,
+        segment: &Prepared,
+        bytes: &[u8],
+        at: u64,
+        point: SyncPoint,
+    ) -> Result<()> {
+        let doing = |e| self.repairing(segment, e);
+        write_once(&*segment.file, bytes, at).map_err(doing)?;
+        segment.file.sync_data(point).map_err(doing)
+    }
+
+    /// Publishes the next segment, or takes the spare, and makes its open record durable.
+    fn start_next(&mut self, previous: Option<SealReference>, salt: u32) -> Result<Prepared> {
+        let Some(next) = self.plan.next else {
+            return Err(Error::invalid("a plan goes on nowhere"));
+        };
+        let segment = if next.reuse {
+            self.open_spare(next.sequence)?
+        } else {
+            let order = Order {
+                log_id: self.log_id,
+                sequence: next.sequence,
+                capacity: self.segment_bytes,
+                salts_taken: [salt, self.salt_in_the_way(next.sequence)],
+                replaces: true,
+            };
+            prepare(&**self.dir, order).map_err(|failed| failed.error)?
+        };
+        self.kept = Kept { last_lsn: self.plan.last_lsn, ..Kept::empty() };
+        let body = open_body(self.plan.generation, &self.state, previous);
+        let frame = own_frame(&mut self.kept, &segment, KIND_OPEN, &body, FRAMES_START);
+        self.write_and_sync(&segment, &frame, FRAMES_START, SyncPoint::OpenRecord)?;
+        Ok(segment)
+    }
+
+    /// The salt of an unusable file under the name of the segment to be made.
+    fn salt_in_the_way(&self, sequence: Sequence) -> u32 {
+        let segment = self.facts.segments.iter().find(|s| s.sequence == sequence);
+        segment.and_then(|s| s.good_header()).map_or(0, |header| header.salt)
+    }
+
+    fn open_spare(&self, sequence: Sequence) -> Result<Prepared> {
+        let index = self.facts.segments.iter().position(|s| s.sequence == sequence);
+        self.open_segment(index.ok_or_else(|| Error::invalid("a plan names a missing spare"))?)
+    }
+
+    fn open_segment(&self, index: usize) -> Result<Prepared> {
+        let facts = &self.facts.segments[index];
+        let name = format::segment_name(facts.sequence);
+        let opening =
+            |e| Error::io(format!("opening {}", self.dir.path().join(&name).display()), e);
+        let header: SegmentHeader = *facts
+            .good_header()
+            .ok_or_else(|| Error::invalid("a plan opens a segment whose header is bad"))?;
+        let file = self.dir.open(&name, Access::Write).map_err(opening)?;
+        Ok(Prepared { header, file, identity: facts.identity })
+    }
+
+    /// What the first open record of the segment says of its predecessor: a later session's
+    /// open record in the same segment says it again.
+    fn own_previous(&self, survey: &Survey) -> Option<SealReference> {
+        survey.first_open().and_then(|open| open.body.previous.clone())
+    }
+
+    /// Append times that the last clean session left in its close record.
+    fn known_times(&self) -> (u64, u64) {
+        let survey = self.facts.active.as_ref().and_then(|active| active.survey.as_ref());
+        let close = survey.and_then(|survey| survey.last_own(KIND_CLOSE));
+        close.and_then(|close| close.body.times_ms).unwrap_or((0, 0))
+    }
+
+    /// The segments the log consists of from now on.
+    fn spans(&self, segment: &Prepared) -> Vec<SegmentSpan> {
+        let removed = |s: &Sequence| self.plan.removals.contains(&format::segment_name(*s));
+        let active = self.plan.active.as_ref().map_or(0, |plan| plan.index + 1);
+        let mut spans: Vec<SegmentSpan> = self.facts.segments[..active]
+            .iter()
+            .filter(|s| !removed(&s.sequence))
+            .map(|s| SegmentSpan {
+                sequence: s.sequence,
+                before: s.open.as_ref().map_or(self.plan.last_lsn, |open| open.lsn),
+            })
+            .collect();
+        if self.plan.next.is_some() {
+            let sequence = segment.header.sequence;
+            spans.push(SegmentSpan { sequence, before: self.plan.last_lsn });
+        }
+        spans
+    }
+
+    fn repairing(&self, segment: &Prepared, e: io::Error) -> Error {
+        let name = format::segment_name(segment.header.sequence);
+        Error::io(format!("repairing {}", self.dir.path().join(name).display()), e)
+    }
+}
+
+/// The kept bytes above the highest witness, from the memory they were judged in.
+fn kept_bytes(active: &Active, plan: &ActivePlan) -> Result<Vec<u8>> {
+    let range = plan.witnessed_end as usize..plan.kept_end as usize;
+    let bytes = active.bytes.get(range);
+    Ok(bytes.ok_or_else(|| Error::invalid("a plan keeps bytes that were never read"))?.to_vec())
+}
+
+fn own_frame(
+    kept: &mut Kept,
+    segment: &Prepared,
+    kind: u16,
+    body: &OwnBody,
+    durable_end: u64,
+) -> Vec<u8> {
+    let payload = body.encode();
+    let offset = kept.end;
+    let lag = (offset.saturating_sub(durable_end) / format::ALIGN) as u32;
+    let header = own_header(kind, kept.last_lsn, lag, &payload);
+    let frame = format::encode_frame(&header, &payload, segment.header.salt, offset);
+    kept.add(&header, &frame[..format::FRAME_HEADER_LEN], offset + frame.len() as u64);
+    frame
+}
+
+fn reference(segment: &Prepared, offset: u64, body: &OwnBody) -> Option<SealReference> {
+    let digest = body.seal.as_ref()?.digest.clone();
+    Some(SealReference { sequence: segment.header.sequence, offset, digest })
+}
+
+/// Row H (and D): after everything that replaces them is durable.
+fn remove_leftovers(dir: &dyn Dir, plan: &Plan) -> Result<()> {
+    // The preparation of the next segment may have used up a leftover or made the name anew.
+    let made = plan.next.map(|next| format::segment_name(next.sequence));
+    let mut any = false;
+    for name in plan.removals.iter().filter(|name| Some(*name) != made.as_ref()) {
+        match dir.remove(name) {
+            Ok(()) => any = true,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => {
+                let path = dir.path().join(name);
+                return Err(Error::io(format!("removing the leftover {}", path.display()), e));
+            }
+        }
+    }
+    if any {
+        dir.sync(SyncPoint::Leftovers)
+            .map_err(|e| Error::io(format!("syncing {}", dir.path().display()), e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,714 @@
+//! The recovery table as a pure function: facts in, a plan or a refusal out.
+//!
+//! Never here: I/O, clocks, randomness. Rows are tried in the order H, F, G, D, E, then the active
+//! segment's (the order of judging; [`super::apply`] has the order of doing). Invariants: exactly
+//! one row names the outcome; damage below a witness never becomes a plan; head and holds come
+//! only from records that the plan keeps. `tests/recovery_table.rs` visits every row.
+
+use super::facts::{Active, Facts, SegmentFacts, is_same_file};
+use crate::error::Location;
+use crate::format::{
+    self, FRAME_HEADER_LEN, FRAMES_START, HeaderVerdict, Hold, KIND_OPEN, KIND_SEAL, KIND_TRIM,
+    OwnBody, SealReference, SegmentHeader,
+};
+use crate::ids::{Generation, Lsn, Sequence};
+use crate::survey::{Damage, DamageClass, OwnRecord, Survey};
+
+/// A row of the recovery table (`docs/FORMAT.md`, section Recovery).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Row {
+    /// No log here yet; or one whose creation never got as far as its first byte.
+    Fresh,
+    /// Closed cleanly.
+    A,
+    /// Whole batches, no close record.
+    APrime,
+    /// Torn tail.
+    B,
+    /// Corruption in the active segment.
+    C,
+    /// A segment that was never in use, with a bad header.
+    D,
+    /// A bad header with data behind it, or one that a witness reaches into.
+    DPrime,
+    /// A sealed segment whose seal is not what its successor says.
+    E,
+    /// Written by a newer version.
+    F,
+    /// Something is missing, foreign or there twice.
+    G,
+}
+
+impl Row {
+    /// The letter in the table.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Row::Fresh => "new",
+            Row::A => "A",
+            Row::APrime => "A'",
+            Row::B => "B",
+            Row::C => "C",
+            Row::D => "D",
+            Row::DPrime => "D'",
+            Row::E => "E",
+            Row::F => "F",
+            Row::G => "G",
+        }
+    }
+}
+
+/// What the table says.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// Go on; this is how.
+    Plan(Box<Plan>),
+    /// Change nothing.
+    Refuse(Refusal),
+}
+
+/// Why an opening for writing is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The row that matched.
+    pub row: Row,
+    /// What the caller must do.
+    pub kind: RefusalKind,
+    /// What was expected and what was found.
+    pub why: String,
+    /// Where.
+    pub location: Location,
+}
+
+/// The sort of a refusal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RefusalKind {
+    /// A byte that a sync had promised is bad or gone.
+    Corrupt,
+    /// A newer version wrote it.
+    Unsupported,
+    /// An archive is never opened for writing.
+    Archived,
+}
+
+/// Everything an opening for writing will do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The row of the active segment.
+    pub row: Row,
+    /// The generation to write in.
+    pub generation: Generation,
+    /// The first LSN kept.
+    pub head: Lsn,
+    /// The holds kept.
+    pub holds: Vec<Hold>,
+    /// LSN of the last record kept, 0 if none.
+    pub last_lsn: u64,
+    /// What to do with the active segment; `None` where there is none yet.
+    pub active: Option<ActivePlan>,
+    /// The segment to go on in, if not the active one.
+    pub next: Option<NextSegment>,
+    /// A spare to keep beyond the active segment while the log goes on in it.
+    pub spare: Option<Sequence>,
+    /// Names to remove at the end, lowest segment first.
+    pub removals: Vec<String>,
+    /// What is cut, if anything.
+    pub cut: Option<Cut>,
+}
+
+/// The repair of the active segment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ActivePlan {
+    /// Its place in [`Facts::segments`].
+    pub index: usize,
+    /// Kept bytes below this were witnessed: they stay untouched.
+    pub witnessed_end: u64,
+    /// End of what is kept.
+    pub kept_end: u64,
+    /// Row B where not even the open record is whole: the one to write anew.
+    pub open_anew: Option<OwnBody>,
+    /// Whether a seal must be appended.
+    pub seal: bool,
+}
+
+/// The segment to go on in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NextSegment {
+    /// Its sequence.
+    pub sequence: Sequence,
+    /// Whether a spare of that sequence is there to be used.
+    pub reuse: bool,
+}
+
+/// What recovery cut off, reported on every opening.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// The segment.
+    pub segment: Sequence,
+    /// First byte cut.
+    pub from: u64,
+    /// First byte after the last one that was not zero (or the end of a short file).
+    pub to: u64,
+    /// The LSNs that stood there, as far as can be told: both inclusive, `None` if no record can
+    /// have.
+    pub lsns: Option<(Lsn, Lsn)>,
+}
+
+type Judged<T> = std::result::Result<T, Refusal>;
+
+/// Applies the table.
+pub fn decide(facts: &Facts) -> Decision {
+    match judge(facts) {
+        Ok(plan) => Decision::Plan(Box::new(plan)),
+        Err(refusal) => Decision::Refuse(refusal),
+    }
+}
+
+fn judge(facts: &Facts) -> Judged<Plan> {
+    if facts.archive {
+        let why = "the directory holds an archive manifest: read it with `wal cat`, never write";
+        return Err(Refusal {
+            row: Row::F,
+            kind: RefusalKind::Archived,
+            why: why.to_owned(),
+            location: Location::default(),
+        });
+    }
+    match &facts.active {
+        None => judge_unused(facts),
+        Some(active) => judge_used(facts, active),
+    }
+}
+
+/// No segment has a byte of data.
+fn judge_unused(facts: &Facts) -> Judged<Plan> {
+    for segment in &facts.segments {
+        check_supported(segment)?;
+    }
+    // A log that once wrote an open record has a control block or a snapshot that says so.
+    if let Some(control) = trusted_control(facts).filter(|c| c.control.sequence > 0) {
+        return Err(lost_segment(control.control.sequence, control.control.durable_lsn));
+    }
+    if let Some(snapshot) = facts.snapshots.first() {
+        return Err(lost_segment(1, snapshot.lsn.get()));
+    }
+    if let Some(first) = facts.segments.first().filter(|s| s.sequence != Sequence::FIRST) {
+        return Err(gap(Sequence::FIRST, first.sequence));
+    }
+    let reusable = facts.segments.first().filter(|s| is_spare(s, None));
+    let reuse = reusable.is_some();
+    let removals = facts
+        .segments
+        .iter()
+        .filter(|s| !(reuse && s.sequence == Sequence::FIRST))
+        .map(|s| format::segment_name(s.sequence))
+        .chain(facts.tmp_names.iter().cloned())
+        .collect();
+    Ok(Plan {
+        row: Row::Fresh,
+        generation: Generation::FIRST,
+        head: Lsn::FIRST,
+        holds: Vec::new(),
+        last_lsn: 0,
+        active: None,
+        next: Some(NextSegment { sequence: Sequence::FIRST, reuse }),
+        spare: None,
+        removals,
+        cut: None,
+    })
+}
+
+fn judge_used(facts: &Facts, active: &Active) -> Judged<Plan> {
+    let segment = &facts.segments[active.index];
+    // The head decides what row H takes out of every other row's sight, and it stands in the
+    // active segment; so that segment's header and frames are looked at first.
+    let state = active.survey.as_ref().map(|survey| State::of(facts, active, survey));
+    let head = state.as_ref().map_or(Lsn::FIRST, |state| state.head);
+    let first_kept = first_kept(facts, active, head);
+    let kept = &facts.segments[first_kept..=active.index];
+    let beyond = &facts.segments[active.index + 1..];
+    for segment in kept.iter().chain(beyond) {
+        check_supported(segment)?;
+    }
+    if let Some(damage) = active.survey.as_ref().and_then(unsupported_damage) {
+        return Err(refuse_damage(Row::F, RefusalKind::Unsupported, segment.sequence, damage));
+    }
+    check_set(facts, kept, beyond)?;
+    check_control_reach(facts, segment)?;
+    // D': the header of a kept segment.
+    for segment in kept {
+        check_header(segment)?;
+    }
+    check_sealed(kept)?;
+    check_start(kept, head)?;
+    let (Some(survey), Some(state)) = (&active.survey, state) else {
+        return Err(corrupt(Row::DPrime, segment.sequence, 0, "its header is bad"));
+    };
+    plan_active(facts, active, survey, state, first_kept)
+}
+
+/// What the kept records of the active segment, or else the seal before it, say.
+struct State {
+    head: Lsn,
+    holds: Vec<Hold>,
+    last_lsn: u64,
+    generation: Generation,
+    previous: Option<OwnRecord>,
+}
+
+impl State {
+    fn of(facts: &Facts, active: &Active, survey: &Survey) -> State {
+        let previous =
+            active.index.checked_sub(1).and_then(|index| facts.segments[index].seal.clone());
+        let source = [KIND_OPEN, KIND_TRIM, KIND_SEAL]
+            .into_iter()
+            .filter_map(|kind| survey.last_own(kind))
+            .max_by_key(|own| own.offset)
+            .or(previous.as_ref());
+        let head = source.and_then(|own| own.body.head).unwrap_or(Lsn::FIRST);
+        let holds = source.map(|own| own.body.holds.clone()).unwrap_or_default();
+        let open_is_whole = survey.first_open().is_some();
+        let last_lsn = match &previous {
+            Some(seal) if !open_is_whole => seal.lsn,
+            _ => survey.kept.last_lsn,
+        };
+        let generation = survey
+            .generation_max
+            .max(previous.as_ref().and_then(|seal| seal.body.generation))
+            .unwrap_or(Generation::FIRST);
+        State { head, holds, last_lsn, generation, previous }
+    }
+}
+
+/// Row H, first half: the first segment that is not wholly below the head. Everything before it
+/// is what a crash left of a trim.
+fn first_kept(facts: &Facts, active: &Active, head: Lsn) -> usize {
+    let below = (1..=active.index).rev().find(|index| {
+        let open = facts.segments[*index].open.as_ref();
+        open.is_some_and(|open| open.lsn < head.get())
+    });
+    // `open.lsn + 1` is the first LSN of that segment. Where it is at or below the head, all
+    // segments before it are below the head.
+    below.unwrap_or(0)
+}
+
+fn check_supported(segment: &SegmentFacts) -> Judged<()> {
+    let why = match (&segment.header, &segment.unsupported) {
+        (HeaderVerdict::Unsupported(why), _) | (_, Some(why)) => why,
+        _ => return Ok(()),
+    };
+    Err(Refusal {
+        row: Row::F,
+        kind: RefusalKind::Unsupported,
+        why: format!("segment {} was written by a newer version: {why}", segment.sequence),
+        location: Location { segment: Some(segment.sequence), ..Location::default() },
+    })
+}
+
+fn unsupported_damage(survey: &Survey) -> Option<&Damage> {
+    survey.damages.iter().find(|damage| damage.class == DamageClass::Unsupported)
+}
+
+/// Row G: names, headers and sequence numbers must make one unbroken log.
+fn check_set(facts: &Facts, kept: &[SegmentFacts], beyond: &[SegmentFacts]) -> Judged<()> {
+    let log_id = kept.iter().rev().find_map(SegmentFacts::good_header).map(|h| h.log_id);
+    for segment in kept.iter().chain(beyond) {
+        if segment.irregular {
+            let why = "its name is taken by something that is no regular file";
+            return Err(corrupt(Row::G, segment.sequence, 0, why));
+        }
+        let Some(header) = segment.good_header() else { continue };
+        if header.sequence != segment.sequence {
+            let why = format!(
+                "its header says segment {}: the file was renamed or copied over another",
+                header.sequence
+            );
+            return Err(corrupt(Row::G, segment.sequence, 0, why));
+        }
+        if Some(header.log_id) != log_id {
+            let why = format!("it belongs to another log ({})", header.log_id);
+            return Err(corrupt(Row::G, segment.sequence, 0, why));
+        }
+    }
+    for pair in kept.windows(2) {
+        if pair[0].sequence.next() != Some(pair[1].sequence) {
+            return Err(gap(next_of(pair[0].sequence), pair[1].sequence));
+        }
+    }
+    for snapshot in &facts.snapshots {
+        if log_id.is_some_and(|id| id != snapshot.log_id) {
+            let why = format!("the snapshot at LSN {} belongs to another log", snapshot.lsn);
+            return Err(Refusal {
+                row: Row::G,
+                kind: RefusalKind::Corrupt,
+                why,
+                location: Location::default(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A control block written here vouches for a segment that must then be there with its data.
+fn check_control_reach(facts: &Facts, active: &SegmentFacts) -> Judged<()> {
+    let Some(control) = trusted_control(facts).map(|c| c.control) else { return Ok(()) };
+    let foreign = active.good_header().is_some_and(|header| header.log_id != control.log_id);
+    if foreign || control.sequence <= active.sequence.get() {
+        return Ok(());
+    }
+    Err(lost_segment(control.sequence, control.durable_lsn))
+}
+
+/// The control block, if this very file was written for this very set of files. A segment that
+/// the block names and that is missing altogether does not make the block less true.
+fn trusted_control(facts: &Facts) -> Option<&super::facts::ControlFacts> {
+    let control = facts.control.as_ref().filter(|control| control.own_matches)?;
+    let named =
+        facts.segments.iter().find(|segment| segment.sequence.get() == control.control.sequence);
+    match named {
+        Some(segment) if !is_same_file(segment.identity, control.control.segment) => None,
+        _ => Some(control),
+    }
+}
+
+/// Row D': a kept segment's header. Beyond the active segment a bad header is row D: nothing was
+/// ever written there, and a witness that says otherwise was refused by [`check_control_reach`].
+fn check_header(segment: &SegmentFacts) -> Judged<()> {
+    match &segment.header {
+        HeaderVerdict::Bad(why) => Err(corrupt(Row::DPrime, segment.sequence, 0, *why)),
+        _ => Ok(()),
+    }
+}
+
+/// Row E for every sealed segment: the seal is where and what the next open record says, and the
+/// LSNs go on without a step.
+fn check_sealed(kept: &[SegmentFacts]) -> Judged<()> {
+    for pair in kept.windows(2) {
+        let (sealed, next) = (&pair[0], &pair[1]);
+        let Some(seal) = &sealed.seal else {
+            let at = next.open.as_ref().and_then(|open| open.body.previous.as_ref());
+            let offset = at.map_or(FRAMES_START, |previous| previous.offset);
+            let why = "its seal is missing or bad, though the next segment was begun";
+            return Err(corrupt(Row::E, sealed.sequence, offset, why));
+        };
+        check_own_seal(sealed, seal)?;
+        let Some(open) = &next.open else { continue };
+        let matches = open.body.previous.as_ref().is_some_and(|previous| {
+            previous.sequence == sealed.sequence
+                && previous.offset == seal.offset
+                && seal.body.seal.as_ref().is_some_and(|body| body.digest == previous.digest)
+        });
+        if !matches {
+            let why = "its seal is not the one that the next segment's open record names";
+            return Err(corrupt(Row::E, sealed.sequence, seal.offset, why));
+        }
+        if open.lsn != seal.lsn {
+            let why = format!(
+                "LSNs break between segment {} (ends at {}) and {} (begins after {})",
+                sealed.sequence, seal.lsn, next.sequence, open.lsn
+            );
+            return Err(corrupt(Row::G, next.sequence, FRAMES_START, why));
+        }
+    }
+    // Every kept segment but the active one was begun by an open record; the active one's may be
+    // torn, which is row B's to judge.
+    for segment in &kept[..kept.len() - 1] {
+        if segment.open.is_none() {
+            let why = "its open record is bad";
+            return Err(corrupt(Row::E, segment.sequence, FRAMES_START, why));
+        }
+    }
+    Ok(())
+}
+
+/// A seal must stand in its own segment.
+fn check_own_seal(segment: &SegmentFacts, seal: &OwnRecord) -> Judged<()> {
+    let own = segment
+        .good_header()
+        .zip(seal.body.seal.as_ref())
+        .is_some_and(|(header, body)| body.log_id == header.log_id && body.salt == header.salt);
+    if own {
+        return Ok(());
+    }
+    let why = "its seal was written for another segment";
+    Err(corrupt(Row::E, segment.sequence, seal.offset, why))
+}
+
+/// Row G: the log must reach down to its head.
+fn check_start(kept: &[SegmentFacts], head: Lsn) -> Judged<()> {
+    let first = &kept[0];
+    let base = match &first.open {
+        Some(open) => open.lsn.saturating_add(1),
+        None if first.sequence == Sequence::FIRST => 1,
+        None => return Err(gap(before(first.sequence), first.sequence)),
+    };
+    let first_is_whole = first.sequence == Sequence::FIRST && base == 1;
+    if first_is_whole || base <= head.get() {
+        return Ok(());
+    }
+    Err(gap(before(first.sequence), first.sequence))
+}
+
+/// The active segment's own rows: A, A', B, C.
+fn plan_active(
+    facts: &Facts,
+    active: &Active,
+    survey: &Survey,
+    state: State,
+    first_kept: usize,
+) -> Judged<Plan> {
+    let segment = &facts.segments[active.index];
+    let header = segment
+        .good_header()
+        .ok_or_else(|| corrupt(Row::DPrime, segment.sequence, 0, "its header is bad"))?;
+    check_active_open(segment, survey, &state)?;
+    let witness = witness(facts, segment, survey);
+    let torn = judge_damage(segment, survey, witness, &state, facts)?;
+    let short = segment.file_len < header.capacity;
+    let clean = survey.ends_in_close() && !torn && !short;
+    let mut plan = Plan {
+        row: if torn || short {
+            Row::B
+        } else if clean {
+            Row::A
+        } else {
+            Row::APrime
+        },
+        generation: if clean { state.generation } else { state.generation.next() },
+        head: state.head,
+        holds: state.holds.clone(),
+        last_lsn: state.last_lsn,
+        active: None,
+        next: None,
+        spare: None,
+        removals: removals(facts, active.index, first_kept),
+        cut: None,
+    };
+    if plan.row == Row::B {
+        plan.cut = Some(cut(active, segment.sequence, survey, &state));
+    }
+    let stay = clean && room_for_another_session(header, survey, &plan);
+    let sequence = segment.sequence.next().ok_or_else(|| {
+        corrupt(Row::G, segment.sequence, 0, "it has the last possible sequence number")
+    })?;
+    let spare = spare_after(facts, active.index, header);
+    if stay {
+        plan.spare = spare;
+    } else {
+        plan.next = Some(NextSegment { sequence, reuse: spare.is_some() });
+    }
+    if let Some(spare) = spare {
+        plan.removals.retain(|name| *name != format::segment_name(spare));
+    }
+    let open_is_whole = survey.first_open().is_some();
+    let kept_end = survey.kept.end;
+    plan.active = Some(ActivePlan {
+        index: active.index,
+        witnessed_end: witness.min(kept_end),
+        kept_end,
+        open_anew: (!open_is_whole).then(|| OwnBody {
+            generation: Some(plan.generation),
+            head: Some(plan.head),
+            holds: plan.holds.clone(),
+            previous: state.previous.as_ref().and_then(|seal| reference(facts, active, seal)),
+            ..OwnBody::default()
+        }),
+        seal: !stay && survey.seal().is_none(),
+    });
+    Ok(plan)
+}
+
+fn reference(facts: &Facts, active: &Active, seal: &OwnRecord) -> Option<SealReference> {
+    Some(SealReference {
+        sequence: facts.segments[active.index.checked_sub(1)?].sequence,
+        offset: seal.offset,
+        digest: seal.body.seal.as_ref()?.digest.clone(),
+    })
+}
+
+/// The first frame of a segment is its open record, and a later segment's names its predecessor.
+fn check_active_open(segment: &SegmentFacts, survey: &Survey, state: &State) -> Judged<()> {
+    let first_of_log = segment.sequence == Sequence::FIRST;
+    if survey.first_open().is_none() {
+        if survey.kept.end > FRAMES_START {
+            let why = "its first frame is not an open record";
+            return Err(corrupt(Row::C, segment.sequence, FRAMES_START, why));
+        }
+        if !first_of_log && state.previous.is_none() {
+            return Err(gap(before(segment.sequence), segment.sequence));
+        }
+        return Ok(());
+    }
+    let has_previous = survey.first_open().is_some_and(|open| open.body.previous.is_some());
+    if first_of_log == has_previous {
+        let why = "its open record does not name the segment before it";
+        return Err(corrupt(Row::G, segment.sequence, FRAMES_START, why));
+    }
+    Ok(())
+}
+
+/// The highest offset in the active segment that something proves to have been durable.
+fn witness(facts: &Facts, segment: &SegmentFacts, survey: &Survey) -> u64 {
+    let log_id = segment.good_header().map(|header| header.log_id);
+    let control = trusted_control(facts)
+        .map(|control| control.control)
+        .filter(|c| c.sequence == segment.sequence.get() && Some(c.log_id) == log_id)
+        .map_or(0, |c| c.durable_end);
+    survey.witness.max(control)
+}
+
+/// Whether the tail is torn; corruption if what is damaged was promised.
+fn judge_damage(
+    segment: &SegmentFacts,
+    survey: &Survey,
+    witness: u64,
+    state: &State,
+    facts: &Facts,
+) -> Judged<bool> {
+    if let Some(damage) =
+        survey.damages.iter().find(|damage| damage.class == DamageClass::Impossible)
+    {
+        return Err(refuse_damage(Row::C, RefusalKind::Corrupt, segment.sequence, damage));
+    }
+    if witness > survey.kept.end {
+        return Err(match survey.damages.first() {
+            Some(damage) => {
+                let mut damage = damage.clone();
+                damage.why = format!(
+                    "{}, below offset {witness} which a later frame or the control block proves \
+                     durable",
+                    damage.why
+                );
+                refuse_damage(Row::C, RefusalKind::Corrupt, segment.sequence, &damage)
+            }
+            None => lost_tail(facts, segment, survey, witness),
+        });
+    }
+    let highest = facts.snapshots.iter().map(|snapshot| snapshot.lsn.get()).max().unwrap_or(0);
+    if highest > state.last_lsn {
+        let low = Lsn::new(state.last_lsn + 1);
+        let why = format!("a registry snapshot contains LSN {highest}, which is not in the log");
+        let mut refusal = corrupt(Row::C, segment.sequence, survey.kept.end, why);
+        refusal.location.lsns = low.zip(Lsn::new(highest));
+        return Err(refusal);
+    }
+    Ok(!survey.damages.is_empty())
+}
+
+/// Everything is whole, and yet something proves that there was more.
+fn lost_tail(facts: &Facts, segment: &SegmentFacts, survey: &Survey, witness: u64) -> Refusal {
+    let why = format!(
+        "it ends here, but bytes up to offset {witness} were durable (the control block says so)"
+    );
+    let mut refusal = corrupt(Row::C, segment.sequence, survey.kept.end, why);
+    let low = survey.kept.last_lsn.saturating_add(1);
+    let high = trusted_control(facts).map_or(low, |c| c.control.durable_lsn.max(low));
+    refusal.location.lsns = Lsn::new(low).zip(Lsn::new(high));
+    refusal
+}
+
+/// From the kept end to the last byte that means anything.
+fn cut(active: &Active, segment: Sequence, survey: &Survey, state: &State) -> Cut {
+    let from = survey.kept.end;
+    let tail = active.bytes.get(from as usize..).unwrap_or_default();
+    let used = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+    let highest = survey.damages.iter().map(|damage| damage.lsns.1).max();
+    let low = state.last_lsn.saturating_add(1);
+    let lsns = highest.filter(|high| *high >= low && used > 0);
+    let lsns = lsns.and_then(|high| Lsn::new(low).zip(Lsn::new(high)));
+    Cut { segment, from, to: from + used, lsns }
+}
+
+/// Whether another session's open and close records, and one trim, still fit before the half of
+/// the reserve that is the seal's alone.
+fn room_for_another_session(header: &SegmentHeader, survey: &Survey, plan: &Plan) -> bool {
+    let body = OwnBody {
+        generation: Some(plan.generation),
+        head: Some(plan.head),
+        holds: plan.holds.clone(),
+        ..OwnBody::default()
+    };
+    let one = body.encode().len() as u64 + 2 * FRAME_HEADER_LEN as u64;
+    survey.kept.end + 3 * one <= header.own_records_end()
+}
+
+/// Rows D and H: whatever is not part of the log any more, or never was.
+fn removals(facts: &Facts, active: usize, first_kept: usize) -> Vec<String> {
+    let below = facts.segments[..first_kept].iter();
+    let beyond = facts.segments[active + 1..].iter();
+    below
+        .chain(beyond)
+        .map(|segment| format::segment_name(segment.sequence))
+        .chain(facts.tmp_names.iter().cloned())
+        .collect()
+}
+
+/// Row H: a whole prepared segment right after the active one.
+fn spare_after(facts: &Facts, active: usize, header: &SegmentHeader) -> Option<Sequence> {
+    let next = facts.segments.get(active + 1)?;
+    let follows = header.sequence.next() == Some(next.sequence);
+    (follows && is_spare(next, Some(header))).then_some(next.sequence)
+}
+
+fn is_spare(segment: &SegmentFacts, before: Option<&SegmentHeader>) -> bool {
+    segment.good_header().is_some_and(|header| {
+        !segment.has_data
+            && segment.file_len == header.capacity
+            && header.sequence == segment.sequence
+            && before.is_none_or(|b| b.log_id == header.log_id && b.salt != header.salt)
+    })
+}
+
+fn corrupt(row: Row, segment: Sequence, offset: u64, why: impl Into<String>) -> Refusal {
+    let why = format!("segment {segment} is corrupt: {}", why.into());
+    let location = Location { segment: Some(segment), offset: Some(offset), ..Location::default() };
+    Refusal { row, kind: RefusalKind::Corrupt, why, location }
+}
+
+fn refuse_damage(row: Row, kind: RefusalKind, segment: Sequence, damage: &Damage) -> Refusal {
+    let why = match kind {
+        RefusalKind::Unsupported => {
+            format!("segment {segment} was written by a newer version: {}", damage.why)
+        }
+        _ => format!("segment {segment} is corrupt: {}", damage.why),
+    };
+    let location = Location {
+        segment: Some(segment),
+        offset: Some(damage.from),
+        lsns: Lsn::new(damage.lsns.0).zip(Lsn::new(damage.lsns.1)),
+    };
+    Refusal { row, kind, why, location }
+}
+
+fn gap(missing: Sequence, found: Sequence) -> Refusal {
+    Refusal {
+        row: Row::G,
+        kind: RefusalKind::Corrupt,
+        why: format!("segment {missing} is missing above the head; the next one is {found}"),
+        location: Location { segment: Some(missing), ..Location::default() },
+    }
+}
+
+fn lost_segment(sequence: u64, durable_lsn: u64) -> Refusal {
+    let lsn = Lsn::new(durable_lsn);
+    Refusal {
+        row: Row::G,
+        kind: RefusalKind::Corrupt,
+        why: format!(
+            "segment {sequence} is missing or empty, but LSN {durable_lsn} was durable in it or \
+             before it"
+        ),
+        location: Location {
+            segment: Sequence::new(sequence),
+            offset: Some(FRAMES_START),
+            lsns: lsn.zip(lsn),
+        },
+    }
+}
+
+fn next_of(sequence: Sequence) -> Sequence {
+    sequence.next().unwrap_or(sequence)
+}
+
+fn before(sequence: Sequence) -> Sequence {
+    sequence.previous().unwrap_or(sequence)
+}

@@ -1,0 +1,314 @@
+//! Reads a directory into facts: everything the recovery table asks about, and nothing more.
+//!
+//! Never here: writing, judging. Invariants: the active segment is read into memory once and that
+//! memory is what gets rewritten (after a failed sync the page cache may lie, so a second read
+//! could show other bytes); of sealed segments only the header, the first frame and the seal are
+//! read. Next room: [`super::decide`].
+
+use std::io;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{
+    self, Control, FRAME_HEADER_LEN, FRAMES_START, FrameHeader, HeaderVerdict, Identity, KIND_OPEN,
+    KIND_SEAL, Name, OwnBody, SEGMENT_HEADER_LEN, SegmentHeader, SnapshotHeader,
+};
+use crate::fs::{Access, Dir, File, read_full};
+use crate::ids::Sequence;
+use crate::scan::zeros_from;
+use crate::survey::{OwnRecord, Survey};
+use crate::window::Window;
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Segments by rising sequence.
+    pub segments: Vec<SegmentFacts>,
+    /// The sound control block, if there is one.
+    pub control: Option<ControlFacts>,
+    /// Files left over from preparation.
+    pub tmp_names: Vec<String>,
+    /// Sound registry snapshots.
+    pub snapshots: Vec<SnapshotHeader>,
+    /// Whether an archive manifest forbids writing.
+    pub archive: bool,
+    /// Whether any name of the format other than the lock files and `.wal.tmp` exists.
+    pub any_log_file: bool,
+    /// The active segment: the highest with a byte after its header that is not zero.
+    pub active: Option<Active>,
+}
+
+/// The active segment, read whole.
+#[derive(Debug)]
+pub struct Active {
+    /// Its place in [`Facts::segments`].
+    pub index: usize,
+    /// Its bytes as read, once.
+    pub bytes: Vec<u8>,
+    /// What one pass over them found; `None` if the header cannot be used.
+    pub survey: Option<Survey>,
+}
+
+/// What is known of one segment without reading its body.
+#[derive(Clone, Debug)]
+pub struct SegmentFacts {
+    /// From the file's name.
+    pub sequence: Sequence,
+    /// Size of the file.
+    pub file_len: u64,
+    /// The first 128 bytes.
+    pub header: HeaderVerdict,
+    /// Which file it is.
+    pub identity: Identity,
+    /// Whether the name is a symbolic link or anything else that is no regular file.
+    pub irregular: bool,
+    /// Whether any byte after the header is not zero.
+    pub has_data: bool,
+    /// The open record at the start of the frames.
+    pub open: Option<OwnRecord>,
+    /// The seal: where the next segment's open record says it is or, for the one before the
+    /// active segment when that record is torn, found by a walk.
+    pub seal: Option<OwnRecord>,
+    /// What a newer version wrote in the open record or the seal, if it did.
+    pub unsupported: Option<String>,
+}
+
+impl SegmentFacts {
+    /// The header, if it is good.
+    pub fn good_header(&self) -> Option<&SegmentHeader> {
+        match &self.header {
+            HeaderVerdict::Good(header) => Some(header),
+            _ => None,
+        }
+    }
+}
+
+/// The control block and whether it is the one written here.
+#[derive(Clone, Copy, Debug)]
+pub struct ControlFacts {
+    /// What it says.
+    pub control: Control,
+    /// Whether its own inode and birth time are those it was written with.
+    pub own_matches: bool,
+}
+
+impl Facts {
+    /// Reads a directory.
+    ///
+    /// # Errors
+    /// `NotALog` if it is absent or no directory; `Io` for anything that could not be read: an
+    /// I/O error is no verdict.
+    pub fn read(dir: &dyn Dir) -> Result<Facts> {
+        let mut facts = Facts::default();
+        let mut segments = Vec::new();
+        let mut snapshots = Vec::new();
+        for entry in list(dir)? {
+            let Some(name) = format::parse_name(&entry.name) else { continue };
+            match &name {
+                Name::Lock | Name::Append | Name::SegmentTmp(_) => {}
+                _ => facts.any_log_file = true,
+            }
+            match name {
+                Name::Segment(sequence) => segments.push((sequence, entry.regular)),
+                Name::SegmentTmp(_) if entry.regular => facts.tmp_names.push(entry.name),
+                Name::Snapshot(_) if entry.regular => snapshots.push(entry.name),
+                Name::Archive => facts.archive = true,
+                _ => {}
+            }
+        }
+        segments.sort_unstable();
+        facts.tmp_names.sort_unstable();
+        facts.control = read_control(dir);
+        for name in snapshots {
+            facts.snapshots.extend(read_snapshot(dir, &name)?);
+        }
+        for (sequence, regular) in segments {
+            facts.segments.push(read_segment_head(dir, sequence, regular)?);
+        }
+        facts.find_active(dir)?;
+        facts.find_seals(dir)?;
+        Ok(facts)
+    }
+
+    /// Walks down from the highest segment to the first one with data. The prepared ones above it
+    /// are all zeros, so only those are read whole.
+    fn find_active(&mut self, dir: &dyn Dir) -> Result<()> {
+        for index in (0..self.segments.len()).rev() {
+            let segment = &mut self.segments[index];
+            if segment.irregular {
+                continue;
+            }
+            let name = format::segment_name(segment.sequence);
+            let file = open_segment(dir, &name)?;
+            let mut window = Window::new(file.clone()).map_err(|e| reading(dir, &name, e))?;
+            let start = FRAMES_START.min(segment.file_len);
+            let zeros = zeros_from(&mut window, start).map_err(|e| reading(dir, &name, e))?;
+            segment.has_data = !zeros;
+            if zeros {
+                continue;
+            }
+            let bytes = read_whole(&*file).map_err(|e| reading(dir, &name, e))?;
+            let survey = match segment.good_header() {
+                Some(header) => {
+                    Some(Survey::of(bytes.as_slice(), header).map_err(|e| reading(dir, &name, e))?)
+                }
+                None => None,
+            };
+            segment.open = survey.as_ref().and_then(Survey::first_open).cloned();
+            self.active = Some(Active { index, bytes, survey });
+            for below in &mut self.segments[..index] {
+                below.has_data = true;
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Reads the open record and the seal of every segment below the active one.
+    fn find_seals(&mut self, dir: &dyn Dir) -> Result<()> {
+        let Some(active) = &self.active else { return Ok(()) };
+        for index in (0..active.index).rev() {
+            let next_open = self.segments[index + 1].open.clone();
+            let segment = &mut self.segments[index];
+            let Some(header) = segment.good_header().copied() else { continue };
+            let name = format::segment_name(segment.sequence);
+            let file = open_segment(dir, &name)?;
+            let reading = |e| reading(dir, &name, e);
+            let open = read_own(&*file, &header, FRAMES_START, KIND_OPEN).map_err(reading)?;
+            segment.open = open.unwrap_or_else(|what| note(&mut segment.unsupported, what));
+            let reference = next_open.and_then(|open| open.body.previous);
+            segment.seal = match reference {
+                Some(previous) if previous.sequence == segment.sequence => {
+                    read_own(&*file, &header, previous.offset, KIND_SEAL)
+                        .map_err(reading)?
+                        .unwrap_or_else(|what| note(&mut segment.unsupported, what))
+                }
+                // Only a torn open record right after it makes this walk necessary.
+                _ if index + 1 == active.index => {
+                    let window = Window::new(file).map_err(reading)?;
+                    let survey = Survey::of(window, &header).map_err(reading)?;
+                    survey.seal().cloned()
+                }
+                _ => None,
+            };
+        }
+        Ok(())
+    }
+}
+
+/// The directory's names; an absent directory and a file in its place are `NotALog`.
+pub(crate) fn list(dir: &dyn Dir) -> Result<Vec<crate::fs::DirEntry>> {
+    dir.list().map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Error::not_a_log(dir.path(), "there is no such directory"),
+        io::ErrorKind::NotADirectory => Error::not_a_log(dir.path(), "it is not a directory"),
+        _ => Error::io(format!("listing {}", dir.path().display()), e),
+    })
+}
+
+fn open_segment(dir: &dyn Dir, name: &str) -> Result<Arc<dyn File>> {
+    dir.open(name, Access::Read).map_err(|e| reading(dir, name, e))
+}
+
+pub(crate) fn reading(dir: &dyn Dir, name: &str, e: io::Error) -> Error {
+    Error::io(format!("reading {}", dir.path().join(name).display()), e)
+}
+
+fn read_segment_head(dir: &dyn Dir, sequence: Sequence, regular: bool) -> Result<SegmentFacts> {
+    let mut facts = SegmentFacts {
+        sequence,
+        file_len: 0,
+        header: HeaderVerdict::Bad("it is not a regular file"),
+        identity: Identity::default(),
+        irregular: !regular,
+        has_data: false,
+        open: None,
+        seal: None,
+        unsupported: None,
+    };
+    if !regular {
+        return Ok(facts);
+    }
+    let name = format::segment_name(sequence);
+    let file = open_segment(dir, &name)?;
+    let mut head = [0; SEGMENT_HEADER_LEN];
+    let read = read_full(&*file, &mut head, 0).map_err(|e| reading(dir, &name, e))?;
+    facts.file_len = file.len().map_err(|e| reading(dir, &name, e))?;
+    facts.identity = file.identity().map_err(|e| reading(dir, &name, e))?;
+    facts.header = SegmentHeader::decode(&head[..read]);
+    Ok(facts)
+}
+
+/// A whole file in memory. The size is the file's own, so a lying length field asks for nothing;
+/// memory that is not to be had is an error and never the end of a log (PostgreSQL bae868ca).
+fn read_whole(file: &dyn File) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(file.len()?).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    bytes.resize(len, 0);
+    let read = read_full(file, &mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+fn note(unsupported: &mut Option<String>, what: String) -> Option<OwnRecord> {
+    *unsupported = Some(what);
+    None
+}
+
+/// An own record, none, or (as an error) what a newer version wrote there.
+type Own = std::result::Result<Option<OwnRecord>, String>;
+
+/// The own record of this kind at this offset, or `None` if there is no such whole record.
+fn read_own(file: &dyn File, segment: &SegmentHeader, offset: u64, kind: u16) -> io::Result<Own> {
+    let in_place = offset >= FRAMES_START && offset.is_multiple_of(format::ALIGN);
+    if !in_place || offset > segment.capacity {
+        return Ok(Ok(None));
+    }
+    let mut head = [0; FRAME_HEADER_LEN];
+    if read_full(file, &mut head, offset)? < FRAME_HEADER_LEN {
+        return Ok(Ok(None));
+    }
+    let Some(header) = FrameHeader::decode(&head, segment.salt, offset) else {
+        return Ok(Ok(None));
+    };
+    if let Some(what) = header.unsupported() {
+        return Ok(Err(what));
+    }
+    // Own records are small; a longer one is none of ours and asks for no memory.
+    if header.kind != kind || u64::from(header.len) > segment.capacity.min(1 << 20) {
+        return Ok(Ok(None));
+    }
+    let mut payload = vec![0; header.len as usize];
+    let read = read_full(file, &mut payload, offset + FRAME_HEADER_LEN as u64)?;
+    if read < payload.len() || format::crc32(&payload) != header.payload_crc {
+        return Ok(Ok(None));
+    }
+    Ok(match OwnBody::decode(&payload) {
+        Ok(body) => Ok(Some(OwnRecord { offset, kind, lsn: header.lsn, body })),
+        Err(error) if error.kind() == ErrorKind::Unsupported => Err(error.to_string()),
+        Err(_) => Ok(None),
+    })
+}
+
+/// The control block. It is a hint: whatever keeps it from being read, it then claims nothing.
+pub(crate) fn read_control(dir: &dyn Dir) -> Option<ControlFacts> {
+    let file = dir.open(format::CONTROL_NAME, Access::Read).ok()?;
+    let mut bytes = [0; format::CONTROL_LEN];
+    let read = read_full(&*file, &mut bytes, 0).ok()?;
+    let control = Control::decode(&bytes[..read])?;
+    let own_matches = is_same_file(control.own, file.identity().ok()?);
+    Some(ControlFacts { control, own_matches })
+}
+
+/// A copied or restored file has another inode or another birth; where no birth time is kept,
+/// nothing can be proven.
+pub(crate) fn is_same_file(a: Identity, b: Identity) -> bool {
+    a == b && a.born_ns != 0
+}
+
+fn read_snapshot(dir: &dyn Dir, name: &str) -> Result<Option<SnapshotHeader>> {
+    let file = open_segment(dir, name)?;
+    let mut head = [0; SEGMENT_HEADER_LEN];
+    let read = read_full(&*file, &mut head, 0).map_err(|e| reading(dir, name, e))?;
+    Ok(SnapshotHeader::decode(&head[..read]))
+}

@@ -1,0 +1,386 @@
+//! The one reader of frames: walks a segment's bytes and says what is there, damage included.
+//!
+//! Never here: writing, judging (a bad byte is reported, whether it is a torn tail or corruption
+//! is [`crate::recover::decide`]'s word), or stopping at the first damage: it goes on at the next
+//! sound header on the 8-byte grid whose LSN could follow.
+//! Invariants: terminates on any bytes (every step moves forward), allocates nothing larger than
+//! the source, panics on nothing. Next rooms: [`crate::recover`], [`crate::reader`],
+//! [`crate::inspect`].
+
+use std::io;
+
+use crate::format::{
+    self, ALIGN, FRAME_HEADER_LEN, FRAMES_START, FrameHeader, KIND_SEAL, SegmentHeader,
+};
+
+/// Bytes that can be read at an offset, in order, with a window that the source chooses.
+pub trait Source {
+    /// Bytes in all.
+    fn len(&self) -> u64;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `len` bytes at `offset`. The caller has checked that they lie within [`Source::len`].
+    ///
+    /// # Errors
+    /// What the file said; a file that got shorter is `UnexpectedEof`.
+    fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]>;
+}
+
+impl Source for &[u8] {
+    fn len(&self) -> u64 {
+        <[u8]>::len(self) as u64
+    }
+
+    fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
+        let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+        let end = start.checked_add(len).ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.get(start..end).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// One step of a walk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// A frame whose header checksum holds. Its length, LSN and durable lag can be trusted unless
+    /// `trouble` says that they cannot be.
+    Frame(Frame),
+    /// Bytes that are no frame, up to the next sound header or the end.
+    Unreadable {
+        /// First bad byte, on the grid.
+        from: u64,
+        /// First byte after.
+        to: u64,
+        /// What was wrong with them.
+        why: &'static str,
+    },
+    /// Nothing but zeros from here to the end of the file, which is at `to`.
+    Zeros {
+        /// First zero.
+        from: u64,
+        /// End of the file.
+        to: u64,
+    },
+}
+
+/// A frame as found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// Where it stands.
+    pub offset: u64,
+    /// What its header says.
+    pub header: FrameHeader,
+    /// What is wrong with it, if anything.
+    pub trouble: Option<Trouble>,
+}
+
+impl Frame {
+    /// First byte after it.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.header.frame_size())
+    }
+
+    /// The durable end it vouches for, unless its lag is impossible.
+    pub fn witness(&self) -> Option<u64> {
+        let lag = u64::from(self.header.durable_lag) * ALIGN;
+        self.offset.checked_sub(lag).filter(|end| *end >= FRAMES_START)
+    }
+}
+
+/// What can be wrong with a frame whose header checksum holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// The payload or the padding is not what was written: tearing can do that.
+    Tearable(&'static str),
+    /// The header says what no writer writes here: tearing cannot do that.
+    Impossible(&'static str),
+    /// A flag or own kind of a newer version.
+    Unsupported(String),
+}
+
+/// Walks the frames of one segment.
+#[derive(Debug)]
+pub struct Walker<S> {
+    source: S,
+    salt: u32,
+    capacity: u64,
+    at: u64,
+    last_lsn: LastLsn,
+    in_batch: Batch,
+    sealed: bool,
+    done: bool,
+}
+
+/// A place in a walk.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    at: u64,
+    last_lsn: LastLsn,
+    in_batch: Batch,
+    sealed: bool,
+    done: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum LastLsn {
+    /// The walk has not met a frame: the first one says.
+    Unknown,
+    /// The next record is this plus one.
+    Exactly(u64),
+    /// Frames were skipped since this one.
+    AtLeast { lsn: u64, skipped_from: u64 },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Batch {
+    Between,
+    Inside,
+    Unknown,
+}
+
+impl<S: Source> Walker<S> {
+    /// Starts at the first frame of a segment with this header.
+    pub fn new(source: S, header: &SegmentHeader) -> Walker<S> {
+        Walker {
+            source,
+            salt: header.salt,
+            capacity: header.capacity,
+            at: FRAMES_START,
+            last_lsn: LastLsn::Unknown,
+            in_batch: Batch::Between,
+            sealed: false,
+            done: false,
+        }
+    }
+
+    /// Where the next step begins.
+    pub fn offset(&self) -> u64 {
+        self.at
+    }
+
+    /// The source back.
+    pub fn source_mut(&mut self) -> &mut S {
+        &mut self.source
+    }
+
+    /// Lets a walk that met the end of its source go on, after the source has grown.
+    pub fn again(&mut self) {
+        self.done = false;
+    }
+
+    /// Where the walk stands, to come back to.
+    pub fn mark(&self) -> Mark {
+        let Walker { at, last_lsn, in_batch, sealed, done, .. } = *self;
+        Mark { at, last_lsn, in_batch, sealed, done }
+    }
+
+    /// Goes back to a mark of this walk.
+    pub fn reset(&mut self, mark: Mark) {
+        self.at = mark.at;
+        self.last_lsn = mark.last_lsn;
+        self.in_batch = mark.in_batch;
+        self.sealed = mark.sealed;
+        self.done = mark.done;
+    }
+
+    /// The payload of a frame that this walk has just returned.
+    ///
+    /// # Errors
+    /// What the file said.
+    pub fn payload(&mut self, frame: &Frame) -> io::Result<&[u8]> {
+        let start = frame.offset + FRAME_HEADER_LEN as u64;
+        self.source.bytes(start, frame.header.len as usize)
+    }
+
+    /// The next step; `None` once the end of the file was reported.
+    ///
+    /// # Errors
+    /// What the file said. An error is no verdict about the bytes.
+    pub fn step(&mut self) -> io::Result<Option<Step>> {
+        if self.done {
+            return Ok(None);
+        }
+        let left = self.source.len().saturating_sub(self.at);
+        if left < FRAME_HEADER_LEN as u64 {
+            return self.finish_short(left);
+        }
+        let offset = self.at;
+        match self.header_at(offset)? {
+            Header::Sound(header) => Ok(Some(Step::Frame(self.frame(offset, header)?))),
+            Header::Zeros if self.zeros_from(offset)? => {
+                self.done = true;
+                Ok(Some(Step::Zeros { from: offset, to: self.source.len() }))
+            }
+            Header::Zeros => self.skip(offset, "zeros where a frame was expected, and more after"),
+            Header::Unsound => self.skip(offset, "the frame header's checksum is wrong"),
+        }
+    }
+
+    /// Fewer bytes than a header are left.
+    fn finish_short(&mut self, left: u64) -> io::Result<Option<Step>> {
+        self.done = true;
+        let (from, to) = (self.at, self.source.len().max(self.at));
+        if left == 0 || self.zeros_from(from)? {
+            return Ok(Some(Step::Zeros { from, to }));
+        }
+        Ok(Some(Step::Unreadable { from, to, why: "the file ends inside a frame header" }))
+    }
+
+    fn header_at(&mut self, offset: u64) -> io::Result<Header> {
+        let bytes = self.source.bytes(offset, FRAME_HEADER_LEN)?;
+        let Some(bytes) = bytes.first_chunk::<FRAME_HEADER_LEN>() else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        if *bytes == [0; FRAME_HEADER_LEN] {
+            return Ok(Header::Zeros);
+        }
+        Ok(match FrameHeader::decode(bytes, self.salt, offset) {
+            Some(header) => Header::Sound(header),
+            None => Header::Unsound,
+        })
+    }
+
+    /// Judges a frame with a sound header against what came before it and reads its body.
+    fn frame(&mut self, offset: u64, header: FrameHeader) -> io::Result<Frame> {
+        let mut frame = Frame { offset, header, trouble: None };
+        frame.trouble = match header.unsupported() {
+            Some(what) => Some(Trouble::Unsupported(what)),
+            None => self.impossible(&frame).map(Trouble::Impossible),
+        };
+        if frame.trouble.is_none() {
+            frame.trouble = self.body_trouble(&frame)?.map(Trouble::Tearable);
+        }
+        // The header is trusted, so its length is the way on; a length that leaves the file ends
+        // the walk there.
+        self.at = frame.end().min(self.source.len().max(offset + ALIGN));
+        self.last_lsn = LastLsn::Exactly(header.lsn);
+        if header.is_own() {
+            self.sealed |= header.kind == KIND_SEAL;
+            self.in_batch = Batch::Between;
+        } else {
+            self.in_batch = if header.goes_on() { Batch::Inside } else { Batch::Between };
+        }
+        Ok(frame)
+    }
+
+    fn impossible(&self, frame: &Frame) -> Option<&'static str> {
+        let header = &frame.header;
+        if self.sealed {
+            return Some("a frame stands after the seal");
+        }
+        if frame.end() > self.capacity {
+            return Some("the frame is longer than what is left of the segment");
+        }
+        if frame.witness().is_none() {
+            return Some("the durable lag points before the first frame");
+        }
+        if header.is_own() {
+            if self.in_batch == Batch::Inside {
+                return Some("one of the log's own records stands inside a batch");
+            }
+            if header.flags != 0 {
+                return Some("one of the log's own records carries batch flags");
+            }
+        } else if self.in_batch == Batch::Between && !header.is_batch_first() {
+            return Some("a batch goes on that never began");
+        } else if self.in_batch == Batch::Inside && header.is_batch_first() {
+            return Some("a batch begins inside another");
+        }
+        if self.lsn_follows(header, frame.offset) {
+            None
+        } else {
+            Some("the LSN does not follow the one before")
+        }
+    }
+
+    /// Records count up by one; own records repeat the last record's LSN.
+    fn lsn_follows(&self, header: &FrameHeader, offset: u64) -> bool {
+        let step = u64::from(!header.is_own());
+        if step == 1 && header.lsn == 0 {
+            return false;
+        }
+        match self.last_lsn {
+            LastLsn::Unknown => true,
+            LastLsn::Exactly(last) => last.checked_add(step) == Some(header.lsn),
+            LastLsn::AtLeast { lsn, skipped_from } => {
+                let skipped_max = offset.saturating_sub(skipped_from) / FRAME_HEADER_LEN as u64;
+                let low = lsn.saturating_add(step);
+                let high = low.saturating_add(skipped_max);
+                (low..=high).contains(&header.lsn)
+            }
+        }
+    }
+
+    fn body_trouble(&mut self, frame: &Frame) -> io::Result<Option<&'static str>> {
+        if frame.end() > self.source.len() {
+            return Ok(Some("the file ends inside the frame"));
+        }
+        let len = frame.header.len as usize;
+        let padding = frame.header.frame_size() as usize - FRAME_HEADER_LEN - len;
+        let body = self.source.bytes(frame.offset + FRAME_HEADER_LEN as u64, len + padding)?;
+        let (payload, padding) = body.split_at(len);
+        if format::crc32(payload) != frame.header.payload_crc {
+            return Ok(Some("the payload's checksum is wrong"));
+        }
+        if padding.iter().any(|byte| *byte != 0) {
+            return Ok(Some("the padding after the payload is not zero"));
+        }
+        Ok(None)
+    }
+
+    /// Goes on at the next sound header whose LSN could follow.
+    fn skip(&mut self, from: u64, why: &'static str) -> io::Result<Option<Step>> {
+        let why = if self.sealed { "bytes that are not zero stand after the seal" } else { why };
+        let lsn = match self.last_lsn {
+            LastLsn::Unknown => 0,
+            LastLsn::Exactly(lsn) | LastLsn::AtLeast { lsn, .. } => lsn,
+        };
+        self.last_lsn = match self.last_lsn {
+            LastLsn::Unknown => LastLsn::Unknown,
+            _ => LastLsn::AtLeast { lsn, skipped_from: from },
+        };
+        self.in_batch = Batch::Unknown;
+        let mut at = from + ALIGN;
+        while at + FRAME_HEADER_LEN as u64 <= self.source.len() {
+            if let Header::Sound(header) = self.header_at(at)?
+                && self.lsn_follows(&header, at)
+                && (Frame { offset: at, header, trouble: None }).end() <= self.capacity
+            {
+                self.at = at;
+                return Ok(Some(Step::Unreadable { from, to: at, why }));
+            }
+            at += ALIGN;
+        }
+        self.done = true;
+        let to = self.source.len();
+        self.at = to;
+        Ok(Some(Step::Unreadable { from, to, why }))
+    }
+
+    fn zeros_from(&mut self, from: u64) -> io::Result<bool> {
+        zeros_from(&mut self.source, from)
+    }
+}
+
+enum Header {
+    Sound(FrameHeader),
+    Zeros,
+    Unsound,
+}
+
+/// Whether every byte from `from` to the end is zero.
+pub(crate) fn zeros_from(source: &mut impl Source, from: u64) -> io::Result<bool> {
+    const CHUNK: u64 = 64 << 10;
+    let mut at = from;
+    while at < source.len() {
+        let len = CHUNK.min(source.len() - at);
+        if source.bytes(at, len as usize)?.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += len;
+    }
+    Ok(true)
+}

@@ -1,0 +1,53 @@
+//! Figures of a log since it was opened.
+//!
+//! Never here: rates and clocks; the caller takes two and divides. Next room: none.
+
+use std::sync::atomic::Ordering;
+
+use crate::commit::Core;
+use crate::ids::{Generation, Lsn};
+
+/// A snapshot of a log's figures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Groups committed.
+    pub groups: u64,
+    /// Syncs of segments that commits took, seals included.
+    pub syncs: u64,
+    /// Records admitted.
+    pub records: u64,
+    /// Bytes written to segments by commits.
+    pub bytes: u64,
+    /// Changes to a new segment.
+    pub rotations: u64,
+    /// Bytes that wait for their sync.
+    pub queued_bytes: u64,
+    /// Segments the log consists of.
+    pub segments: usize,
+    /// Highest durable LSN.
+    pub durable_lsn: Option<Lsn>,
+    /// First LSN kept.
+    pub head_lsn: Lsn,
+    /// The generation.
+    pub generation: Generation,
+}
+
+impl Stats {
+    pub(crate) fn of(core: &Core) -> Stats {
+        let segments = core.shared.spans().len();
+        let queue = core.queue();
+        Stats {
+            groups: queue.counters.groups,
+            syncs: queue.counters.syncs,
+            records: queue.counters.records,
+            bytes: queue.counters.bytes,
+            rotations: queue.counters.rotations,
+            queued_bytes: queue.queued_bytes,
+            segments,
+            durable_lsn: Lsn::new(core.shared.durable_lsn.load(Ordering::Acquire)),
+            head_lsn: core.shared.head(),
+            generation: queue.generation,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Which segments there are and up to where they may be read: the same answer for the owner and
+//! for processes that own nothing.
+//!
+//! Never here: frames, writes, locks of the directory. Invariant: the bound never lies above what a
+//! sync has covered; it may lie below. Next room: [`crate::cursor`].
+
+use std::sync::Arc;
+
+use crate::commit::{SegmentBound, Shared};
+use crate::error::Result;
+use crate::format::{KIND_OPEN, KIND_SEAL, KIND_TRIM};
+use crate::fs::Dir;
+use crate::ids::{Generation, LogId, Lsn, Sequence};
+use crate::recover::Facts;
+use crate::recover::apply::SegmentSpan;
+use crate::recover::facts::{is_same_file, read_control};
+
+/// Where the answers come from.
+#[derive(Clone, Debug)]
+pub(crate) enum View {
+    /// This process owns the log.
+    Own(Arc<Shared>),
+    /// Some other process does, or nobody.
+    Foreign { dir: Arc<dyn Dir>, unproven: bool },
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) log_id: Option<LogId>,
+    pub(crate) generation: Option<Generation>,
+    pub(crate) head: Lsn,
+    /// Lowest first.
+    pub(crate) spans: Vec<SegmentSpan>,
+    pub(crate) bound: SegmentBound,
+    /// Highest LSN known to be durable, where that is known without reading up to it.
+    pub(crate) durable_lsn: Option<u64>,
+}
+
+impl View {
+    pub(crate) fn dir(&self) -> &Arc<dyn Dir> {
+        match self {
+            View::Own(shared) => &shared.dir,
+            View::Foreign { dir, .. } => dir,
+        }
+    }
+
+    /// Whether whole batches above the bound are wanted too.
+    pub(crate) fn unproven(&self) -> bool {
+        matches!(self, View::Foreign { unproven: true, .. })
+    }
+
+    /// The state of the log now.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot> {
+        match self {
+            View::Own(shared) => Ok(own_snapshot(shared)),
+            View::Foreign { dir, unproven } => {
+                let facts = Facts::read(&**dir)?;
+                Ok(foreign_snapshot(&facts, *unproven))
+            }
+        }
+    }
+
+    /// The same with as little work as possible: while the owner writes into the same segment, its
+    /// control block alone says how far.
+    pub(crate) fn refreshed(&self, old: &Snapshot) -> Result<Snapshot> {
+        let View::Foreign { dir, unproven: false } = self else { return self.snapshot() };
+        let Some(control) = read_control(&**dir).filter(|control| control.own_matches) else {
+            return self.snapshot();
+        };
+        let control = control.control;
+        let name = crate::format::segment_name(old.bound.sequence);
+        let same = control.sequence == old.bound.sequence.get()
+            && Some(control.log_id) == old.log_id
+            && Some(control.generation) == old.generation
+            && dir.identity(&name).is_ok_and(|now| is_same_file(now, control.segment));
+        if !same {
+            return self.snapshot();
+        }
+        let mut new = old.clone();
+        new.bound.end = new.bound.end.max(control.durable_end);
+        new.durable_lsn = new.durable_lsn.max(Some(control.durable_lsn));
+        Ok(new)
+    }
+}
+
+fn own_snapshot(shared: &Shared) -> Snapshot {
+    // The frontier first: segments are added before it moves into them.
+    let frontier = shared.frontier();
+    Snapshot {
+        log_id: Some(shared.log_id),
+        generation: None,
+        head: shared.head(),
+        spans: shared.spans(),
+        bound: SegmentBound { sequence: frontier.sequence, end: frontier.durable_end },
+        durable_lsn: Some(frontier.durable_lsn),
+    }
+}
+
+/// The bound is the higher of a valid control block's and the highest witness among the frames
+/// of the active segment.
+fn foreign_snapshot(facts: &Facts, unproven: bool) -> Snapshot {
+    let mut snapshot = Snapshot {
+        log_id: facts.segments.iter().rev().find_map(|s| s.good_header()).map(|h| h.log_id),
+        generation: None,
+        head: Lsn::FIRST,
+        spans: Vec::new(),
+        bound: SegmentBound { sequence: Sequence::FIRST, end: 0 },
+        durable_lsn: None,
+    };
+    let Some(active) = &facts.active else { return snapshot };
+    let segment = &facts.segments[active.index];
+    let witness = active.survey.as_ref().map_or(0, |survey| survey.witness);
+    snapshot.bound = SegmentBound { sequence: segment.sequence, end: witness };
+    let control = facts.control.as_ref().filter(|c| c.own_matches).map(|c| c.control);
+    if let Some(control) = control.filter(|c| Some(c.log_id) == snapshot.log_id) {
+        let same_file = control.sequence == segment.sequence.get()
+            && is_same_file(control.segment, segment.identity);
+        if same_file {
+            snapshot.bound.end = snapshot.bound.end.max(control.durable_end);
+        }
+        snapshot.generation = Some(control.generation);
+    }
+    if unproven {
+        snapshot.bound.end = u64::MAX;
+    }
+    let own = active.survey.as_ref().and_then(|survey| {
+        let kinds = [KIND_OPEN, KIND_TRIM, KIND_SEAL];
+        kinds.into_iter().filter_map(|k| survey.last_own(k)).max_by_key(|own| own.offset)
+    });
+    let before = active.index.checked_sub(1).and_then(|i| facts.segments[i].seal.as_ref());
+    let state = own.or(before);
+    snapshot.head = state.and_then(|own| own.body.head).unwrap_or(Lsn::FIRST);
+    snapshot.spans = spans(facts, active.index);
+    snapshot
+}
+
+/// Segments whose open record is unreadable are placed after the one before them: reading them
+/// is where the damage is reported.
+fn spans(facts: &Facts, active: usize) -> Vec<SegmentSpan> {
+    let mut before = 0;
+    facts.segments[..=active]
+        .iter()
+        .map(|segment| {
+            before = segment.open.as_ref().map_or(before, |open| open.lsn);
+            let span = SegmentSpan { sequence: segment.sequence, before };
+            before = segment.seal.as_ref().map_or(before, |seal| seal.lsn);
+            span
+        })
+        .collect()
+}

@@ -1,0 +1,267 @@
+//! The active segment's writer: stamps headers, writes a group, syncs it. Whoever holds the one
+//! [`Writer`] is the leader.
+//!
+//! Never here: a lock, a retry, a decision about who waits. Invariants: bytes go to the end of the
+//! segment in order, each byte once; the durable end moves only after a sync returned success; no
+//! byte after the header is written to a segment before its predecessor's seal is durable.
+//! Next rooms: [`crate::fs`] below, [`crate::commit`] back up.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::control::ControlBlock;
+use crate::format::{
+    self, ALIGN, FRAME_HEADER_LEN, FRAMES_START, FrameHeader, Hold, KIND_OPEN, KIND_SEAL, OwnBody,
+    SealBody, SealReference,
+};
+use crate::fs::{Dir, File, SyncPoint, write_once};
+use crate::ids::{Generation, Lsn};
+use crate::prepare::Prepared;
+use crate::queue::{Group, Placed, Rotation};
+use crate::survey::Kept;
+
+/// The end of the log, owned by the leader.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    dir: Arc<dyn Dir>,
+    segment: Prepared,
+    generation: Generation,
+    /// What the segment holds up to its end, the digest running.
+    kept: Kept,
+    durable_end: u64,
+    /// Unix ms of the first and the last append in this segment, 0 before the first.
+    times_ms: (u64, u64),
+    /// The seal, once it was written.
+    sealed: Option<SealReference>,
+    buffer: Vec<u8>,
+    control: ControlBlock,
+}
+
+/// What a commit made durable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Committed {
+    pub(crate) durable_lsn: u64,
+    pub(crate) durable_end: u64,
+    pub(crate) syncs: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Head and holds as they stand where a seal is written.
+#[derive(Clone, Debug)]
+pub(crate) struct SealState {
+    pub(crate) head: Lsn,
+    pub(crate) holds: Vec<Hold>,
+}
+
+impl Writer {
+    /// Takes over a segment whose kept bytes are durable up to `kept.end`.
+    pub(crate) fn new(
+        dir: Arc<dyn Dir>,
+        segment: Prepared,
+        generation: Generation,
+        kept: Kept,
+        times_ms: (u64, u64),
+        control: ControlBlock,
+    ) -> Writer {
+        let durable_end = kept.end;
+        let mut writer = Writer {
+            dir,
+            segment,
+            generation,
+            kept,
+            durable_end,
+            times_ms,
+            sealed: None,
+            buffer: Vec::new(),
+            control,
+        };
+        writer.publish();
+        writer
+    }
+
+    pub(crate) fn segment(&self) -> &Prepared {
+        &self.segment
+    }
+
+    pub(crate) fn times_ms(&self) -> (u64, u64) {
+        self.times_ms
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.kept.end
+    }
+
+    /// Writes and syncs one group. `seal_after`: the next group begins a new segment, so the
+    /// seal rides in this write.
+    ///
+    /// # Errors
+    /// The failed write or sync, with what was being done. The caller poisons the log: nothing
+    /// here may be tried again.
+    pub(crate) fn commit(
+        &mut self,
+        group: &mut Group,
+        seal_after: Option<&SealState>,
+    ) -> Result<Committed, (&'static str, io::Error)> {
+        let mut syncs = 1;
+        let before = self.kept.end;
+        if let Some(rotation) = group.rotation.take() {
+            syncs += self.rotate(rotation)?;
+        } else {
+            self.buffer.clear();
+        }
+        let start = self.kept.end - self.buffer.len() as u64;
+        for placed in &mut group.batches {
+            self.stamp(placed);
+        }
+        self.touch_times();
+        if let Some(state) = seal_after {
+            self.push_seal(state);
+        }
+        let file: &dyn File = &*self.segment.file;
+        write_once(file, &self.buffer, start).map_err(|e| ("writing a group", e))?;
+        file.sync_data(SyncPoint::Group).map_err(|e| ("syncing a group", e))?;
+        self.durable_end = self.kept.end;
+        self.publish();
+        Ok(Committed {
+            durable_lsn: self.kept.last_lsn,
+            durable_end: self.durable_end,
+            syncs,
+            bytes: self.kept.end.saturating_sub(before.min(start)),
+        })
+    }
+
+    /// Seals the segment unless its last group already carried the seal, and starts the next one
+    /// in the buffer with its open record. Returns how many syncs that took.
+    fn rotate(&mut self, rotation: Rotation) -> Result<u64, (&'static str, io::Error)> {
+        let mut syncs = 0;
+        self.buffer.clear();
+        if self.sealed.is_none() {
+            let start = self.kept.end;
+            self.push_seal(&rotation.state);
+            let file: &dyn File = &*self.segment.file;
+            write_once(file, &self.buffer, start).map_err(|e| ("writing a seal", e))?;
+            file.sync_data(SyncPoint::Seal).map_err(|e| ("syncing a seal", e))?;
+            syncs = 1;
+            self.buffer.clear();
+        }
+        let previous = self.sealed.take();
+        let last_lsn = self.kept.last_lsn;
+        self.segment = rotation.prepared;
+        self.kept = Kept { last_lsn, ..Kept::empty() };
+        self.durable_end = FRAMES_START;
+        self.times_ms = (0, 0);
+        let body = open_body(self.generation, &rotation.state, previous);
+        self.push_own(KIND_OPEN, &body);
+        Ok(syncs)
+    }
+
+    /// Gives every frame of a batch its LSN, durable lag and header checksum, and appends it to
+    /// the buffer.
+    fn stamp(&mut self, placed: &mut Placed) {
+        debug_assert_eq!(placed.offset, self.kept.end, "a batch stands where the queue put it");
+        let mut rest = placed.frames.as_mut_slice();
+        let mut lsn = placed.first_lsn;
+        while let Some((head, _)) = rest.split_first_chunk_mut::<FRAME_HEADER_LEN>() {
+            let mut header = FrameHeader::parse(head);
+            let offset = self.kept.end;
+            header.lsn = lsn;
+            header.durable_lag = self.lag(offset);
+            *head = header.encode(self.segment.header.salt, offset);
+            let size = header.frame_size() as usize;
+            self.kept.add(&header, head, offset + size as u64);
+            lsn += u64::from(!header.is_own());
+            let (_, tail) = std::mem::take(&mut rest).split_at_mut(size);
+            rest = tail;
+        }
+        self.buffer.extend_from_slice(&placed.frames);
+    }
+
+    fn lag(&self, offset: u64) -> u32 {
+        // Capacity is at most 32 GiB, so the quotient fits.
+        ((offset - self.durable_end) / ALIGN) as u32
+    }
+
+    fn push_own(&mut self, kind: u16, body: &OwnBody) {
+        let offset = self.kept.end;
+        let payload = body.encode();
+        let header = own_header(kind, self.kept.last_lsn, self.lag(offset), &payload);
+        let frame = format::encode_frame(&header, &payload, self.segment.header.salt, offset);
+        self.kept.add(&header, &frame[..FRAME_HEADER_LEN], offset + frame.len() as u64);
+        self.buffer.extend_from_slice(&frame);
+    }
+
+    fn push_seal(&mut self, state: &SealState) {
+        let digest = self.kept.digest();
+        let offset = self.kept.end;
+        let body = seal_body(&self.segment, self.generation, state, &self.kept, self.times_ms);
+        self.push_own(KIND_SEAL, &body);
+        let sequence = self.segment.header.sequence;
+        self.sealed = Some(SealReference { sequence, offset, digest });
+    }
+
+    fn touch_times(&mut self) {
+        let now = self.dir.now_ms();
+        let first = if self.times_ms.0 == 0 { now } else { self.times_ms.0 };
+        self.times_ms = (first, now);
+    }
+
+    fn publish(&mut self) {
+        let header = &self.segment.header;
+        let (sequence, identity) = (header.sequence, self.segment.identity);
+        self.control.publish(sequence, identity, self.durable_end, self.kept.last_lsn);
+    }
+}
+
+/// The header of an own record.
+pub(crate) fn own_header(kind: u16, lsn: u64, durable_lag: u32, payload: &[u8]) -> FrameHeader {
+    FrameHeader {
+        payload_crc: format::crc32(payload),
+        lsn,
+        // Own bodies are bounded by the number of holds.
+        len: payload.len() as u32,
+        durable_lag,
+        stream: 0,
+        kind,
+        flags: 0,
+        codec: 0,
+    }
+}
+
+/// The body of an open record.
+pub(crate) fn open_body(
+    generation: Generation,
+    state: &SealState,
+    previous: Option<SealReference>,
+) -> OwnBody {
+    OwnBody {
+        generation: Some(generation),
+        head: Some(state.head),
+        holds: state.holds.clone(),
+        previous,
+        ..OwnBody::default()
+    }
+}
+
+/// The body of a seal over what the segment holds so far.
+pub(crate) fn seal_body(
+    segment: &Prepared,
+    generation: Generation,
+    state: &SealState,
+    kept: &Kept,
+    times_ms: (u64, u64),
+) -> OwnBody {
+    OwnBody {
+        generation: Some(generation),
+        head: Some(state.head),
+        holds: state.holds.clone(),
+        previous: None,
+        times_ms: Some(times_ms),
+        seal: Some(SealBody {
+            count: kept.records,
+            lsns: kept.first_lsn.zip(Lsn::new(kept.last_lsn)),
+            log_id: segment.header.log_id,
+            salt: segment.header.salt,
+            digest: kept.digest(),
+        }),
+    }
+}

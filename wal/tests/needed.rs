@@ -1,0 +1,272 @@
+//! Every sync, and the rewrite of rows A and A', is needed: leaving any one of them out loses or
+//! breaks something on the crashable directory. One named test each; `no_sync_point_is_forgotten`
+//! keeps the list whole.
+//!
+//! A sync is left out by its [`SyncPoint`]: the directory reports success and makes nothing
+//! durable, which is what deleting the line would do. A rewrite is left out by ignoring writes of
+//! the bytes that a clean sector already shows.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test may fail loudly"
+)]
+
+mod common;
+
+use annals_wal::fs::SyncPoint;
+use annals_wal::fs::mem::{Keep, MemDir, SyncFailure};
+use annals_wal::{Error, Lsn};
+use common::{Model, Sweep, open, recovered, sweep};
+
+/// The points that the tests below leave out, by test.
+const COVERED: [SyncPoint; 15] = [
+    SyncPoint::Parent,
+    SyncPoint::DirectoryBeforeWrite,
+    SyncPoint::Prepared,
+    SyncPoint::Published,
+    SyncPoint::Kept,
+    SyncPoint::Cut,
+    SyncPoint::CutSeal,
+    SyncPoint::OpenRecord,
+    SyncPoint::Group,
+    SyncPoint::Seal,
+    SyncPoint::Trimmed,
+    SyncPoint::Leftovers,
+    SyncPoint::Evidence,
+    SyncPoint::BackupFile,
+    SyncPoint::BackupDirectory,
+];
+
+#[test]
+fn no_sync_point_is_forgotten() {
+    assert_eq!(COVERED, SyncPoint::ALL);
+}
+
+thread_local! {
+    static LEFT_OUT: std::cell::Cell<Option<SyncPoint>> = const { std::cell::Cell::new(None) };
+}
+
+/// The sweep must survive with every sync, and must find a violation with one left out.
+fn needed(point: SyncPoint, script: common::Script, nested: bool) {
+    let leave_out = |disk: &MemDir| disk.leave_out(LEFT_OUT.get());
+    let how = Sweep { prepare: leave_out, seeds: 4, nested };
+    LEFT_OUT.set(None);
+    sweep(script, how).unwrap_or_else(|violation| panic!("with every sync: {violation}"));
+    LEFT_OUT.set(Some(point));
+    match sweep(script, how) {
+        Ok(crashes) => panic!("{crashes} crashes survived without {point:?}: is it needed?"),
+        Err(violation) => println!("without {point:?}: {violation}"),
+    }
+}
+
+/// Rotations, an unclean end, a clean end, and batches that span sectors right after openings.
+fn usual(disk: &MemDir, model: &mut Model) -> Result<(), Error> {
+    let log = open(disk)?;
+    for _ in 0..4 {
+        model.append(&log, 1, 30_000)?;
+    }
+    model.append(&log, 1, 100)?;
+    drop(log);
+    let log = open(disk)?;
+    model.append(&log, 3, 700)?;
+    log.close()?;
+    let log = open(disk)?;
+    model.append(&log, 3, 700)?;
+    drop(log);
+    Ok(())
+}
+
+#[test]
+fn the_parent_sync_is_needed() {
+    needed(SyncPoint::Parent, usual, false);
+}
+
+#[test]
+fn the_directory_sync_before_an_openings_first_write_is_needed() {
+    needed(SyncPoint::DirectoryBeforeWrite, usual, false);
+}
+
+#[test]
+fn the_sync_of_a_prepared_segment_is_needed() {
+    needed(SyncPoint::Prepared, usual, false);
+}
+
+#[test]
+fn the_directory_sync_of_a_published_segment_is_needed() {
+    needed(SyncPoint::Published, usual, false);
+}
+
+#[test]
+fn the_sync_of_what_recovery_keeps_is_needed() {
+    needed(SyncPoint::Kept, usual, false);
+}
+
+#[test]
+fn the_sync_of_the_open_record_is_needed() {
+    needed(SyncPoint::OpenRecord, usual, false);
+}
+
+#[test]
+fn the_group_sync_is_needed() {
+    needed(SyncPoint::Group, usual, false);
+}
+
+#[test]
+fn the_sync_of_a_seal_is_needed() {
+    needed(SyncPoint::Seal, usual, false);
+}
+
+/// One unclean session of batches that span sectors: crashes in it make row B.
+fn torn(disk: &MemDir, model: &mut Model) -> Result<(), Error> {
+    let log = open(disk)?;
+    for _ in 0..3 {
+        model.append(&log, 4, 700)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_sync_of_a_cut_is_needed() {
+    needed(SyncPoint::Cut, torn, true);
+}
+
+#[test]
+fn the_sync_of_the_seal_after_a_cut_is_needed() {
+    needed(SyncPoint::CutSeal, torn, true);
+}
+
+/// Six segments, the first four trimmed.
+fn trimmed(left_out: Option<SyncPoint>) -> MemDir {
+    let disk = MemDir::new(11);
+    let log = open(&disk).unwrap();
+    let mut model = Model::new();
+    for _ in 0..6 {
+        model.append(&log, 1, 30_000).unwrap();
+    }
+    disk.leave_out(left_out);
+    model.trim(&log, 5).unwrap();
+    disk.crash(Keep::Nothing)
+}
+
+fn first_segment_is_there(disk: &MemDir) -> bool {
+    disk.names().iter().any(|name| name == "00000000000000000001.wal")
+}
+
+/// What `trim` promises on return: the bytes do not come back after a crash.
+#[test]
+fn the_directory_sync_after_a_trim_is_needed() {
+    assert!(!first_segment_is_there(&trimmed(None)));
+    assert!(first_segment_is_there(&trimmed(Some(SyncPoint::Trimmed))));
+}
+
+/// The same for what recovery removes: leftovers of a trim that a crash interrupted.
+#[test]
+fn the_directory_sync_after_removing_leftovers_is_needed() {
+    for (left_out, comes_back) in [(None, false), (Some(SyncPoint::Leftovers), true)] {
+        let disk = trimmed(Some(SyncPoint::Trimmed));
+        assert!(first_segment_is_there(&disk), "the crash brought the segments back");
+        disk.leave_out(left_out);
+        let log = open(&disk).unwrap();
+        assert_eq!(log.head_lsn(), Lsn::new(5).unwrap());
+        assert!(!first_segment_is_there(&disk));
+        assert_eq!(first_segment_is_there(&disk.crash(Keep::Nothing)), comes_back);
+    }
+}
+
+/// What recovery cut is kept aside, durably, before the original is zeroed.
+#[test]
+fn the_sync_of_the_evidence_is_needed() {
+    for (left_out, kept) in [(None, true), (Some(SyncPoint::Evidence), false)] {
+        let disk = MemDir::new(12);
+        let log = open(&disk).unwrap();
+        let mut model = Model::new();
+        model.append(&log, 1, 100).unwrap();
+        drop(log);
+        let name = "00000000000000000001.wal";
+        let mut bytes = disk.bytes(name).unwrap();
+        bytes[5000..5100].fill(0xEE);
+        disk.set_bytes(name, bytes);
+        let disk = disk.crash(Keep::Everything);
+        disk.leave_out(left_out);
+        let log = open(&disk).unwrap();
+        assert!(log.recovery().cut.is_some(), "{}", log.recovery());
+        model.check(&log).unwrap();
+        let crashed = disk.crash(Keep::Nothing);
+        let copies: Vec<_> =
+            crashed.names().into_iter().filter(|name| name.starts_with("cut-")).collect();
+        let bytes = copies.first().and_then(|name| crashed.bytes(name)).unwrap_or_default();
+        assert_eq!(bytes.contains(&0xEE), kept, "{copies:?}");
+    }
+}
+
+fn backup(left_out: Option<SyncPoint>) -> Result<(), String> {
+    let disk = MemDir::new(13);
+    let log = open(&disk).unwrap();
+    let mut model = Model::new();
+    for _ in 0..3 {
+        model.append(&log, 1, 30_000).unwrap();
+    }
+    let target = MemDir::new(14);
+    target.leave_out(left_out);
+    log.backup_in(target.dir()).unwrap();
+    recovered(&target.crash(Keep::Nothing), model)
+}
+
+#[test]
+fn the_syncs_of_a_backups_files_are_needed() {
+    backup(None).unwrap();
+    println!("{}", backup(Some(SyncPoint::BackupFile)).unwrap_err());
+}
+
+#[test]
+fn the_directory_syncs_of_a_backup_are_needed() {
+    println!("{}", backup(Some(SyncPoint::BackupDirectory)).unwrap_err());
+}
+
+/// A group's sync fails and the cache shows bytes that the disk does not have: what the next
+/// opening shows, a crash must not take away. Only the rewrite makes those pages dirty again.
+#[test]
+fn the_rewrite_of_row_a_prime_is_needed() {
+    let run = |ignore: bool| {
+        let disk = MemDir::new(15);
+        let log = open(&disk).unwrap();
+        let mut model = Model::new();
+        model.append(&log, 1, 100).unwrap();
+        disk.fail_sync(SyncPoint::Group, 0, SyncFailure::CleanNew);
+        let error = model.append(&log, 2, 3000).unwrap_err();
+        assert!(error.outcome_unknown());
+        drop(log);
+        let next = disk.killed();
+        next.ignore_rewrites(ignore);
+        recovered(&next, model)
+    };
+    run(false).unwrap();
+    println!("{}", run(true).unwrap_err());
+}
+
+/// The same for a close record whose sync failed (row A). Only the close record is unwitnessed
+/// there, so it shows where that record has a sector of its own: every alignment is tried.
+#[test]
+fn the_rewrite_of_row_a_is_needed() {
+    let run = |ignore: bool, len: usize| {
+        let disk = MemDir::new(16);
+        let log = open(&disk).unwrap();
+        let mut model = Model::new();
+        model.append(&log, 1, len).unwrap();
+        disk.fail_sync(SyncPoint::Group, 0, SyncFailure::CleanNew);
+        log.close().unwrap_err();
+        let next = disk.killed();
+        next.ignore_rewrites(ignore);
+        recovered(&next, model)
+    };
+    for len in (800..1312).step_by(8) {
+        run(false, len).unwrap_or_else(|violation| panic!("{len}: {violation}"));
+    }
+    let lost = (800..1312).step_by(8).filter(|len| run(true, *len).is_err()).count();
+    assert!(lost > 0, "no alignment lost anything without the rewrite: is it needed?");
+    println!("lost at {lost} of 64 alignments");
+}
