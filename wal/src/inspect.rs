@@ -193,7 +193,22 @@ fn report(dir: &Arc<dyn Dir>, depth: Depth, progress: &mut dyn FnMut(u64)) -> Re
     let worst = report.findings.iter().map(|finding| finding.state).max();
     report.state = report.state.max(worst.unwrap_or(report.state));
     report.findings.sort_by_key(|finding| (finding.segment, finding.bytes));
+    merge_same_place(&mut report.findings);
     Ok(report)
+}
+
+/// What the table refused and what the full read found at the same place is one finding: the
+/// table's sentence with the wider extent.
+fn merge_same_place(findings: &mut Vec<Finding>) {
+    let start = |finding: &Finding| (finding.segment, finding.bytes.map(|(from, _)| from));
+    findings.dedup_by(|later, kept| {
+        let same = start(later) == start(kept) && kept.bytes.is_some();
+        if same {
+            let to = later.bytes.max(kept.bytes).map_or(0, |(_, to)| to);
+            kept.bytes = kept.bytes.map(|(from, own)| (from, own.max(to)));
+        }
+        same
+    });
 }
 
 fn outline(facts: &Facts, decision: &Decision) -> Report {
@@ -331,7 +346,10 @@ fn note_refusal(report: &mut Report, facts: &Facts, refusal: &Refusal) {
     report.findings.push(Finding {
         state: refused_state(refusal),
         segment: location.segment,
-        bytes: location.offset.map(|from| (from, to.unwrap_or(from))),
+        bytes: location.offset.map(|from| {
+            let header = if from == 0 { FRAMES_START } else { from };
+            (from, to.unwrap_or(header))
+        }),
         lsns: location.lsns,
         why: refusal.why.clone(),
     });

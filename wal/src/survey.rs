@@ -31,6 +31,8 @@ pub struct Survey {
     pub damages: Vec<Damage>,
     /// Sound frames beyond the first damage.
     pub frames_beyond: u64,
+    /// Highest LSN in any sound frame, kept or not; 0 if none.
+    pub highest_lsn: u64,
     /// Where the last kept seal stands and the digest of the headers before it.
     seal_digest: Option<(u64, Digest)>,
 }
@@ -194,6 +196,7 @@ impl Surveyor {
             generation_max: None,
             damages: Vec::new(),
             frames_beyond: 0,
+            highest_lsn: 0,
             seal_digest: None,
         };
         Surveyor { survey, running: Kept::empty(), open_range: None }
@@ -207,8 +210,9 @@ impl Surveyor {
     ) -> io::Result<()> {
         self.close_range(&frame.header);
         let impossible = matches!(frame.trouble, Some(Trouble::Impossible(_)));
-        if let Some(end) = frame.witness().filter(|_| !impossible) {
-            self.survey.witness = self.survey.witness.max(end);
+        if !impossible {
+            self.survey.witness = self.survey.witness.max(frame.witness().unwrap_or(0));
+            self.survey.highest_lsn = self.survey.highest_lsn.max(frame.header.lsn);
         }
         if let Some(trouble) = &frame.trouble {
             self.trouble(frame, trouble);

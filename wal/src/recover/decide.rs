@@ -159,8 +159,27 @@ type Judged<T> = std::result::Result<T, Refusal>;
 pub fn decide(facts: &Facts) -> Decision {
     match judge(facts) {
         Ok(plan) => Decision::Plan(Box::new(plan)),
-        Err(refusal) => Decision::Refuse(refusal),
+        Err(refusal) => Decision::Refuse(with_lsns(facts, refusal)),
     }
+}
+
+/// A refusal that concerns a whole segment says which LSNs stood in it, as its neighbours tell.
+fn with_lsns(facts: &Facts, mut refusal: Refusal) -> Refusal {
+    let Some(sequence) = refusal.location.segment.filter(|_| refusal.location.lsns.is_none())
+    else {
+        return refusal;
+    };
+    let before = facts.segments.iter().rev().filter(|segment| segment.sequence < sequence);
+    let own = facts.segments.iter().find(|segment| segment.sequence == sequence);
+    let mut after = facts.segments.iter().filter(|segment| segment.sequence > sequence);
+    let open = own.and_then(|segment| segment.open.as_ref()).map(|open| open.lsn);
+    let low = open.or_else(|| before.filter_map(|s| s.seal.as_ref()).map(|s| s.lsn).next());
+    let low = low.unwrap_or(0).saturating_add(1);
+    let seal = own.and_then(|segment| segment.seal.as_ref()).map(|seal| seal.lsn);
+    let next = after.find_map(|segment| segment.open.as_ref()).map(|open| open.lsn);
+    let high = seal.or(next).unwrap_or(low).max(low);
+    refusal.location.lsns = Lsn::new(low).zip(Lsn::new(high));
+    refusal
 }
 
 fn judge(facts: &Facts) -> Judged<Plan> {
@@ -611,10 +630,12 @@ fn cut(active: &Active, segment: Sequence, survey: &Survey, state: &State) -> Cu
     let from = survey.kept.end;
     let tail = active.bytes.get(from as usize..).unwrap_or_default();
     let used = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
-    let highest = survey.damages.iter().map(|damage| damage.lsns.1).max();
     let low = state.last_lsn.saturating_add(1);
-    let lsns = highest.filter(|high| *high >= low && used > 0);
-    let lsns = lsns.and_then(|high| Lsn::new(low).zip(Lsn::new(high)));
+    // No frame is shorter than its header, so the cut bytes bound how many there can have been.
+    let bound = state.last_lsn.saturating_add(used / FRAME_HEADER_LEN as u64);
+    let damaged = survey.damages.iter().map(|damage| damage.lsns.1).max().unwrap_or(0);
+    let high = damaged.min(bound).max(survey.highest_lsn);
+    let lsns = Lsn::new(low).zip(Lsn::new(high)).filter(|_| high >= low && used > 0);
     Cut { segment, from, to: from + used, lsns }
 }
 
