@@ -119,7 +119,7 @@ impl Core {
         let Some(group) = queue.groups.pop_front() else { return false };
         let Some(writer) = queue.writer.take() else { return false };
         let seal_after = queue.seal_after_front();
-        queue.in_flight = Some(group.cohort.clone());
+        queue.in_flight = Some((group.last_lsn, group.cohort.clone()));
         drop(queue);
         Leader { core: self, group, writer: Some(writer) }.run(seal_after);
         true

@@ -5,6 +5,7 @@
 //! write, one sync) -> [`crate::fs`]. An opening walks: lock -> [`crate::recover`] -> here.
 //! Next rooms: [`crate::reader`] for reads, [`crate::trim`], [`crate::backup`].
 
+use std::fmt;
 use std::ops::{RangeBounds, RangeInclusive};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,9 +41,16 @@ use crate::stats::Stats;
 /// log.close()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Log {
     handle: Arc<Handle>,
+}
+
+impl fmt::Debug for Log {
+    /// The place and nothing more: what is queued is payload, and payload is nobody's to print.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("path", &self.path()).finish_non_exhaustive()
+    }
 }
 
 /// What the clones of a handle share. Its drop is the last handle's.
@@ -208,8 +216,7 @@ impl Log {
                     format!("LSN {lsn} was not given out yet: the last is {}", queue.last_lsn);
                 return Err(Error::new(ErrorKind::OutOfRange, why));
             }
-            let waiting = queue.groups.iter().find(|group| group.last_lsn >= lsn.get());
-            waiting.map(|group| group.cohort.clone()).or_else(|| queue.in_flight.clone())
+            queue.cohort_of(lsn)
         };
         if let Some(cohort) = cohort {
             self.core().lead_or_wait(&cohort)?;

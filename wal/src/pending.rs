@@ -56,7 +56,7 @@ impl<'a> Slot<'a> {
     ) -> std::result::Result<RangeInclusive<Lsn>, Refused> {
         match self.queue.admit(batch) {
             Ok(lsns) => {
-                let cohort = self.queue.last_cohort().unwrap_or_default();
+                let cohort = cohort_to_wait_for(self.queue);
                 *self.outcome = SlotOutcome::Pushed(Pending { lsns: lsns.clone(), cohort });
                 Ok(lsns)
             }
@@ -66,6 +66,20 @@ impl<'a> Slot<'a> {
             }
         }
     }
+}
+
+#[cfg(not(annals_lossy))]
+fn cohort_to_wait_for(queue: &Queue) -> Arc<Cohort> {
+    queue.last_cohort().unwrap_or_default()
+}
+
+/// A log that lies: whoever pushes is told at once that the write is done. Only `--cfg annals_lossy`
+/// builds it, to show that the demo finds it out (`cargo xtask lossy-demo`).
+#[cfg(annals_lossy)]
+fn cohort_to_wait_for(_queue: &Queue) -> Arc<Cohort> {
+    let cohort = Arc::<Cohort>::default();
+    cohort.publish(Ok(()));
+    cohort
 }
 
 /// What [`crate::Log::ordered`] returns.

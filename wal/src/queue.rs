@@ -60,8 +60,8 @@ pub(crate) struct Queue {
     pub(crate) mode: Mode,
     /// Waiting groups, first to be written first.
     pub(crate) groups: VecDeque<Group>,
-    /// The waiters of the group being written.
-    pub(crate) in_flight: Option<Arc<Cohort>>,
+    /// The group being written: its last LSN and its waiters.
+    pub(crate) in_flight: Option<(u64, Arc<Cohort>)>,
     /// Bytes in them and in the group being written.
     pub(crate) queued_bytes: u64,
     /// Where the next batch goes.
@@ -231,6 +231,14 @@ impl Queue {
     /// The cohort that the last admitted batch belongs to.
     pub(crate) fn last_cohort(&self) -> Option<Arc<Cohort>> {
         self.groups.back().map(|group| group.cohort.clone())
+    }
+
+    /// The cohort that waits for this LSN: of the group being written or else of one that waits.
+    pub(crate) fn cohort_of(&self, lsn: Lsn) -> Option<Arc<Cohort>> {
+        let in_flight = self.in_flight.iter().map(|(last, cohort)| (*last, cohort));
+        let waiting = self.groups.iter().map(|group| (group.last_lsn, &group.cohort));
+        let mut all = in_flight.chain(waiting);
+        all.find(|(last, _)| *last >= lsn.get()).map(|(_, cohort)| cohort.clone())
     }
 
     /// Head and holds for a seal that rides in the group before a rotation.

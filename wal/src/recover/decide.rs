@@ -202,6 +202,7 @@ fn judge(facts: &Facts) -> Judged<Plan> {
 fn judge_unused(facts: &Facts) -> Judged<Plan> {
     for segment in &facts.segments {
         check_supported(segment)?;
+        check_regular(segment)?;
     }
     // A log that once wrote an open record has a control block or a snapshot that says so.
     if let Some(control) = trusted_control(facts).filter(|c| c.control.sequence > 0) {
@@ -323,6 +324,15 @@ fn check_supported(segment: &SegmentFacts) -> Judged<()> {
     })
 }
 
+/// A symbolic link or a directory in a segment's place is neither followed nor removed.
+fn check_regular(segment: &SegmentFacts) -> Judged<()> {
+    if !segment.irregular {
+        return Ok(());
+    }
+    let why = "its name is taken by something that is no regular file";
+    Err(corrupt(Row::G, segment.sequence, 0, why))
+}
+
 fn unsupported_damage(survey: &Survey) -> Option<&Damage> {
     survey.damages.iter().find(|damage| damage.class == DamageClass::Unsupported)
 }
@@ -331,10 +341,7 @@ fn unsupported_damage(survey: &Survey) -> Option<&Damage> {
 fn check_set(facts: &Facts, kept: &[SegmentFacts], beyond: &[SegmentFacts]) -> Judged<()> {
     let log_id = kept.iter().rev().find_map(SegmentFacts::good_header).map(|h| h.log_id);
     for segment in kept.iter().chain(beyond) {
-        if segment.irregular {
-            let why = "its name is taken by something that is no regular file";
-            return Err(corrupt(Row::G, segment.sequence, 0, why));
-        }
+        check_regular(segment)?;
         let Some(header) = segment.good_header() else { continue };
         if header.sequence != segment.sequence {
             let why = format!(

@@ -1,0 +1,154 @@
+//! One opaque error for the observer: a kind that says what to do, a sentence, an LSN if known.
+//!
+//! Never here: payload bytes, JSON text, ids that a caller chose. Messages go to terminals and
+//! telemetry; payloads hold secrets. Invariant: an error of the log keeps its kind and its
+//! `outcome_unknown` ([`Error::log_error`]). Next room: [`crate::json`].
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use annals_wal::Lsn;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, by what the caller should do about it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The log refused or failed. [`Error::log_error`] has its own kind: act on that.
+    Log,
+    /// The operating system refused to read a file, or gave no random bytes. Try again.
+    Io,
+    /// A record whose checksum is right does not hold what its kind promises: not written by
+    /// this software. Later entries are still readable.
+    Corrupt,
+    /// Written by a newer version of this software, or a file of a kind that is not imported.
+    Unsupported,
+    /// An entry or a file over a cap. Shorten it; nothing of it was written.
+    TooLarge,
+    /// The observer was shut down. Make a new one on the log.
+    Closed,
+    /// An argument that can never be right: an empty id, text that is not JSON, a second end.
+    Invalid,
+    /// The file is not the one the import began with. Import it again when it is at rest.
+    Changed,
+}
+
+/// Why a call failed. Cheap to clone.
+#[derive(Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    lsn: Option<Lsn>,
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    None,
+    Log(annals_wal::Error),
+    Io(Arc<io::Error>),
+}
+
+impl Error {
+    /// What the caller should do.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The record concerned, where one is.
+    pub fn lsn(&self) -> Option<Lsn> {
+        self.lsn
+    }
+
+    /// The log's error, where one is behind it.
+    pub fn log_error(&self) -> Option<&annals_wal::Error> {
+        match &self.source {
+            Source::Log(error) => Some(error),
+            Source::None | Source::Io(_) => None,
+        }
+    }
+
+    /// True if the entries of the failed call may or may not be in the log after it is reopened.
+    /// False means that they certainly are not.
+    pub fn outcome_unknown(&self) -> bool {
+        self.log_error().is_some_and(annals_wal::Error::outcome_unknown)
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into(), lsn: None, source: Source::None }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Invalid, message)
+    }
+
+    pub(crate) fn closed() -> Error {
+        Error::new(
+            ErrorKind::Closed,
+            "the observer was shut down: make a new one on the log to record more entries",
+        )
+    }
+
+    pub(crate) fn entry_too_large(bytes: usize, cap: usize) -> Error {
+        Error::new(
+            ErrorKind::TooLarge,
+            format!(
+                "an entry of {bytes} bytes is over the cap of {cap} bytes: shorten its input, \
+                 output or metadata, or open the log with a larger record cap"
+            ),
+        )
+    }
+
+    pub(crate) fn file(doing: &str, path: &Path, source: io::Error) -> Error {
+        let mut error =
+            Error::new(ErrorKind::Io, format!("cannot {doing} {}: {source}", path.display()));
+        error.source = Source::Io(Arc::new(source));
+        error
+    }
+
+    pub(crate) fn at(mut self, lsn: Lsn) -> Error {
+        self.lsn = Some(lsn);
+        self
+    }
+}
+
+impl From<annals_wal::Error> for Error {
+    fn from(source: annals_wal::Error) -> Error {
+        Error {
+            kind: ErrorKind::Log,
+            message: source.to_string(),
+            lsn: None,
+            source: Source::Log(source),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match self.lsn {
+            Some(lsn) => write!(f, " [LSN {lsn}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.source {
+            Source::None => None,
+            Source::Log(error) => Some(error),
+            Source::Io(error) => Some(error.as_ref()),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! # annals-observer: what agents did, on a write-ahead log
+//!
+//! An agent's run is a stream of entries: an agent, a model call or a tool call starts and ends,
+//! something fails. This crate records them on an [`annals_wal::Log`], reads them back by session,
+//! and imports what other programs wrote.
+//!
+//! ```
+//! use annals_observer::{CallId, JsonText, Level, Observer, session_entries};
+//! use annals_wal::Log;
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let observer = Observer::on(Log::open(dir.path().join("log"))?)?;
+//! let session = observer.session("s-1")?;
+//!
+//! let mut agent = session.agent("planner").start()?; // durable when start() returns
+//! let mut search = session
+//!     .tool("search")
+//!     .within(&agent)
+//!     .call_id(CallId::new("call_1")?) // the runtime's own id pairs start and end
+//!     .input(JsonText::parse(r#"{"query": "fsync"}"#)?)
+//!     .level(Level::Ordered) // may go on before the sync
+//!     .start()?;
+//! search.end_ok(JsonText::string("79 hits"))?;
+//! agent.end_error(JsonText::string("no budget left"))?;
+//! observer.shutdown()?; // everything above is durable
+//!
+//! let kinds: Result<Vec<String>, _> = session_entries(observer.log(), "s-1")?
+//!     .map(|stored| stored.map(|stored| stored.entry.kind.to_string()))
+//!     .collect();
+//! assert_eq!(kinds?, ["agent_start", "tool_start", "tool_end", "agent_end"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **What it promises.** A start or end at [`Level::Durable`] is on disk when its call returns; at
+//! [`Level::Ordered`] it has its place and is on disk after [`Observer::flush`]. All entries of an
+//! observer stand in one order, that of their [`Ticket`]s, so a durable one makes all before it
+//! durable. A start and its end are paired by call id and span, never by order or name; durations
+//! come from a monotonic clock or are absent. Every failure reaches a caller.
+//!
+//! **What it never does.** It keeps no background thread, no queue and no table of open calls of
+//! its own; it invents no duration, no end and no id of a session; it parses no number of yours.
+//! It does not redact: do not record secrets with this version.
+//!
+//! **Invariants.** Every entry is one record: kind 0x0200 plus the [`EntryKind`]'s number, codec
+//! bincode, stream tag [`SessionId::stream`]. The tag filters, the id decides.
+//!
+//! **Rooms.** A recording walks [`Session`] -> [`Start`] -> `drain` (ticket, submit) ->
+//! [`annals_wal::Log`]; a reading walks [`Entries`] -> `codec`; an import walks [`import`] ->
+//! `drain`. First room: [`Error`].
+
+mod call;
+mod clock;
+mod codec;
+mod drain;
+mod entry;
+mod error;
+mod ids;
+pub mod import;
+mod json;
+mod kind;
+mod observer;
+mod read;
+mod session;
+
+pub use call::{Call, Outcome};
+pub use clock::{Clock, MonoTime, SystemClock, WallTime};
+pub use codec::{decode_record, encode_entry};
+pub use entry::{Entry, Position, Source, TimeOrigin};
+pub use error::{Error, ErrorKind, Result};
+pub use ids::{CallId, ContentHash, InstanceId, RunId, SessionId, SpanId, Ticket};
+pub use json::JsonText;
+pub use kind::{CallKind, EntryKind};
+pub use observer::{Health, Level, Observer, Receipt};
+pub use read::{Entries, ReadRecords, StoredEntry, entries, session_entries};
+pub use session::{Session, Start};

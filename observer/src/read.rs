@@ -1,0 +1,135 @@
+//! Reading entries back: a range of a log, decoded, one session or all.
+//!
+//! Never here: writing, waiting, an index. Records of other kinds and other sessions are passed
+//! over by their header alone. Invariants: only durable records are delivered, in LSN order; an
+//! entry that cannot be decoded is an `Err` item and hides none after it; a session's tag is a
+//! filter, its id is compared. Next room: [`crate::import`].
+
+use std::ops::RangeBounds;
+
+use annals_wal::{Log, LogReader, Lsn, Records, Stream};
+
+use crate::codec::decode_record;
+use crate::entry::Entry;
+use crate::error::Result;
+use crate::ids::SessionId;
+
+/// An entry and where it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredEntry {
+    /// Its record's LSN.
+    pub lsn: Lsn,
+    /// The entry.
+    pub entry: Entry,
+}
+
+/// What entries can be read from: a [`Log`], or a [`LogReader`] that owns nothing.
+pub trait ReadRecords: sealed::Sealed {
+    /// The records of this range, durable ones only; the end is fixed by the call.
+    ///
+    /// # Errors
+    /// `Log`, as the log's own `range`.
+    fn records(&self, lsns: impl RangeBounds<Lsn>) -> Result<Records>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for annals_wal::Log {}
+    impl Sealed for annals_wal::LogReader {}
+}
+
+impl ReadRecords for Log {
+    fn records(&self, lsns: impl RangeBounds<Lsn>) -> Result<Records> {
+        Ok(self.range(lsns)?)
+    }
+}
+
+impl ReadRecords for LogReader {
+    fn records(&self, lsns: impl RangeBounds<Lsn>) -> Result<Records> {
+        Ok(self.range(lsns)?)
+    }
+}
+
+/// All entries that are durable now, from the log's head on.
+///
+/// # Errors
+/// `Log` if the log cannot be read. Per entry: see [`Entries`].
+///
+/// ```
+/// use annals_observer::{Observer, entries, session_entries};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let observer = Observer::on(annals_wal::Log::open(dir.path().join("log"))?)?;
+/// let _open = observer.session("s-1")?.agent("planner").start()?;
+/// let _other = observer.session("s-2")?.agent("planner").start()?;
+/// assert_eq!(entries(observer.log())?.count(), 2);
+/// for stored in session_entries(observer.log(), "s-1")? {
+///     let stored = stored?;
+///     assert_eq!(stored.entry.agent.as_deref(), Some("planner"));
+///     assert_eq!(stored.lsn.get(), 1);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn entries(from: &impl ReadRecords) -> Result<Entries> {
+    Ok(Entries::of(from.records(..)?))
+}
+
+/// The entries of one session that are durable now, from the log's head on.
+///
+/// # Errors
+/// `Invalid` if the id is empty; else as [`entries`].
+pub fn session_entries(from: &impl ReadRecords, session: &str) -> Result<Entries> {
+    Ok(Entries::of(from.records(..)?).session(SessionId::new(session)?))
+}
+
+/// Iterator over the entries among some records.
+///
+/// An item is `Err` with kind `Corrupt` or `Unsupported` for one record that cannot be decoded;
+/// the next item is the next entry. An error of the log itself (kind `Log`) is the last item.
+#[derive(Debug)]
+pub struct Entries {
+    records: Records,
+    session: Option<(SessionId, Stream)>,
+}
+
+impl Entries {
+    /// The entries among these records, which may come from any range.
+    pub fn of(records: Records) -> Entries {
+        Entries { records, session: None }
+    }
+
+    /// Only those of this session. A record with the session's tag that cannot be decoded is still
+    /// an `Err` item: it may be one of them.
+    pub fn session(mut self, id: SessionId) -> Entries {
+        let stream = id.stream();
+        self.session = Some((id, stream));
+        self
+    }
+
+    fn wants(&self, entry: &Entry) -> bool {
+        self.session.as_ref().is_none_or(|(id, _)| entry.session.as_ref() == Some(id))
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<StoredEntry>;
+
+    fn next(&mut self) -> Option<Result<StoredEntry>> {
+        loop {
+            let record = match self.records.next()? {
+                Ok(record) => record,
+                Err(error) => return Some(Err(error.into())),
+            };
+            if self.session.as_ref().is_some_and(|(_, stream)| *stream != record.stream) {
+                continue;
+            }
+            match decode_record(&record) {
+                Ok(Some(entry)) if self.wants(&entry) => {
+                    return Some(Ok(StoredEntry { lsn: record.lsn, entry }));
+                }
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The observer's tests, one binary so that they link once.
+//!
+//! Each module asks one question; helpers that more than one needs are in `common`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy sees helpers of tests as libraries; a failure in one is its test's failure"
+)]
+
+mod codec;
+mod common;
+mod delivery;
+mod imports;
+mod json_lines;
+mod json_text;
+mod pairing;
+mod real_input;
+mod resume;
+mod sessions;
+mod trajectories;
