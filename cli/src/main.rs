@@ -1,1 +1,49 @@
-fn main() {}
+//! `wal`: the tool beside the library. It reads arguments, calls the libraries and prints; the
+//! libraries do the work.
+//!
+//! Results go to stdout, progress and messages to stderr. Exit codes are in [`exit`]. Reading verbs
+//! never write a byte into the directory they are pointed at.
+
+mod args;
+mod cat;
+mod decode;
+mod demo;
+mod escape;
+mod exit;
+mod import;
+mod inspect;
+mod out;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Verb};
+use crate::exit::Exit;
+use crate::out::Out;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let mut out = Out::stdout();
+    let outcome = match &args.verb {
+        Verb::Inspect(verb) => inspect::inspect(verb, &mut out),
+        Verb::Verify(verb) => inspect::verify(verb, &mut out),
+        Verb::Cat(verb) => cat::cat(verb, &mut out),
+        Verb::Import(verb) => import::import(verb, &mut out),
+        Verb::Demo(verb) => demo::demo(verb, &mut out),
+        Verb::DemoFleet(verb) => demo::fleet::run(verb),
+        Verb::DemoCheck(verb) => demo::check::run(verb, &mut out),
+    };
+    let exit = outcome.unwrap_or_else(|error| {
+        if !error.is_quiet() {
+            out::message(&format!("wal: {error}"));
+        }
+        error.exit()
+    });
+    // A reader that went away (`| head`) is no failure of ours.
+    match out.finish() {
+        Ok(()) => exit.into(),
+        Err(_) if exit == Exit::Clean => Exit::Clean.into(),
+        Err(_) => exit.into(),
+    }
+}

@@ -3,6 +3,7 @@
 //! Never here: stealing, deleting, guessing that a lock is stale. The operating system frees it
 //! when its holder dies. Next room: [`crate::log`].
 
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -41,7 +42,7 @@ pub(crate) fn take_lock(dir: &dyn Dir) -> Result<Box<dyn DirLock>> {
 pub(crate) fn is_live(dir: &dyn Dir) -> Result<bool> {
     match dir.try_lock(LOCK_NAME, LockMode::Shared, false) {
         Ok(lock) => Ok(lock.is_none()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) if matches!(e.kind(), NotFound | NotADirectory) => Ok(false),
         Err(e) => Err(Error::io(format!("looking at {}", path(dir)), e)),
     }
 }

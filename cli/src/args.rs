@@ -1,0 +1,159 @@
+//! The command line: verbs, flags, help. Never here: work.
+
+use std::path::PathBuf;
+
+use annals_wal::Lsn;
+use clap::{Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "Exit codes: 0 clean (also a healthy log in use), 1 the tool failed or part \
+of the input was bad, 2 usage, 3 torn tail, 4 corruption, 5 unsupported version, 6 locked by \
+another process, 7 not a log. Treat any other code as a failure.";
+
+/// Inspect, verify, read and fill Annals logs.
+#[derive(Parser, Debug)]
+#[command(name = "wal", version, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Say what a log holds, how it ended and what is wrong with it. Writes nothing.
+    #[command(
+        after_help = "Examples:\n  wal inspect runs\n  wal inspect runs --format json | jq .state"
+    )]
+    Inspect(InspectArgs),
+    /// Read every byte of a log and check it. Writes nothing.
+    #[command(after_help = "Example:\n  wal verify runs && echo whole")]
+    Verify(VerifyArgs),
+    /// Print records. Writes nothing.
+    #[command(
+        after_help = "Examples:\n  wal cat runs --session s-1\n  wal cat runs --from 100 --to 120\n  \
+                      wal cat runs --kind tool_end --format json | jq .entry.output"
+    )]
+    Cat(CatArgs),
+    /// Bring JSON lines (.jsonl) and SWE-agent trajectories (.traj) into a log.
+    #[command(after_help = "Example:\n  wal import runs agents/*.jsonl trajectories/*.traj")]
+    Import(ImportArgs),
+    /// Kill a fleet of agents in the middle of their writes and show that nothing is lost.
+    #[command(
+        after_help = "Examples:\n  wal demo\n  wal demo crash-test --agents 8 --seconds 0.3 --rounds 200"
+    )]
+    Demo(DemoArgs),
+    /// The fleet of `demo`: writes until it is killed.
+    #[command(hide = true)]
+    DemoFleet(FleetArgs),
+    /// The fresh process of `demo`: reads the log back and compares.
+    #[command(hide = true)]
+    DemoCheck(CheckArgs),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// The log's directory.
+    pub(crate) dir: PathBuf,
+    /// Text for people or one JSON object for programs.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// The log's directory.
+    pub(crate) dir: PathBuf,
+    /// Text for people or one JSON object for programs.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct CatArgs {
+    /// The log's directory.
+    pub(crate) dir: PathBuf,
+    /// First LSN to print.
+    #[arg(long, value_parser = lsn)]
+    pub(crate) from: Option<Lsn>,
+    /// Last LSN to print.
+    #[arg(long, value_parser = lsn)]
+    pub(crate) to: Option<Lsn>,
+    /// Only entries of this session.
+    #[arg(long)]
+    pub(crate) session: Option<String>,
+    /// Only records of this kind: a name such as `tool_end`, `registry`, `untyped`, or a number
+    /// such as 0x1000.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// Text for people or one JSON object a line for programs.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ImportArgs {
+    /// The log's directory; made if it is absent.
+    pub(crate) dir: PathBuf,
+    /// .jsonl and .traj files.
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Stop at the first bad line; nothing of its file is imported.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Import content that is in the log already once more.
+    #[arg(long)]
+    pub(crate) again: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Where to put the log; default: a new directory in the system's temporary directory.
+    pub(crate) dir: Option<PathBuf>,
+    /// How many agents write at once.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) agents: u32,
+    /// The fleet is killed at a random moment between 5 ms and this long.
+    #[arg(long, default_value_t = 4.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// How often to kill and read back, on the same log.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Where the random moments come from; printed, so that a run can be repeated.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct FleetArgs {
+    pub(crate) dir: PathBuf,
+    pub(crate) agents: u32,
+    pub(crate) round: u32,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct CheckArgs {
+    pub(crate) dir: PathBuf,
+    pub(crate) agents: u32,
+    pub(crate) round: u32,
+}
+
+/// How results are printed.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+fn lsn(text: &str) -> Result<Lsn, String> {
+    let number: u64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    Lsn::new(number).ok_or_else(|| "LSN 0 does not exist: the first record is LSN 1".to_owned())
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    if (0.005..=3600.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("between 0.005 and 3600 seconds".to_owned())
+    }
+}

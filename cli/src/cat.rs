@@ -1,0 +1,184 @@
+//! `wal cat`: records as lines.
+
+use std::ops::Bound;
+
+use annals_observer::SessionId;
+use annals_wal::{ErrorKind, LogReader, Lsn, StoredRecord};
+
+use crate::args::{CatArgs, Format};
+use crate::decode::{Shown, decode, json_line, kind_name, session};
+use crate::escape::{cut, escape};
+use crate::exit::{Exit, Failure};
+use crate::out::{Out, message};
+
+/// Characters of payload in a line of text.
+const WIDTH: usize = 160;
+
+pub(crate) fn cat(args: &CatArgs, out: &mut Out) -> Result<Exit, Failure> {
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from > to
+    {
+        let why = format!("--from {from} is after --to {to}: swap them");
+        return Err(Failure::new(Exit::Usage, why));
+    }
+    let wanted = match &args.session {
+        Some(id) => Some(SessionId::new(id.as_str())?),
+        None => None,
+    };
+    let reader = LogReader::open(&args.dir)?;
+    let mut cat = Cat { args, wanted, exit: Exit::Clean, next: None, unproven: None };
+    let end = args.to.map_or(Bound::Unbounded, Bound::Included);
+    let start = args.from.map_or(Bound::Unbounded, Bound::Included);
+    cat.print(&reader, (start, end), false, out)?;
+    let next = cat.next.or(args.from).unwrap_or_else(|| reader.head_lsn());
+    let wants_more = args.to.is_none_or(|to| next <= to);
+    if wants_more && !reader.is_live()? {
+        // Nobody writes any more: what stands whole above the proven bound may be shown.
+        let all = reader.clone().unproven(true);
+        cat.print(&all, (Bound::Included(next), end), true, out)?;
+    }
+    if let Some((first, last)) = cat.unproven {
+        message(&format!(
+            "wal: LSNs {first} to {last} are whole, but nothing proves that they were durable: \
+             the next opening for writing decides"
+        ));
+    }
+    past_the_end(args, &cat)?;
+    Ok(cat.exit)
+}
+
+/// Asking for what is not there is answered, not passed over.
+fn past_the_end(args: &CatArgs, cat: &Cat<'_>) -> Result<(), Failure> {
+    match (args.from, cat.next) {
+        (Some(from), None) => {
+            let why = format!("LSN {from} is past the end of the log: ask for an earlier one");
+            Err(Failure::new(Exit::Failed, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Cat<'a> {
+    args: &'a CatArgs,
+    wanted: Option<SessionId>,
+    exit: Exit,
+    /// The LSN after the last one read.
+    next: Option<Lsn>,
+    unproven: Option<(Lsn, Lsn)>,
+}
+
+impl Cat<'_> {
+    fn print(
+        &mut self,
+        reader: &LogReader,
+        range: (Bound<Lsn>, Bound<Lsn>),
+        unproven: bool,
+        out: &mut Out,
+    ) -> Result<(), Failure> {
+        let records = match reader.range(range) {
+            Ok(records) => records,
+            Err(error) if error.kind() == ErrorKind::Trimmed && unproven => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for record in records {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => {
+                    out.flush()?;
+                    return Err(error.into());
+                }
+            };
+            self.next = record.lsn.next();
+            if unproven {
+                let first = self.unproven.map_or(record.lsn, |(first, _)| first);
+                self.unproven = Some((first, record.lsn));
+            }
+            self.record(&record, out)?;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: &StoredRecord, out: &mut Out) -> Result<(), Failure> {
+        // The tag first: a record of another session is not even decoded.
+        if self.wanted.as_ref().is_some_and(|id| id.stream() != record.stream) {
+            return Ok(());
+        }
+        if self.args.kind.as_ref().is_some_and(|kind| !is_kind(record, kind)) {
+            return Ok(());
+        }
+        let shown = decode(record);
+        if let Some(id) = &self.wanted
+            && session(&shown) != Some(id.as_str())
+        {
+            return Ok(());
+        }
+        if let Shown::Undecodable(why) = &shown {
+            message(&format!("wal: LSN {}: {why}", record.lsn));
+            self.exit = Exit::Failed;
+        }
+        let line = match self.args.format {
+            Format::Json => {
+                json_line(record, &shown).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?
+            }
+            Format::Text => text_line(record, &shown),
+        };
+        Ok(out.line(&line)?)
+    }
+}
+
+fn is_kind(record: &StoredRecord, kind: &str) -> bool {
+    if kind_name(record) == kind {
+        return true;
+    }
+    let number = match kind.strip_prefix("0x") {
+        Some(digits) => u16::from_str_radix(digits, 16).ok(),
+        None => kind.parse().ok(),
+    };
+    number == Some(record.kind.get())
+}
+
+/// LSN, kind, session, and what the record says, escaped and cut to a line.
+fn text_line(record: &StoredRecord, shown: &Shown) -> String {
+    let session = escape(session(shown).unwrap_or("-"));
+    let rest = match shown {
+        Shown::Entry(entry) => entry_text(entry),
+        Shown::Transaction(changes) => changes_text(changes),
+        Shown::Payload => payload_text(&record.payload),
+        Shown::Undecodable(_) => format!("({} bytes that do not decode)", record.payload.len()),
+    };
+    let rest = cut(&rest, WIDTH);
+    format!("{:>8}  {:<12}  {session:<24}  {rest}", record.lsn.get(), kind_name(record))
+}
+
+fn entry_text(entry: &annals_observer::Entry) -> String {
+    let mut parts = Vec::new();
+    let names = [&entry.agent, &entry.model, &entry.tool, &entry.name];
+    parts.extend(names.into_iter().flatten().map(|name| escape(name)));
+    parts.extend(entry.duration.map(|duration| format!("{duration:.1?}")));
+    let texts = [("in", &entry.input), ("out", &entry.output), ("error", &entry.error)];
+    for (label, text) in texts {
+        parts.extend(text.as_ref().map(|text| format!("{label}={}", escape(text.as_str()))));
+    }
+    parts.join("  ")
+}
+
+fn changes_text(changes: &[annals_registry::Change]) -> String {
+    let shown = changes.iter().map(|change| match change {
+        annals_registry::Change::Put { key, value } => {
+            format!("put {}={}", escape(key.as_str()), payload_text(value.bytes()))
+        }
+        annals_registry::Change::Delete { key } => format!("delete {}", escape(key.as_str())),
+    });
+    shown.collect::<Vec<_>>().join("  ")
+}
+
+fn payload_text(payload: &[u8]) -> String {
+    match std::str::from_utf8(payload) {
+        Ok(text) => escape(text),
+        Err(_) => format!(
+            "({} bytes) {}",
+            payload.len(),
+            crate::escape::hex(&payload[..payload.len().min(32)])
+        ),
+    }
+}

@@ -1,0 +1,105 @@
+//! How a run ends: exit codes and the error behind one.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use annals_wal::ErrorKind;
+use annals_wal::inspect::State;
+
+/// The documented exit codes. 2 (usage) is clap's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exit {
+    Clean = 0,
+    Failed = 1,
+    Usage = 2,
+    TornTail = 3,
+    Corrupt = 4,
+    Unsupported = 5,
+    Locked = 6,
+    NotALog = 7,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+impl From<State> for Exit {
+    fn from(state: State) -> Exit {
+        match state {
+            State::Clean | State::Live | State::Unclean => Exit::Clean,
+            State::TornTail => Exit::TornTail,
+            State::Corrupt => Exit::Corrupt,
+            State::Unsupported => Exit::Unsupported,
+        }
+    }
+}
+
+/// Why a verb ended early.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    message: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { exit, message: Some(message.into()) }
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Whether there is nothing to say: the reader of our output went away.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.message.is_none()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message.as_deref().unwrap_or_default())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Failure { exit: Exit::Clean, message: None };
+        }
+        Failure::new(Exit::Failed, error.to_string())
+    }
+}
+
+impl From<annals_wal::Error> for Failure {
+    fn from(error: annals_wal::Error) -> Failure {
+        Failure::new(exit_of(&error), error.to_string())
+    }
+}
+
+impl From<annals_observer::Error> for Failure {
+    fn from(error: annals_observer::Error) -> Failure {
+        let exit = error.log_error().map_or(Exit::Failed, exit_of);
+        Failure::new(exit, error.to_string())
+    }
+}
+
+impl From<annals_registry::Error> for Failure {
+    fn from(error: annals_registry::Error) -> Failure {
+        let exit = error.log_error().map_or(Exit::Failed, exit_of);
+        Failure::new(exit, error.to_string())
+    }
+}
+
+fn exit_of(error: &annals_wal::Error) -> Exit {
+    match error.kind() {
+        ErrorKind::Corrupt => Exit::Corrupt,
+        ErrorKind::Unsupported => Exit::Unsupported,
+        ErrorKind::Locked => Exit::Locked,
+        ErrorKind::NotALog => Exit::NotALog,
+        _ => Exit::Failed,
+    }
+}

@@ -1,0 +1,120 @@
+//! `wal import`: files in, one line of result each.
+
+use std::path::Path;
+
+use annals_observer::import::{ImportOptions, ImportOutcome, ImportReport, Importer};
+use annals_observer::{ErrorKind, Observer};
+use annals_wal::Log;
+
+use crate::args::ImportArgs;
+use crate::escape::escape;
+use crate::exit::{Exit, Failure};
+use crate::out::{Out, message, steps_progress};
+
+pub(crate) fn import(args: &ImportArgs, out: &mut Out) -> Result<Exit, Failure> {
+    // Looked at before the log is made: a wrong name must not leave an empty log behind.
+    if args.files.iter().all(|file| annals_observer::import::FileKind::of(file).is_err()) {
+        for file in &args.files {
+            refuse_kind(file);
+        }
+        return Ok(Exit::Failed);
+    }
+    let observer = Observer::on(Log::open(&args.dir)?)?;
+    let mut importer = Importer::new(&observer)?;
+    let options = ImportOptions { strict: args.strict, again: args.again };
+    let bar = steps_progress(args.files.len() as u64, "import");
+    let mut exit = Exit::Clean;
+    let mut totals = Totals::default();
+    for file in &args.files {
+        let imported = importer.import(file, options, |bad| {
+            bar.suspend(|| message(&format!("wal: {}", escape(&bad.to_string()))));
+        });
+        bar.inc(1);
+        match imported {
+            Ok(report) => {
+                totals.add(&report);
+                out.line(&line(file, &report))?;
+                let refused = !matches!(report.outcome, ImportOutcome::Imported(_));
+                if refused || report.bad > 0 {
+                    exit = Exit::Failed;
+                }
+                if args.strict && report.bad > 0 {
+                    break;
+                }
+            }
+            Err(error) if is_the_files_own(&error) => {
+                bar.suspend(|| message(&format!("wal: {}", escape(&error.to_string()))));
+                exit = Exit::Failed;
+            }
+            Err(error) => {
+                out.flush()?;
+                return Err(error.into());
+            }
+        }
+    }
+    bar.finish_and_clear();
+    observer.shutdown()?;
+    drop(importer);
+    observer.log().clone().close()?;
+    out.line(&totals.line(&args.dir))?;
+    Ok(exit)
+}
+
+/// One file's trouble does not stop the others; the log's does.
+fn is_the_files_own(error: &annals_observer::Error) -> bool {
+    error.kind() != ErrorKind::Log && error.kind() != ErrorKind::Closed
+}
+
+fn refuse_kind(file: &Path) {
+    if let Err(error) = annals_observer::import::FileKind::of(file) {
+        message(&format!("wal: {}", escape(&error.to_string())));
+    }
+}
+
+fn line(file: &Path, report: &ImportReport) -> String {
+    let file = escape(&file.display().to_string());
+    let what = match report.outcome {
+        ImportOutcome::Imported(lsn) => {
+            let resumed = if report.resumed { ", going on where an import broke off" } else { "" };
+            format!(
+                "imported {} lines or steps as {} entries, {} bad, done at LSN {lsn}{resumed}",
+                report.items, report.entries, report.bad
+            )
+        }
+        ImportOutcome::AlreadyImported(lsn) => {
+            format!(
+                "refused: its content was imported at LSN {lsn} already; --again imports it anew"
+            )
+        }
+        _ => "not imported: see the messages".to_owned(),
+    };
+    format!("{file}: {what}")
+}
+
+#[derive(Default)]
+struct Totals {
+    files: u64,
+    items: u64,
+    entries: u64,
+    bad: u64,
+}
+
+impl Totals {
+    fn add(&mut self, report: &ImportReport) {
+        self.files += u64::from(matches!(report.outcome, ImportOutcome::Imported(_)));
+        self.items += report.items;
+        self.entries += report.entries;
+        self.bad += report.bad;
+    }
+
+    fn line(&self, dir: &Path) -> String {
+        format!(
+            "{} files imported: {} lines or steps, {} entries, {} bad. next: wal inspect {}",
+            self.files,
+            self.items,
+            self.entries,
+            self.bad,
+            escape(&dir.display().to_string())
+        )
+    }
+}

@@ -1,0 +1,82 @@
+//! Where output goes: results to stdout, messages and progress to stderr.
+//!
+//! Never here: `println!`, which panics when the reader goes away.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Buffered stdout.
+pub(crate) struct Out {
+    to: BufWriter<io::Stdout>,
+    colour: bool,
+}
+
+/// A colour that means something, beside the word that says it.
+#[derive(Clone, Copy)]
+pub(crate) enum Tone {
+    Good,
+    Notice,
+    Bad,
+}
+
+impl Out {
+    pub(crate) fn stdout() -> Out {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let colour = !plain && io::stdout().is_terminal();
+        Out { to: BufWriter::with_capacity(64 << 10, io::stdout()), colour }
+    }
+
+    /// One line.
+    pub(crate) fn line(&mut self, line: &str) -> io::Result<()> {
+        self.to.write_all(line.as_bytes())?;
+        self.to.write_all(b"\n")
+    }
+
+    /// A word in a tone, on a terminal; elsewhere the word.
+    pub(crate) fn toned(&self, tone: Tone, word: &str) -> String {
+        if !self.colour {
+            return word.to_owned();
+        }
+        let code = match tone {
+            Tone::Good => "32",
+            Tone::Notice => "33",
+            Tone::Bad => "31",
+        };
+        format!("\x1b[{code}m{word}\x1b[0m")
+    }
+
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// A message for a person. A stderr that is gone is nobody to tell.
+pub(crate) fn message(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Progress in bytes, drawn on stderr if that is a terminal.
+pub(crate) fn bytes_progress(total: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    let style = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Progress in steps with a label.
+pub(crate) fn steps_progress(total: u64, label: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    bar.set_prefix(label);
+    bar
+}

@@ -1,0 +1,355 @@
+//! The tool as a user runs it: exit codes, output, bad input, and that reading never writes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test may fail loudly"
+)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use annals_wal::{Log, Options};
+use serde_json::Value;
+
+fn wal(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wal"));
+    command.args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A closed log of several 64 KiB segments.
+fn closed_log(dir: &Path) -> PathBuf {
+    let path = dir.join("log");
+    let log = Options::new().segment_bytes(64 << 10).open(&path).unwrap();
+    for n in 0..200u32 {
+        log.append(format!("record {n} ").repeat(50)).unwrap();
+    }
+    log.close().unwrap();
+    path
+}
+
+/// Every file with its bytes.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    entries
+        .map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap()))
+        .collect()
+}
+
+fn segment(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("{sequence:020}.wal"))
+}
+
+#[test]
+fn a_clean_log_is_0_and_reading_it_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = closed_log(dir.path());
+    let before = contents(&log);
+    for verb in ["inspect", "verify", "cat"] {
+        let output = wal(&[verb, text(&log)]);
+        assert_eq!(code(&output), 0, "{verb}: {}", stderr(&output));
+        assert_eq!(stderr(&output), "", "{verb} off a terminal has nothing to say");
+    }
+    assert!(contents(&log) == before, "a reading verb wrote");
+    assert_eq!(stdout(&wal(&["cat", text(&log)])).lines().count(), 200);
+}
+
+#[test]
+fn a_living_log_is_0_and_named_live_and_reading_it_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let log = Log::open(&path).unwrap();
+    log.append("one").unwrap();
+    let before = contents(&path);
+    let output = wal(&["inspect", text(&path), "--format", "json"]);
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((code(&output), &report["state"]), (0, &Value::from("live")));
+    assert_eq!(report["schema"], "wal.inspect/1");
+    assert_eq!(code(&wal(&["verify", text(&path)])), 0);
+    assert_eq!(stdout(&wal(&["cat", text(&path)])).lines().count(), 1);
+    assert!(contents(&path) == before, "a reading verb wrote");
+    let samples = dir.path().join("a.jsonl");
+    std::fs::write(&samples, "{}\n").unwrap();
+    let output = wal(&["import", text(&path), text(&samples)]);
+    assert_eq!(code(&output), 6, "{}", stderr(&output));
+    assert!(stderr(&output).contains(&format!("process {}", std::process::id())));
+}
+
+#[test]
+fn damage_has_its_exit_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = closed_log(dir.path());
+    // A copy: the control block says nothing about it.
+    let copy = dir.path().join("copy");
+    let copied = || {
+        let _ = std::fs::remove_dir_all(&copy);
+        std::fs::create_dir(&copy).unwrap();
+        for (name, bytes) in contents(&log) {
+            std::fs::write(copy.join(name), bytes).unwrap();
+        }
+    };
+    let last = contents(&log).keys().filter(|name| name.ends_with(".wal")).count() as u64;
+    copied();
+    let bytes = std::fs::read(segment(&copy, last)).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    std::fs::write(segment(&copy, last), &bytes[..end - 100]).unwrap();
+    for verb in ["inspect", "verify"] {
+        assert_eq!(code(&wal(&[verb, text(&copy)])), 3, "{verb}: torn tail");
+    }
+    copied();
+    let mut bytes = std::fs::read(segment(&copy, 1)).unwrap();
+    bytes[30_000] ^= 1;
+    std::fs::write(segment(&copy, 1), &bytes).unwrap();
+    let output = wal(&["verify", text(&copy)]);
+    assert_eq!(code(&output), 4);
+    assert!(stdout(&output).contains("segment 1, bytes"), "{}", stdout(&output));
+    let output = wal(&["cat", text(&copy)]);
+    assert_eq!(code(&output), 4, "{}", stderr(&output));
+    assert!(stdout(&output).lines().count() > 10, "what lies before the damage is shown");
+    copied();
+    let mut bytes = std::fs::read(segment(&copy, last)).unwrap();
+    bytes[8] = 9;
+    let crc = annals_wal::format::crc32(&bytes[..124]);
+    bytes[124..128].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(segment(&copy, last), &bytes).unwrap();
+    assert_eq!(code(&wal(&["inspect", text(&copy)])), 5);
+}
+
+/// The in-place cut: the control block is trusted, so what it promised is missed.
+#[test]
+fn a_cut_in_place_is_corruption() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = closed_log(dir.path());
+    let last = contents(&log).keys().filter(|name| name.ends_with(".wal")).count() as u64;
+    let file = segment(&log, last);
+    let bytes = std::fs::read(&file).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let handle = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+    handle.set_len(end as u64 - 100).unwrap();
+    assert_eq!(code(&wal(&["inspect", text(&log)])), 4);
+    assert_eq!(code(&wal(&["verify", text(&log)])), 4);
+}
+
+/// 200 single flips through the tool: never a crash, never "clean" where verify reads the byte.
+#[test]
+fn two_hundred_flips_are_never_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = closed_log(dir.path());
+    let whole = std::fs::read(segment(&log, 1)).unwrap();
+    for n in 0..200usize {
+        let at = n * whole.len() / 200 + n % 7;
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (n % 8);
+        std::fs::write(segment(&log, 1), &bytes).unwrap();
+        let output = wal(&["verify", text(&log), "--format", "json"]);
+        assert_eq!(code(&output), 4, "byte {at}: {}", stdout(&output));
+        let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let finding = &report["findings"][0];
+        assert_eq!(finding["segment"], 1, "byte {at}");
+        assert!(finding["from_byte"].is_u64() && finding["first_lsn"].is_u64(), "byte {at}");
+    }
+}
+
+#[test]
+fn what_is_no_log_is_7_and_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "text").unwrap();
+    for path in [&empty, &file, &dir.path().join("absent")] {
+        for verb in ["inspect", "verify", "cat"] {
+            let output = wal(&[verb, text(path)]);
+            assert_eq!(code(&output), 7, "{verb} {}: {}", path.display(), stderr(&output));
+            assert!(stderr(&output).contains("is not a log"), "{}", stderr(&output));
+        }
+    }
+    assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0);
+    assert!(!dir.path().join("absent").exists());
+}
+
+#[test]
+fn lsns_that_cannot_be_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = closed_log(dir.path());
+    assert_eq!(code(&wal(&["cat", text(&log), "--from", "0"])), 2);
+    assert_eq!(code(&wal(&["cat", text(&log), "--from", "9", "--to", "3"])), 2);
+    let output = wal(&["cat", text(&log), "--from", "201"]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("past the end"), "{}", stderr(&output));
+    let output = wal(&["cat", text(&log), "--from", "20", "--to", "22"]);
+    assert_eq!((code(&output), stdout(&output).lines().count()), (0, 3));
+}
+
+#[test]
+fn imports_are_reported_line_by_line_and_refused_a_second_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let lines = dir.path().join("events.jsonl");
+    std::fs::write(
+        &lines,
+        "{\"session_id\": \"s-1\", \"type\": \"note\", \"n\": 1e400}\nnot json\n\n{\"n\": [2]}\n",
+    )
+    .unwrap();
+    let odd = dir.path().join("registry.json");
+    std::fs::write(&odd, "{}").unwrap();
+    let output = wal(&["import", text(&log), text(&lines), text(&odd)]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("events.jsonl:2: "), "{}", stderr(&output));
+    assert!(stderr(&output).contains("registry.json"), "{}", stderr(&output));
+    let output = wal(&["cat", text(&log), "--format", "json", "--kind", "imported"]);
+    let printed = stdout(&output);
+    let shown: Vec<&str> = printed.lines().collect();
+    assert_eq!(shown.len(), 2);
+    assert!(
+        shown[0].contains("\"input\":{\"session_id\": \"s-1\", \"type\": \"note\", \"n\": 1e400}")
+    );
+    assert_eq!(stdout(&wal(&["cat", text(&log), "--session", "s-1"])).lines().count(), 1);
+    let output = wal(&["import", text(&log), text(&lines)]);
+    assert_eq!(code(&output), 1);
+    assert!(stdout(&output).contains("refused"), "{}", stdout(&output));
+    assert_eq!(code(&wal(&["import", text(&log), text(&lines), "--again"])), 1);
+    let printed = stdout(&wal(&["cat", text(&log), "--kind", "imported"]));
+    assert_eq!(printed.lines().count(), 4);
+    let strict = dir.path().join("strict");
+    assert_eq!(code(&wal(&["import", text(&strict), text(&lines), "--strict"])), 1);
+    assert_eq!(code(&wal(&["cat", text(&strict), "--kind", "imported"])), 0);
+    assert_eq!(stdout(&wal(&["cat", text(&strict), "--kind", "imported"])), "");
+}
+
+#[test]
+fn hostile_payloads_reach_no_terminal_unescaped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let log = Log::open(&path).unwrap();
+    log.append("\x1b]0;owned\x07 \u{202e} \r\n \u{9b}31m").unwrap();
+    log.append(vec![0xFF, 0x1B, 0x00]).unwrap();
+    log.close().unwrap();
+    for format in ["text", "json"] {
+        let printed = stdout(&wal(&["cat", text(&path), "--format", format]));
+        assert_eq!(printed.lines().count(), 2);
+        assert!(printed.chars().all(|c| c == '\n' || !c.is_ascii_control()), "{printed:?}");
+    }
+    let printed = stdout(&wal(&["cat", text(&path)]));
+    assert!(!printed.contains('\u{9b}') && !printed.contains('\u{202e}'), "{printed:?}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let log = Options::new().open(&path).unwrap();
+    for _ in 0..3000 {
+        drop(
+            log.submit(annals_wal::Batch::from(annals_wal::Record::new(vec![b'x'; 200]))).unwrap(),
+        );
+    }
+    log.close().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_wal"))
+        .args(["cat", text(&path)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((code(&output), stderr(&output)), (0, String::new()));
+}
+
+#[test]
+fn a_short_demo_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let args = ["demo", text(&path), "--agents", "4", "--seconds", "0.1", "--rounds", "3"];
+    let output = wal(&[&args[..], &["--seed", "7"]].concat());
+    println!("{}", stdout(&output));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("seed 7"));
+    assert_eq!(code(&wal(&["verify", text(&path)])), 0);
+}
+
+/// Every line and step of the real files is there once, in order.
+#[test]
+fn the_real_files_come_through() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let mut files = Vec::new();
+    collect(&shared, &mut files);
+    if files.is_empty() {
+        println!("skipped: {} is not there", shared.display());
+        return;
+    }
+    files.sort();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let names: Vec<&str> = files.iter().map(|file| text(file)).collect();
+    let output = wal(&[&["import", text(&log)][..], &names].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let printed = stdout(&wal(&["cat", text(&log), "--format", "json"]));
+    let records: Vec<Value> =
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (n, record) in (1u64..).zip(&records) {
+        assert_eq!(record["lsn"], n);
+    }
+    let mut lines = 0;
+    for file in files.iter().filter(|file| file.extension().unwrap() == "jsonl") {
+        let due: Vec<Value> = std::fs::read_to_string(file)
+            .unwrap()
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let from_file = |record: &&Value| {
+            record["entry"]["source"]["file"] == text(file) && record["kind"] == "imported"
+        };
+        let found: Vec<_> =
+            records.iter().filter(from_file).map(|r| r["entry"]["input"].clone()).collect();
+        assert_eq!(found, due, "{}", file.display());
+        lines += due.len();
+    }
+    let report = stdout(&wal(&["inspect", text(&log), "--format", "json"]));
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["state"], "clean");
+    assert_eq!(report["records"], records.len() as u64);
+    println!("{} files, {lines} lines, {} records", files.len(), records.len());
+}
+
+fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            _ if path.is_dir() => collect(&path, files),
+            Some("jsonl" | "traj") => files.push(path),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn the_readmes_example_is_the_compiled_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("../README.md")).unwrap();
+    let example = std::fs::read_to_string(root.join("examples/ten_lines.rs")).unwrap();
+    let shown = readme.split("```rust\n").nth(1).unwrap().split("```").next().unwrap();
+    let (_, example) = example.split_once("\n\n").unwrap();
+    assert_eq!(shown, example);
+}

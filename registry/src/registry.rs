@@ -1,0 +1,230 @@
+//! The handle: what can be asked of a registry, each call a few lines over the rooms behind it.
+//!
+//! Never here: locks, the log's bytes, decisions. A call that changes something goes through
+//! [`crate::transact`] or straight to [`crate::shared`]; a plain read goes to the durable map.
+//! Invariant: nothing leaves this file before it is durable.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use annals_wal::Log;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::change::{Cas, Change, Commit, Expected, Outcome, Precondition, TxResult};
+use crate::error::{Error, Result};
+use crate::key::{Key, Prefix};
+use crate::nesting;
+use crate::options::Options;
+use crate::rebuild;
+use crate::shared::Shared;
+use crate::transact;
+use crate::tx::Tx;
+use crate::value::{Entry, Revision, Value};
+
+/// Keys and values on a log, changed by serializable transactions.
+///
+/// A handle: clones share one registry, from any thread. The log stays usable beside it.
+///
+/// **One registry to a log.** Two that are built on the same open log do not see each other's
+/// transactions and would lose updates; clone the one there is.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+impl Registry {
+    /// Builds the registry that `log` holds, empty on a new log. It reads the whole log.
+    ///
+    /// Durable on return: the hold `registry` at LSN 1, so that nothing of it is ever trimmed.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Unsupported` for a transaction that cannot be read, naming its LSN;
+    /// `Trimmed` if the log no longer starts at LSN 1; the log's own.
+    ///
+    /// ```
+    /// use annals_registry::Registry;
+    /// use annals_wal::Log;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let registry = Registry::on(Log::open(dir.path())?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on(log: Log) -> Result<Registry> {
+        Options::new().on(log)
+    }
+
+    pub(crate) fn build(log: Log, options: Options) -> Result<Registry> {
+        let (durable, ends) = rebuild::rebuild(&log)?;
+        Ok(Registry { shared: Arc::new(Shared::new(log, options, durable, ends)) })
+    }
+
+    /// The log underneath: for its figures, for records of other kinds, to close it.
+    pub fn log(&self) -> &Log {
+        &self.shared.log
+    }
+
+    /// The entry of `key`, from the durable state: every acknowledged change is seen, and no
+    /// other. Never waits for a sync or for writers, and goes on when the log has failed.
+    pub fn get(&self, key: &Key) -> Option<Entry> {
+        self.shared.durable_now().get(key).cloned()
+    }
+
+    /// [`Registry::get`] of a JSON value, without its revision.
+    ///
+    /// # Errors
+    /// `Decode` as [`Value::decode_json`].
+    pub fn get_json<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
+        self.get(key).map(|entry| entry.value.decode_json()).transpose()
+    }
+
+    /// All keys at and below `prefix` with their entries, in key order, as they were at one
+    /// moment; else as [`Registry::get`]. Commits wait for it to be copied out before they are
+    /// seen by plain reads, but not before they are ordered and synced.
+    pub fn scan(&self, prefix: &Prefix) -> Vec<(Key, Entry)> {
+        let durable = self.shared.durable_now();
+        durable.scan(prefix).map(|(key, entry)| (key.clone(), entry.clone())).collect()
+    }
+
+    /// Gives `key` this value, whatever it had. Durable on return.
+    ///
+    /// # Errors
+    /// `Nested` inside a closure, `TooLarge`, `Poisoned`, the log's own. If
+    /// [`Error::outcome_unknown`], it may be there after reopening.
+    pub fn put(&self, key: &Key, value: Value) -> Result<Revision> {
+        self.change(Change::Put { key: key.clone(), value })
+    }
+
+    /// [`Registry::put`] of a JSON value. Durable on return.
+    ///
+    /// # Errors
+    /// As [`Registry::put`], and `Encode` as [`Value::json`].
+    pub fn put_json<T: Serialize + ?Sized>(&self, key: &Key, value: &T) -> Result<Revision> {
+        self.put(key, Value::json(value)?)
+    }
+
+    /// Removes `key`, whether or not it has a value; the log then says so either way. Durable on
+    /// return. The revision is that of the transaction.
+    ///
+    /// # Errors
+    /// As [`Registry::put`].
+    pub fn delete(&self, key: &Key) -> Result<Revision> {
+        self.change(Change::Delete { key: key.clone() })
+    }
+
+    /// Gives `key` this value if it is as expected. Either outcome is durable on return.
+    ///
+    /// # Errors
+    /// As [`Registry::put`]; `GaveUp` if `key` changed under the call again and again.
+    ///
+    /// ```
+    /// use annals_registry::{Cas, Expected, Key, Registry, Value};
+    /// # use annals_wal::Log;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let registry = Registry::on(Log::open(dir.path())?)?;
+    /// let owner = Key::new("tasks/T1/owner")?;
+    /// match registry.compare_and_swap(&owner, Expected::Absent, Value::json("A7")?)? {
+    ///     Cas::Done(revision) => println!("A7 owns T1 since {revision}"),
+    ///     Cas::Conflict { current } => println!("somebody was faster: {current:?}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compare_and_swap(&self, key: &Key, expected: Expected, value: Value) -> Result<Cas> {
+        self.compare_and_change(expected, Change::Put { key: key.clone(), value })
+    }
+
+    /// Removes `key` if it is still at this revision. Either outcome is durable on return.
+    ///
+    /// # Errors
+    /// As [`Registry::compare_and_swap`].
+    pub fn compare_and_delete(&self, key: &Key, expected: Revision) -> Result<Cas> {
+        self.compare_and_change(Expected::At(expected), Change::Delete { key: key.clone() })
+    }
+
+    /// Makes all `changes` in one transaction if all `preconditions` hold. Either outcome is
+    /// durable on return.
+    ///
+    /// # Errors
+    /// As [`Registry::compare_and_swap`]; `Invalid` for no change at all or two changes of one
+    /// key.
+    pub fn commit(&self, preconditions: &[Precondition], changes: &[Change]) -> Result<Commit> {
+        check_changes(changes)?;
+        transact::commit(&self.shared, preconditions, changes)
+    }
+
+    /// Runs `closure` as one serializable transaction: it commits only if nothing that it read
+    /// has changed, and runs again if something has. It runs on this thread, under no lock, and
+    /// its effects outside the registry happen as often as it runs.
+    ///
+    /// Every outcome is durable on return: what was written, and what was read. A closure that
+    /// writes nothing is a consistent read; one that returns [`crate::Abort::Because`] leaves
+    /// nothing behind. A transaction cannot begin inside a closure.
+    ///
+    /// # Errors
+    /// What the closure returned as [`crate::Abort::Failed`], `Nested`, `TooLarge`, `Poisoned`,
+    /// the log's own. If [`Error::outcome_unknown`], the writes may be there after reopening.
+    ///
+    /// # Panics
+    /// If the closure does, and what it had read was current; nothing is written.
+    ///
+    /// ```
+    /// use annals_registry::{Abort, Key, Outcome, Prefix, Registry, TxResult};
+    /// # use annals_wal::Log;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let registry = Registry::on(Log::open(dir.path())?)?;
+    /// let active = Prefix::new("tasks/T1/active")?;
+    /// let agent = Key::new("tasks/T1/active/A7")?;
+    /// let outcome = registry.transact(|tx| -> TxResult<usize, &str> {
+    ///     let running = tx.scan(&active)?.len();
+    ///     if running >= 3 {
+    ///         return Err(Abort::Because("three agents are enough"));
+    ///     }
+    ///     tx.put_json(&agent, "starting")?;
+    ///     Ok(running + 1)
+    /// })?;
+    /// assert!(matches!(outcome, Outcome::Done { value: 1, .. }));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn transact<T, E>(
+        &self,
+        closure: impl FnMut(&mut Tx<'_>) -> TxResult<T, E>,
+    ) -> Result<Outcome<T, E>> {
+        transact::transact(&self.shared, closure)
+    }
+
+    /// A change that expects nothing can lose no race.
+    fn change(&self, change: Change) -> Result<Revision> {
+        nesting::refuse_inside()?;
+        let Ok(lsn) = self.shared.push::<Infallible>(|_| Ok(()), vec![change])?;
+        Ok(Revision::new(lsn))
+    }
+
+    fn compare_and_change(&self, expected: Expected, change: Change) -> Result<Cas> {
+        let precondition = Precondition { key: change.key().clone(), expected };
+        Ok(match transact::commit(&self.shared, &[precondition], &[change])? {
+            Commit::Done(revision) => Cas::Done(revision),
+            Commit::Conflict { current, .. } => Cas::Conflict { current },
+        })
+    }
+}
+
+/// There is something to change, and no key has two changes.
+fn check_changes(changes: &[Change]) -> Result<()> {
+    if changes.is_empty() {
+        return Err(Error::invalid("there is nothing to change: give at least one change"));
+    }
+    let mut keys = BTreeSet::new();
+    match changes.iter().map(Change::key).find(|key| !keys.insert(*key)) {
+        Some(key) => Err(Error::changed_twice(key)),
+        None => Ok(()),
+    }
+}
