@@ -9,7 +9,6 @@ use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::change::{Abort, Change, Commit, Outcome, Precondition, TxResult};
-
 use crate::error::{Error, Result};
 use crate::nesting::Mark;
 use crate::shared::Shared;

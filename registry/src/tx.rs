@@ -2,7 +2,8 @@
 //!
 //! Never here: the decision to run again ([`crate::transact`]).
 //! Invariants: everything in the read set is as it was read, at every LSN up to the view; so a
-//! closure never sees half of another transaction. An attempt that has ended stays ended. Next
+//! closure never sees half of another transaction. The view of an attempt that was overtaken never
+//! moves again, so every later check fails as well and it can end in nothing but a restart. Next
 //! room: [`crate::transact`].
 
 use std::collections::BTreeMap;
@@ -27,13 +28,11 @@ pub(crate) struct Attempt<'r> {
     /// The LSN at which all of `reads` is as it was read.
     view: Option<Lsn>,
     reads: ReadSet,
-    /// Why it can no longer go on.
-    ended: Option<Touched>,
 }
 
 impl<'r> Attempt<'r> {
     pub(crate) fn new(shared: &'r Shared) -> Attempt<'r> {
-        Attempt { shared, view: None, reads: ReadSet::default(), ended: None }
+        Attempt { shared, view: None, reads: ReadSet::default() }
     }
 
     pub(crate) fn get(&mut self, key: &Key) -> Seen<Option<Entry>> {
@@ -68,9 +67,6 @@ impl<'r> Attempt<'r> {
 
     /// Commits `changes` if everything that was read is current.
     pub(crate) fn commit(self, changes: Vec<Change>) -> Result<Seen<Lsn>> {
-        if let Some(touched) = self.ended {
-            return Ok(Err(touched));
-        }
         self.shared.push(|state| state.check(&self.reads, self.view), changes)
     }
 
@@ -79,28 +75,22 @@ impl<'r> Attempt<'r> {
         self.view
     }
 
-    /// Takes the state lock, moves the view up to now or ends the attempt, and looks.
+    /// Takes the state lock, moves the view up to now if nothing read has changed, and looks.
     fn observe<R>(&mut self, look: impl FnOnce(&Ahead) -> R) -> Seen<R> {
-        if let Some(touched) = &self.ended {
-            return Err(touched.clone());
-        }
         let state = self.shared.state();
-        match state.check(&self.reads, self.view) {
-            Ok(()) if state.is_failed() => Err(Touched { key: None, at: state.applied() }),
-            Ok(()) => {
-                self.view = state.applied();
-                Ok(look(&state))
-            }
-            Err(touched) => Err(touched),
+        state.check(&self.reads, self.view)?;
+        if state.is_failed() {
+            return Err(Touched { key: None, at: state.applied() });
         }
-        .inspect_err(|touched| self.ended = Some(touched.clone()))
+        self.view = state.applied();
+        Ok(look(&state))
     }
 }
 
 /// What the closure of [`crate::Registry::transact`] reads and writes through.
 ///
 /// Its reads fail with `Restart` once something read before has changed; return that error with
-/// `?`, and the closure runs again. Swallowing it changes nothing: the attempt has ended.
+/// `?`, and the closure runs again. Swallowing it changes nothing: the attempt cannot commit.
 #[derive(Debug)]
 pub struct Tx<'r> {
     attempt: Attempt<'r>,

@@ -2,14 +2,14 @@
 //!
 //! Never here: a pause of the writers. Invariants: the copy holds exactly what was durable when
 //! the copy began, whole batches only; a copy that was broken off is never mistaken for a log,
-//! because the lowest segment gets its name last and without it the set has a gap (row G).
+//! because an `ARCHIVE` mark, durable before the first file, forbids opening it until it is whole.
 //! Next room: [`crate::fs`].
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::commit::{Frontier, SegmentBound};
+use crate::commit::SegmentBound;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, SEGMENT_HEADER_LEN};
 use crate::fs::{Access, Dir, File, SyncPoint, os::OsDir, read_full, write_zeros};
@@ -44,23 +44,16 @@ impl Log {
     /// As [`Log::backup`].
     pub fn backup_in(&self, to: Arc<dyn Dir>) -> Result<BackupReport> {
         let shared = &self.core_arc().shared;
-        // The frontier first: segments added after it are simply not copied.
+        // Bound, head and segments of one moment: a trim in between would make a set with a gap.
         let frontier = shared.frontier();
-        let mut sequences: Vec<Sequence> = shared
-            .spans()
-            .into_iter()
-            .map(|span| span.sequence)
-            .filter(|sequence| *sequence <= frontier.sequence)
-            .collect();
-        let head = shared.head();
-        sequences.sort_unstable();
+        let sequences: Vec<Sequence> = frontier.spans.iter().map(|span| span.sequence).collect();
         prepare_target(&*to)?;
         for sequence in &sequences {
-            copy_segment(&*shared.dir, &*to, *sequence, frontier)?;
+            copy_segment(&*shared.dir, &*to, *sequence, frontier.bound)?;
         }
         publish(&*to, &sequences)?;
         Ok(BackupReport {
-            first_lsn: head,
+            first_lsn: frontier.head,
             last_lsn: Lsn::new(frontier.durable_lsn),
             segments: sequences.len(),
         })
@@ -80,7 +73,11 @@ fn prepare_target(to: &dyn Dir) -> Result<()> {
         );
         return Err(Error::invalid(why));
     }
-    to.sync_parent(SyncPoint::BackupDirectory).map_err(|e| failed(to, "syncing the parent of", e))
+    to.sync_parent(SyncPoint::BackupParent).map_err(|e| failed(to, "syncing the parent of", e))?;
+    let mark = to.create(format::ARCHIVE_NAME).map_err(|e| failed(to, "marking", e))?;
+    crate::fs::write_once(&*mark, b"a backup that is not finished: remove this directory\n", 0)
+        .map_err(|e| failed(to, "marking", e))?;
+    to.sync(SyncPoint::BackupMarked).map_err(|e| failed(to, "syncing", e))
 }
 
 /// Copies one segment under its `.tmp` name: a sealed one whole, the active one up to the durable
@@ -89,10 +86,9 @@ fn copy_segment(
     from: &dyn Dir,
     to: &dyn Dir,
     sequence: Sequence,
-    frontier: Frontier,
+    bound: SegmentBound,
 ) -> Result<()> {
     let name = format::segment_name(sequence);
-    let bound = SegmentBound { sequence: frontier.sequence, end: frontier.durable_end };
     let source = from.open(&name, Access::Read).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Error::new(
             ErrorKind::Trimmed,
@@ -126,16 +122,15 @@ fn copy_bytes(source: &dyn File, target: &dyn File, end: u64) -> io::Result<()> 
     Ok(())
 }
 
-/// Highest first; each name durable before the lowest makes the set whole.
+/// The names, then the end of the mark: each durable before the next.
 fn publish(to: &dyn Dir, sequences: &[Sequence]) -> Result<()> {
-    for (index, sequence) in sequences.iter().enumerate().rev() {
-        if index == 0 {
-            to.sync(SyncPoint::BackupDirectory).map_err(|e| failed(to, "syncing", e))?;
-        }
+    for sequence in sequences {
         let tmp = format::segment_tmp_name(*sequence);
         to.hard_link(&tmp, &format::segment_name(*sequence))
+            .and_then(|()| to.remove(&tmp))
             .map_err(|e| failed(to, "publishing", e))?;
-        to.remove(&tmp).map_err(|e| failed(to, "publishing", e))?;
     }
-    to.sync(SyncPoint::BackupDirectory).map_err(|e| failed(to, "syncing", e))
+    to.sync(SyncPoint::BackupNames).map_err(|e| failed(to, "syncing", e))?;
+    to.remove(format::ARCHIVE_NAME).map_err(|e| failed(to, "finishing", e))?;
+    to.sync(SyncPoint::BackupDone).map_err(|e| failed(to, "syncing", e))
 }

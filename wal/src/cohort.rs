@@ -34,9 +34,10 @@ impl Cohort {
             std::mem::take(&mut state.wakers)
         };
         self.done.notify_all();
-        // Outside the lock: a waker may run anything.
+        // Outside the lock: a waker may run anything. One that panics must not keep the others
+        // from being woken (tursodatabase/turso#9236).
         for waker in wakers {
-            waker.wake();
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
         }
     }
 

@@ -11,14 +11,14 @@
 //! Next room: [`crate::writer`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::cohort::Cohort;
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::fs::{Dir, DirLock};
 use crate::ids::{LogId, Lsn, Sequence};
 use crate::options::Options;
-use crate::prepare::{Order, prepare};
+use crate::prepare::{Order, PrepareFailed, Prepared, prepare};
 use crate::queue::{Group, Mode, NoPlace, Queue, poisoned};
 use crate::recover::apply::SegmentSpan;
 use crate::writer::{Committed, SealState, Writer};
@@ -45,40 +45,46 @@ pub(crate) struct Shared {
     /// Highest LSN covered by a sync that returned success; 0 if none. Read without any lock,
     /// also under a caller's own state lock.
     pub(crate) durable_lsn: AtomicU64,
-    /// First LSN kept.
-    pub(crate) head: AtomicU64,
-    /// Guards the bound for readers. Taken alone.
+    /// Guards what readers go by, all of it at one point of time. Taken last and left at once.
     pub(crate) frontier: Mutex<Frontier>,
-    /// Guards the set of segments, lowest first. Taken alone.
-    pub(crate) segments: RwLock<Vec<SegmentSpan>>,
+    /// Guards the segments that a trim took out of the set and has not unlinked yet. Held while
+    /// unlinking, so that two trims do it one after the other.
+    pub(crate) condemned: Mutex<Vec<Sequence>>,
 }
 
 /// A segment and the offset in it up to which readers may look. Earlier segments are whole.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct SegmentBound {
     pub(crate) sequence: Sequence,
     pub(crate) end: u64,
 }
 
-/// How far the log is durable.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How far the log is durable, and from where.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Frontier {
-    pub(crate) sequence: Sequence,
-    pub(crate) durable_end: u64,
+    pub(crate) bound: SegmentBound,
     pub(crate) durable_lsn: u64,
+    /// First LSN kept, its trim record durable.
+    pub(crate) head: Lsn,
+    /// The segments, lowest first.
+    pub(crate) spans: Arc<Vec<SegmentSpan>>,
 }
 
 impl Shared {
     pub(crate) fn frontier(&self) -> Frontier {
-        *self.frontier.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn spans(&self) -> Vec<SegmentSpan> {
-        self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone()
     }
 
     pub(crate) fn head(&self) -> Lsn {
-        Lsn::new(self.head.load(Ordering::Acquire)).unwrap_or(Lsn::FIRST)
+        self.lock().head
+    }
+
+    pub(crate) fn edit_frontier(&self, edit: impl FnOnce(&mut Frontier)) {
+        edit(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Frontier> {
+        self.frontier.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,8 +108,31 @@ impl Core {
         }
     }
 
+    /// Waits until everything that was admitted is written and nobody prepares a segment. For a
+    /// log that admits nothing more: after this no thread touches a file, so the directory's lock
+    /// may go to the next owner.
+    pub(crate) fn drain(&self) -> Result<()> {
+        loop {
+            let last = {
+                let mut queue = self.queue();
+                while queue.preparing {
+                    queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                }
+                if let Mode::Poisoned(cause) = &queue.mode {
+                    return Err(poisoned(cause));
+                }
+                let waiting = queue.last_cohort();
+                waiting.or_else(|| queue.in_flight.as_ref().map(|(_, cohort)| cohort.clone()))
+            };
+            match last {
+                Some(cohort) => self.lead_or_wait(&cohort)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Leaves what is still queued to the committer.
-    fn hand_over(&self) {
+    pub(crate) fn hand_over(&self) {
         let queue = self.queue();
         if queue.writer.is_some() && !queue.groups.is_empty() {
             self.work.notify_one();
@@ -121,7 +150,7 @@ impl Core {
         let seal_after = queue.seal_after_front();
         queue.in_flight = Some((group.last_lsn, group.cohort.clone()));
         drop(queue);
-        Leader { core: self, group, writer: Some(writer) }.run(seal_after);
+        Leader { core: self, cohort: group.cohort.clone() }.run(group, writer, seal_after);
         true
     }
 
@@ -129,45 +158,56 @@ impl Core {
     fn committed(&self, group: Group, writer: Writer, done: Committed, rotated: bool) {
         let sequence = writer.segment().header.sequence;
         self.publish_durable(sequence, done, rotated);
+        // Dropped, and its files closed, after the lock is left.
+        let mut given_up = None;
         {
             let mut queue = self.queue();
-            queue.writer = Some(writer);
+            // Somebody else may have poisoned the log meanwhile (a failed directory sync). This
+            // group's own sync succeeded, so its waiters get their answer; the writer goes.
+            let poisoned = matches!(queue.mode, Mode::Poisoned(_));
+            if poisoned {
+                given_up = Some(writer);
+            } else {
+                queue.writer = Some(writer);
+            }
             queue.in_flight = None;
-            queue.queued_bytes -= group.bytes;
+            queue.queued_bytes = queue.queued_bytes.saturating_sub(group.bytes);
             queue.counters.groups += 1;
             queue.counters.syncs += done.syncs;
             queue.counters.bytes += done.bytes;
         }
+        drop(given_up);
         self.room.notify_all();
         group.cohort.publish(Ok(()));
     }
 
     fn publish_durable(&self, sequence: Sequence, done: Committed, rotated: bool) {
-        let frontier =
-            Frontier { sequence, durable_end: done.durable_end, durable_lsn: done.durable_lsn };
-        if rotated {
-            let before = self.shared.durable_lsn.load(Ordering::Acquire);
-            let mut segments = self.shared.segments.write().unwrap_or_else(PoisonError::into_inner);
-            segments.push(SegmentSpan { sequence, before });
-        }
-        *self.shared.frontier.lock().unwrap_or_else(PoisonError::into_inner) = frontier;
+        self.shared.edit_frontier(|frontier| {
+            if rotated {
+                let span = SegmentSpan { sequence, before: frontier.durable_lsn };
+                Arc::make_mut(&mut frontier.spans).push(span);
+            }
+            frontier.bound = SegmentBound { sequence, end: done.durable_end };
+            frontier.durable_lsn = done.durable_lsn;
+        });
         self.shared.durable_lsn.store(done.durable_lsn, Ordering::Release);
     }
 
     /// Refuses every write from now on and tells everyone who waits. The writer is gone, so no
     /// byte can follow a failed write or sync, and nothing is ever retried.
     pub(crate) fn poison(&self, cause: Error) {
-        let waiting: Vec<Group> = {
+        let (waiting, writer) = {
             let mut queue = self.queue();
             if !matches!(queue.mode, Mode::Poisoned(_)) {
                 queue.mode = Mode::Poisoned(cause.clone());
             }
-            queue.writer = None;
-            queue.in_flight = None;
-            queue.queued_bytes = 0;
-            queue.preparing = false;
-            queue.groups.drain(..).collect()
+            let waiting: Vec<Group> = queue.groups.drain(..).collect();
+            let bytes: u64 = waiting.iter().map(|group| group.bytes).sum();
+            queue.queued_bytes = queue.queued_bytes.saturating_sub(bytes);
+            // A group in flight keeps its place: its leader still tells its waiters.
+            (waiting, queue.writer.take())
         };
+        drop(writer);
         for group in waiting {
             group.cohort.publish(Err(cause.clone().unknown()));
         }
@@ -223,55 +263,65 @@ impl Core {
             let error = queue.preparation_error.clone();
             return Err(error.unwrap_or_else(Error::closed));
         }
-        if let Mode::Poisoned(cause) = &queue.mode {
-            return Err(poisoned(cause));
+        queue.check_mode()?;
+        // Whoever prepared a moment ago may have prepared for us too.
+        let fits = |spare: &Prepared| spare.holds(frame_bytes);
+        if queue.spare.as_ref().is_some_and(fits) {
+            return Ok(());
         }
-        let order = self.order(&mut queue, frame_bytes)?;
-        queue.preparing = true;
-        drop(queue);
-        let guard = PrepareGuard { core: self };
-        let prepared = prepare(&*self.shared.dir, order);
-        std::mem::forget(guard);
-        let mut queue = self.queue();
-        queue.preparing = false;
-        let outcome = match prepared {
-            Ok(spare) => {
-                queue.spare = Some(spare);
-                Ok(())
-            }
-            Err(failed) => {
-                queue.preparations_failed += 1;
-                queue.preparation_error = Some(failed.error.clone());
-                Err(failed)
-            }
-        };
-        drop(queue);
-        self.room.notify_all();
-        outcome.map_err(|failed| {
-            if failed.poison {
-                self.poison(failed.error.clone().with_kind(ErrorKind::Poisoned));
-            }
-            failed.error
-        })
-    }
-
-    /// Which segment to prepare. A spare that is there and too small is given up for it.
-    fn order(&self, queue: &mut Queue, frame_bytes: u64) -> Result<Order> {
         let capacity = capacity_for(frame_bytes, &self.options)?;
-        let sequence = queue
-            .tail
-            .sequence
-            .next()
-            .ok_or_else(|| Error::invalid("the log has used its last segment number"))?;
+        let sequence = next_sequence(&queue)?;
+        // Out of the queue while it is replaced: nobody may be given a place in it.
         let replaced = queue.spare.take();
-        Ok(Order {
+        queue.preparing = true;
+        let order = Order {
             log_id: self.shared.log_id,
             sequence,
             capacity,
             salts_taken: [queue.tail.salt, replaced.as_ref().map_or(0, |s| s.header.salt)],
-            replaces: replaced.is_some(),
-        })
+            replaces: true,
+        };
+        drop(queue);
+        let guard = PrepareGuard { core: self };
+        let prepared = prepare(&*self.shared.dir, order);
+        std::mem::forget(guard);
+        self.prepared(prepared, replaced)
     }
+
+    /// Puts the outcome of a preparation where everybody who waits for it finds it.
+    fn prepared(
+        &self,
+        prepared: std::result::Result<Prepared, PrepareFailed>,
+        replaced: Option<Prepared>,
+    ) -> Result<()> {
+        let mut queue = self.queue();
+        queue.preparing = false;
+        let failed = match prepared {
+            Ok(spare) => {
+                queue.spare = Some(spare);
+                None
+            }
+            Err(failed) => {
+                queue.preparations_failed += 1;
+                queue.preparation_error = Some(failed.error.clone());
+                // The smaller spare still has its name: it serves smaller batches as before.
+                queue.spare = replaced.filter(|_| !failed.replaced_is_gone);
+                Some(failed)
+            }
+        };
+        drop(queue);
+        self.room.notify_all();
+        let Some(failed) = failed else { return Ok(()) };
+        if failed.poison {
+            self.poison(failed.error.clone().with_kind(ErrorKind::Poisoned));
+        }
+        Err(failed.error)
+    }
+}
+
+fn next_sequence(queue: &Queue) -> Result<Sequence> {
+    let next = queue.tail.sequence.next();
+    next.ok_or_else(|| Error::invalid("the log has used its last segment number"))
 }
 
 /// The usual capacity, or the next power of two that holds the batch.
@@ -297,23 +347,18 @@ fn capacity_for(frame_bytes: u64, options: &Options) -> Result<u64> {
     Ok(capacity)
 }
 
-/// One commit in the hands of its leader. Dropped without an outcome (a panic), it poisons.
+/// One commit in the hands of its leader. Dropped before its outcome is published (a panic), it
+/// poisons and tells the group's waiters.
 struct Leader<'a> {
     core: &'a Core,
-    group: Group,
-    writer: Option<Writer>,
+    cohort: Arc<Cohort>,
 }
 
 impl Leader<'_> {
-    fn run(mut self, seal_after: Option<SealState>) {
-        let rotated = self.group.rotation.is_some();
-        let Some(mut writer) = self.writer.take() else { return };
-        let outcome = writer.commit(&mut self.group, seal_after.as_ref());
-        let group = std::mem::replace(&mut self.group, empty_group());
-        let core = self.core;
-        std::mem::forget(self);
-        match outcome {
-            Ok(done) => core.committed(group, writer, done, rotated),
+    fn run(self, mut group: Group, mut writer: Writer, seal_after: Option<SealState>) {
+        let rotated = group.rotation.is_some();
+        match writer.commit(&mut group, seal_after.as_ref()) {
+            Ok(done) => self.core.committed(group, writer, done, rotated),
             Err((doing, e)) => {
                 let header = &writer.segment().header;
                 let location = Location {
@@ -324,10 +369,11 @@ impl Leader<'_> {
                 let error = Error::io(doing, e).with_kind(ErrorKind::Poisoned).at(location);
                 // The file is let go before anyone is told: nothing may touch it again.
                 drop(writer);
-                core.poison(error.clone());
-                group.cohort.publish(Err(error.unknown()));
+                self.core.poison(error.clone());
+                self.cohort.publish(Err(error.unknown()));
             }
         }
+        std::mem::forget(self);
     }
 }
 
@@ -335,12 +381,8 @@ impl Drop for Leader<'_> {
     fn drop(&mut self) {
         let error = Error::new(ErrorKind::Poisoned, "the leader of a group panicked");
         self.core.poison(error.clone());
-        self.group.cohort.publish(Err(error.unknown()));
+        self.cohort.publish(Err(error.unknown()));
     }
-}
-
-fn empty_group() -> Group {
-    Group { rotation: None, batches: Vec::new(), bytes: 0, last_lsn: 0, cohort: Arc::default() }
 }
 
 /// A preparer that panics must not leave the others waiting for its end.
@@ -350,6 +392,7 @@ struct PrepareGuard<'a> {
 
 impl Drop for PrepareGuard<'_> {
     fn drop(&mut self) {
+        self.core.queue().preparing = false;
         self.core.poison(Error::new(ErrorKind::Poisoned, "preparing a segment panicked"));
     }
 }

@@ -13,6 +13,7 @@ use crate::format::{self, HeaderVerdict, Identity, KIND_SEAL, SEGMENT_HEADER_LEN
 use crate::fs::{Access, read_full};
 use crate::ids::{Lsn, Sequence};
 use crate::record::{Codec, Kind, StoredRecord, Stream};
+use crate::recover::apply::SegmentSpan;
 use crate::recover::facts::reading;
 use crate::scan::{Frame, Step, Trouble, Walker};
 use crate::view::{Snapshot, View};
@@ -69,8 +70,29 @@ impl Cursor {
         self.next_lsn
     }
 
-    /// The next record, or `None` at the snapshot's bound.
-    pub(crate) fn next(&mut self, snapshot: &Snapshot) -> Result<Option<StoredRecord>> {
+    /// The next record, or `None` at the snapshot's bound. What fails by a snapshot that time has
+    /// passed by (a trim took a segment) is tried once more by a fresh one.
+    ///
+    /// `follow`: the fresh one's bound counts too; otherwise the old bound stays.
+    pub(crate) fn next(
+        &mut self,
+        snapshot: &mut Snapshot,
+        follow: bool,
+    ) -> Result<Option<StoredRecord>> {
+        match self.next_by(snapshot) {
+            Err(error) if is_stale(&error) => {}
+            other => return other,
+        }
+        let old = snapshot.bound;
+        *snapshot = self.view.snapshot()?;
+        if !follow {
+            snapshot.bound = snapshot.bound.min(old);
+        }
+        self.rewind();
+        self.next_by(snapshot)
+    }
+
+    fn next_by(&mut self, snapshot: &Snapshot) -> Result<Option<StoredRecord>> {
         loop {
             if let Some(record) = self.ready.pop_front() {
                 return Ok(Some(record));
@@ -96,10 +118,19 @@ impl Cursor {
         let name = format::segment_name(place.sequence);
         let now = self.view.dir().identity(&name);
         if now.is_ok_and(|now| now != place.identity) {
-            self.at = None;
-            self.sequence_min = 0;
-            self.open_batch.clear();
+            self.rewind();
         }
+    }
+
+    /// Goes back to the record after the last one delivered and looks for it anew. Records of a
+    /// batch whose end was not seen are read again: after a recovery they may be gone.
+    pub(crate) fn rewind(&mut self) {
+        if let Some(first) = self.open_batch.first() {
+            self.next_lsn = first.lsn.get();
+        }
+        self.open_batch.clear();
+        self.at = None;
+        self.sequence_min = 0;
     }
 
     /// Opens the segment that holds the next record. `false`: it is not there yet.
@@ -108,17 +139,15 @@ impl Cursor {
         if next < snapshot.head {
             return Err(Error::trimmed(next, snapshot.head));
         }
-        let mut candidates = snapshot.spans.iter().filter(|span| {
+        let within = |span: &&SegmentSpan| {
             span.sequence.get() >= self.sequence_min && span.sequence <= snapshot.bound.sequence
-        });
-        let found = candidates.rfind(|span| span.before < next.get());
+        };
+        let found = snapshot.spans.iter().filter(within).rfind(|span| span.before < next.get());
         let Some(span) = found else {
-            let skipped =
-                snapshot.spans.iter().any(|span| span.sequence.get() >= self.sequence_min);
-            if skipped {
-                return Err(Error::trimmed(next, snapshot.head.max(next)));
-            }
-            return Ok(false);
+            let Some(later) = snapshot.spans.iter().find(within) else { return Ok(false) };
+            let location = self.location(later.sequence, format::FRAMES_START, next.get());
+            let why = format!("LSN {next} is missing: the next segment begins after it");
+            return Err(Error::corrupt(why, location));
         };
         self.at = Some(self.open(span.sequence, next, snapshot)?);
         Ok(true)
@@ -162,7 +191,7 @@ impl Cursor {
             step = place.walker.step().map_err(failed)?;
         }
         let unproven = self.view.unproven() && active;
-        match step {
+        let advanced = match step {
             Some(Step::Frame(frame)) if frame.trouble.is_none() => self.take(&frame),
             Some(_) | None if unproven => Ok(Advance::AtBound),
             Some(Step::Zeros { from, to: end }) if active && from == end => {
@@ -170,7 +199,15 @@ impl Cursor {
             }
             None => Ok(Advance::AtBound),
             Some(step) => Err(self.damage(&step)),
+        };
+        if matches!(advanced, Ok(Advance::AtBound) | Err(_))
+            && let Some(place) = &mut self.at
+        {
+            // Whoever asks again gets the same answer, or a better one if the bytes have changed.
+            place.walker.source_mut().forget();
+            place.walker.reset(mark);
         }
+        advanced
     }
 
     /// The window ended at the bound; a file that ends before it lost its tail.
@@ -207,7 +244,7 @@ impl Cursor {
         }
         let (dir, name) = (self.view.dir().clone(), format::segment_name(place.sequence));
         let payload = place.walker.payload(frame).map_err(|e| reading(&*dir, &name, e))?.to_vec();
-        self.next_lsn += 1;
+        self.next_lsn = self.next_lsn.saturating_add(1);
         let record = StoredRecord {
             lsn,
             kind,
@@ -255,6 +292,13 @@ impl Cursor {
         let lsn = Lsn::new(lsn.max(1));
         Location { segment: Some(segment), offset: Some(offset), lsns: lsn.zip(lsn) }
     }
+}
+
+/// What an outdated snapshot can make of a sound log.
+fn is_stale(error: &Error) -> bool {
+    let missing = error.kind() == ErrorKind::Corrupt
+        && error.location().is_some_and(|l| l.offset == Some(format::FRAMES_START));
+    error.kind() == ErrorKind::Trimmed || missing
 }
 
 fn is_trouble(step: &Step) -> bool {

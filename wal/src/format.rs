@@ -145,6 +145,9 @@ pub const LOCK_NAME: &str = "LOCK";
 /// The control block's name.
 pub const CONTROL_NAME: &str = "CONTROL";
 
+/// The name whose presence forbids opening for writing.
+pub const ARCHIVE_NAME: &str = "ARCHIVE";
+
 /// File name of a segment.
 pub fn segment_name(sequence: Sequence) -> String {
     format!("{:020}.wal", sequence.get())
@@ -170,7 +173,7 @@ pub fn parse_name(name: &str) -> Option<Name> {
         LOCK_NAME => return Some(Name::Lock),
         CONTROL_NAME => return Some(Name::Control),
         "APPEND" => return Some(Name::Append),
-        "ARCHIVE" => return Some(Name::Archive),
+        ARCHIVE_NAME => return Some(Name::Archive),
         _ => {}
     }
     if let Some(digits) = name.strip_suffix(".wal") {
@@ -475,9 +478,9 @@ impl Digest {
 pub struct OwnBody {
     /// Open, seal, trim, close.
     pub generation: Option<Generation>,
-    /// Open, seal, trim, close: the first LSN kept.
+    /// Open, seal, trim: the first LSN kept.
     pub head: Option<Lsn>,
-    /// Open, seal, trim, close.
+    /// Open, seal, trim.
     pub holds: Vec<Hold>,
     /// Open, except in the first segment.
     pub previous: Option<SealReference>,

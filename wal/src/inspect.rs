@@ -188,6 +188,7 @@ fn report(dir: &Arc<dyn Dir>, depth: Depth, progress: &mut dyn FnMut(u64)) -> Re
         .segments
         .iter()
         .filter(|segment| matches!(segment.role, Role::Active | Role::Sealed))
+        .filter(|segment| !report.leftovers.contains(&format::segment_name(segment.sequence)))
         .map(|segment| segment.records)
         .sum();
     let worst = report.findings.iter().map(|finding| finding.state).max();
@@ -395,6 +396,17 @@ fn check_sealed_body(report: &mut Report, segment: &SegmentFacts, survey: &Surve
         report.findings.push(sealed_finding(segment.sequence, damage, last));
     }
     if !survey.damages.is_empty() {
+        return;
+    }
+    let digest = survey.seal().and_then(|own| own.body.seal.as_ref()).map(|body| &body.digest);
+    if let Some(digest) = digest.filter(|digest| digest.algorithm != format::DIGEST_CRC32) {
+        report.findings.push(Finding {
+            state: State::Unsupported,
+            segment: Some(segment.sequence),
+            bytes: Some((FRAMES_START, survey.kept.end)),
+            lsns: survey.kept.first_lsn.zip(Lsn::new(survey.kept.last_lsn)),
+            why: format!("its seal has a digest of algorithm {}", digest.algorithm),
+        });
         return;
     }
     let why = match survey.seal().and_then(|own| own.body.seal.as_ref().map(|b| (own, b))) {

@@ -9,10 +9,10 @@ use std::fmt;
 use std::ops::{RangeBounds, RangeInclusive};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use crate::commit::{Core, Frontier, Shared, committer};
-use crate::error::{Error, ErrorKind, Result};
+use crate::commit::{Core, Frontier, SegmentBound, Shared, committer};
+use crate::error::{Error, ErrorKind, Location, Result};
 use crate::format::{KIND_CLOSE, OwnBody};
 use crate::fs::{Dir, SyncPoint};
 use crate::ids::{Generation, LogId, Lsn};
@@ -86,12 +86,16 @@ impl Log {
         if !is_log && !options.create {
             return Err(Error::not_a_log(dir.path(), "it holds no segment"));
         }
+        if known.iter().any(|entry| entry.name == crate::format::ARCHIVE_NAME) {
+            return Err(archived(&*dir));
+        }
         let lock = take_lock(&*dir)?;
         let facts = Facts::read(&*dir)?;
         let plan = match decide(&facts) {
             Decision::Plan(plan) => plan,
             Decision::Refuse(refusal) => return Err(refused(refusal)),
         };
+        check_extension(&facts, &options)?;
         if plan.row == Row::Fresh {
             check_fresh(&*dir, &facts, &options)?;
             dir.sync_parent(SyncPoint::Parent).map_err(|e| {
@@ -183,6 +187,7 @@ impl Log {
         &self,
         mut f: impl FnMut(Slot<'_>) -> std::result::Result<T, Refused>,
     ) -> Result<Ordered<T>> {
+        let _told = ToldOnPanic { core: self.core() };
         self.core().with_place(|queue| {
             let mut outcome = SlotOutcome::Unused;
             let value = f(Slot::new(queue, &mut outcome));
@@ -235,7 +240,7 @@ impl Log {
         Lsn::new(self.core().shared.durable_lsn.load(Ordering::Acquire))
     }
 
-    /// The first LSN kept. One atomic load.
+    /// The first LSN kept.
     pub fn head_lsn(&self) -> Lsn {
         self.core().shared.head()
     }
@@ -307,17 +312,29 @@ impl Log {
     /// `Poisoned` or `Closed` if it already was; the lock is then freed by the last handle.
     pub fn close(self) -> Result<()> {
         let core = self.core();
-        let cohort = core.with_place(|queue| {
+        // From here on nothing is admitted; what was is written first, so that the close record
+        // is the last frame and knows the times of the last append.
+        core.with_place(|queue| {
+            queue.mode = Mode::Closed;
+            Ok(())
+        })?;
+        core.room.notify_all();
+        core.drain()?;
+        let cohort = {
+            let mut queue = core.queue();
             let body = OwnBody {
                 generation: Some(queue.generation),
                 times_ms: queue.writer.as_ref().map(|writer| writer.times_ms()),
                 ..OwnBody::default()
             };
-            // A preparation cannot be asked for here: room for a close record is always spared.
-            queue.admit_own(KIND_CLOSE, &body)?;
-            queue.mode = Mode::Closed;
-            Ok(queue.last_cohort())
-        })?;
+            match queue.admit_own(KIND_CLOSE, &body) {
+                Ok(()) => queue.last_cohort(),
+                Err(NoPlace::Failed(error)) => return Err(error),
+                // Room for a close record is always spared, so this is not met; and if it were,
+                // the next opening would find an unclean end, which loses nothing.
+                Err(NoPlace::Prepare { .. }) => None,
+            }
+        };
         if let Some(cohort) = cohort {
             core.lead_or_wait(&cohort)?;
         }
@@ -328,6 +345,19 @@ impl Log {
 
     pub(crate) fn core_arc(&self) -> &Arc<Core> {
         &self.handle.core
+    }
+}
+
+/// A closure that panics after its push leaves an admitted batch: somebody must write it.
+struct ToldOnPanic<'a> {
+    core: &'a Core,
+}
+
+impl Drop for ToldOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.core.hand_over();
+        }
     }
 }
 
@@ -346,6 +376,36 @@ fn making(dir: &dyn Dir, e: std::io::Error) -> Error {
         }
         _ => Error::io(format!("making the directory {}", dir.path().display()), e),
     }
+}
+
+fn archived(dir: &dyn Dir) -> Error {
+    let message = format!(
+        "{} holds an ARCHIVE file: it is an archive, or a backup that was not finished. Read it \
+         with `wal cat`; it is never opened for writing",
+        dir.path().display()
+    );
+    Error::new(ErrorKind::Archived, message)
+}
+
+/// A short file is extended to its capacity; a forged header must not make that fill the disk.
+fn check_extension(facts: &Facts, options: &Options) -> Result<()> {
+    let Some(active) = &facts.active else { return Ok(()) };
+    let segment = &facts.segments[active.index];
+    let Some(header) = segment.good_header() else { return Ok(()) };
+    if header.capacity <= options.segment_bytes_max.max(segment.file_len) {
+        return Ok(());
+    }
+    let why = format!(
+        "segment {} is shorter than its capacity of {} bytes, and that is over \
+         Options::segment_bytes_max: raise it if the capacity is right",
+        segment.sequence, header.capacity
+    );
+    let location = Location {
+        segment: Some(segment.sequence),
+        offset: Some(segment.file_len),
+        ..Location::default()
+    };
+    Err(Error::corrupt(why, location))
 }
 
 /// A log is created only where no name of the format exists but the lock files and `.wal.tmp`.
@@ -389,22 +449,24 @@ fn core_of(
     lock: Box<dyn crate::fs::DirLock>,
 ) -> Core {
     let writer = opened.writer;
+    let frontier = Frontier {
+        bound: SegmentBound { sequence: writer.segment().header.sequence, end: writer.end() },
+        durable_lsn: plan.last_lsn,
+        head: plan.head,
+        spans: Arc::new(opened.segments),
+    };
     let shared = Shared {
         dir,
         log_id: opened.log_id,
         durable_lsn: AtomicU64::new(plan.last_lsn),
-        head: AtomicU64::new(plan.head.get()),
-        frontier: Mutex::new(Frontier {
-            sequence: writer.segment().header.sequence,
-            durable_end: writer.end(),
-            durable_lsn: plan.last_lsn,
-        }),
-        segments: RwLock::new(opened.segments),
+        frontier: Mutex::new(frontier),
+        condemned: Mutex::default(),
     };
     let queue = Queue {
         mode: Mode::Open,
         groups: Default::default(),
         in_flight: None,
+        last_change: None,
         queued_bytes: 0,
         tail: Tail::of(writer.segment(), writer.end()),
         last_lsn: plan.last_lsn,

@@ -29,6 +29,15 @@ pub(crate) struct PrepareFailed {
     /// Whether a sync failed: then the log must be poisoned. A full disk is an ordinary error,
     /// whoever reports it, because the half-made file is thrown away and never synced again.
     pub(crate) poison: bool,
+    /// Whether the spare to be replaced lost its name before the failure.
+    pub(crate) replaced_is_gone: bool,
+}
+
+impl Prepared {
+    /// Whether frames of this many bytes fit, the open record among them.
+    pub(crate) fn holds(&self, frame_bytes: u64) -> bool {
+        FRAMES_START + frame_bytes <= self.header.records_end()
+    }
 }
 
 /// What is to be prepared.
@@ -49,10 +58,11 @@ pub(crate) fn prepare(dir: &dyn Dir, order: Order) -> Result<Prepared, PrepareFa
     let failed = |doing: &str, e: io::Error| PrepareFailed {
         error: Error::io(format!("{doing} {}", dir.path().join(&name).display()), e),
         poison: false,
+        replaced_is_gone: false,
     };
     remove_if_there(dir, &tmp).map_err(|e| failed("removing the leftover of", e))?;
-    let (file, header) = match fill(dir, order, &tmp) {
-        Ok(made) => made,
+    let prepared = match fill(dir, order, &tmp) {
+        Ok(prepared) => prepared,
         Err((e, synced)) => {
             // Give the space back; a name that stays is row H's.
             let _ = dir.remove(&tmp);
@@ -65,23 +75,21 @@ pub(crate) fn prepare(dir: &dyn Dir, order: Order) -> Result<Prepared, PrepareFa
     }
     if let Err(e) = dir.hard_link(&tmp, &name) {
         let _ = dir.remove(&tmp);
-        return Err(failed("publishing", e));
+        return Err(PrepareFailed { replaced_is_gone: true, ..failed("publishing", e) });
     }
     // A `.tmp` name that stays behind is row H's; the segment itself is published.
     let _ = dir.remove(&tmp);
-    dir.sync(SyncPoint::Published)
-        .map_err(|e| PrepareFailed { poison: true, ..failed("syncing the directory of", e) })?;
-    let identity = file.identity().map_err(|e| failed("asking for the identity of", e))?;
-    Ok(Prepared { header, file, identity })
+    dir.sync(SyncPoint::Published).map_err(|e| PrepareFailed {
+        poison: true,
+        replaced_is_gone: true,
+        ..failed("syncing the directory of", e)
+    })?;
+    Ok(prepared)
 }
 
 /// Creates the file and makes header and zeros durable. The flag tells whether it was the sync
 /// that failed.
-fn fill(
-    dir: &dyn Dir,
-    order: Order,
-    tmp: &str,
-) -> Result<(Arc<dyn File>, SegmentHeader), (io::Error, bool)> {
+fn fill(dir: &dyn Dir, order: Order, tmp: &str) -> Result<Prepared, (io::Error, bool)> {
     let plain = |e| (e, false);
     let header = SegmentHeader {
         compatible: 0,
@@ -95,7 +103,9 @@ fn fill(
     write_once(&*file, &header.encode(), 0).map_err(plain)?;
     write_zeros(&*file, FRAMES_START, order.capacity).map_err(plain)?;
     file.sync_data(SyncPoint::Prepared).map_err(|e| (e, true))?;
-    Ok((file, header))
+    // Asked before the name exists, so that nothing can fail between publishing and using it.
+    let identity = file.identity().map_err(plain)?;
+    Ok(Prepared { header, file, identity })
 }
 
 /// Random, but never a neighbour's: a frame copied across must not check out.

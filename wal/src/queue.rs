@@ -62,6 +62,8 @@ pub(crate) struct Queue {
     pub(crate) groups: VecDeque<Group>,
     /// The group being written: its last LSN and its waiters.
     pub(crate) in_flight: Option<(u64, Arc<Cohort>)>,
+    /// The waiters of the last trim record: who changes nothing waits for what is there.
+    pub(crate) last_change: Option<Arc<Cohort>>,
     /// Bytes in them and in the group being written.
     pub(crate) queued_bytes: u64,
     /// Where the next batch goes.
@@ -126,7 +128,9 @@ impl Queue {
     ) -> Result<RangeInclusive<Lsn>, NoPlace> {
         self.check_mode().map_err(NoPlace::Failed)?;
         let first = Lsn::new(self.last_lsn.saturating_add(1));
-        let last = self.last_lsn.checked_add(batch.count).and_then(Lsn::new);
+        // The very last number is never given out, so that every record has a next one.
+        let last = self.last_lsn.checked_add(batch.count).filter(|last| *last < u64::MAX);
+        let last = last.and_then(Lsn::new);
         let (Some(first), Some(last)) = (first, last) else {
             return Err(NoPlace::Failed(Error::invalid("the log has given out its last LSN")));
         };
@@ -160,7 +164,7 @@ impl Queue {
         Ok(())
     }
 
-    fn check_mode(&self) -> Result<(), Error> {
+    pub(crate) fn check_mode(&self) -> Result<(), Error> {
         match &self.mode {
             Mode::Open => Ok(()),
             Mode::Closed => Err(Error::closed()),
@@ -176,11 +180,7 @@ impl Queue {
         }
         let state = SealState { head: self.head, holds: self.holds.clone() };
         let open_bytes = self.open_frame_bytes(&state);
-        let fits = self
-            .spare
-            .as_ref()
-            .is_some_and(|spare| FRAMES_START + open_bytes + bytes <= spare.header.records_end());
-        let Some(prepared) = self.spare.take_if(|_| fits) else {
+        let Some(prepared) = self.spare.take_if(|spare| spare.holds(open_bytes + bytes)) else {
             return Err(NoPlace::Prepare { frame_bytes: open_bytes + bytes });
         };
         self.tail = Tail::of(&prepared, FRAMES_START + open_bytes);

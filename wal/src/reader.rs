@@ -44,6 +44,8 @@ impl Records {
             Bound::Included(lsn) => lsn.get(),
             Bound::Excluded(lsn) => lsn.get() - 1,
         };
+        // The owner's view knows the last LSN; a range never goes past what was durable now.
+        let end = if view.is_own() { end.min(snapshot.durable_lsn.unwrap_or(0)) } else { end };
         if from < snapshot.head {
             return Err(Error::trimmed(from, snapshot.head));
         }
@@ -58,7 +60,7 @@ impl Iterator for Records {
         if self.done || (self.cursor.next_lsn() > self.end && !self.cursor.has_read_ahead()) {
             return None;
         }
-        match self.cursor.next(&self.snapshot) {
+        match self.cursor.next(&mut self.snapshot, false) {
             Ok(Some(record)) if record.lsn.get() <= self.end => Some(Ok(record)),
             Ok(_) => {
                 self.done = true;
@@ -173,12 +175,17 @@ impl Follow {
     /// `Trimmed` if the log was trimmed past this reader, `Corrupt` with the place of the damage
     /// (it is not silence), `Io`. After an error the reader stays where it is.
     pub fn try_next(&mut self) -> Result<Option<StoredRecord>> {
-        if let Some(record) = self.cursor.next(&self.snapshot)? {
+        if let Some(record) = self.cursor.next(&mut self.snapshot, true)? {
             return Ok(Some(record));
         }
         self.cursor.check_identity();
-        self.snapshot = self.view.refreshed(&self.snapshot)?;
-        self.cursor.next(&self.snapshot)
+        let fresh = self.view.refreshed(&self.snapshot)?;
+        if fresh.generation != self.snapshot.generation {
+            // A recovery may have cut what was read above the bound.
+            self.cursor.rewind();
+        }
+        self.snapshot = fresh;
+        self.cursor.next(&mut self.snapshot, true)
     }
 
     /// The next record, waiting for it at most about `timeout` by asking every few milliseconds.

@@ -106,7 +106,8 @@ pub enum Trouble {
 pub struct Walker<S> {
     source: S,
     salt: u32,
-    capacity: u64,
+    /// Ends of what records, own records and the seal may take.
+    limits: Limits,
     at: u64,
     last_lsn: LastLsn,
     in_batch: Batch,
@@ -134,6 +135,23 @@ enum LastLsn {
     AtLeast { lsn: u64, skipped_from: u64 },
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    records: u64,
+    own_records: u64,
+    seal: u64,
+}
+
+impl Limits {
+    fn of(&self, header: &FrameHeader) -> u64 {
+        match header.kind {
+            KIND_SEAL => self.seal,
+            _ if header.is_own() => self.own_records,
+            _ => self.records,
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Batch {
     Between,
@@ -147,7 +165,11 @@ impl<S: Source> Walker<S> {
         Walker {
             source,
             salt: header.salt,
-            capacity: header.capacity,
+            limits: Limits {
+                records: header.records_end(),
+                own_records: header.own_records_end(),
+                seal: header.capacity,
+            },
             at: FRAMES_START,
             last_lsn: LastLsn::Unknown,
             in_batch: Batch::Between,
@@ -271,8 +293,8 @@ impl<S: Source> Walker<S> {
         if self.sealed {
             return Some("a frame stands after the seal");
         }
-        if frame.end() > self.capacity {
-            return Some("the frame is longer than what is left of the segment");
+        if frame.end() > self.limits.of(header) {
+            return Some("the frame reaches beyond what its kind may take of the segment");
         }
         if frame.witness().is_none() {
             return Some("the durable lag points before the first frame");
@@ -347,7 +369,7 @@ impl<S: Source> Walker<S> {
         while at + FRAME_HEADER_LEN as u64 <= self.source.len() {
             if let Header::Sound(header) = self.header_at(at)?
                 && self.lsn_follows(&header, at)
-                && (Frame { offset: at, header, trouble: None }).end() <= self.capacity
+                && (Frame { offset: at, header, trouble: None }).end() <= self.limits.of(&header)
             {
                 self.at = at;
                 return Ok(Some(Step::Unreadable { from, to: at, why }));

@@ -35,7 +35,7 @@ pub struct Stats {
 
 impl Stats {
     pub(crate) fn of(core: &Core) -> Stats {
-        let segments = core.shared.spans().len();
+        let segments = core.shared.frontier().spans.len();
         let queue = core.queue();
         Stats {
             groups: queue.counters.groups,

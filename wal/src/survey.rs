@@ -8,7 +8,8 @@ use std::io;
 
 use crate::error::ErrorKind;
 use crate::format::{
-    Digest, FRAMES_START, FrameHeader, KIND_CLOSE, KIND_OPEN, KIND_SEAL, OwnBody, SegmentHeader,
+    Digest, FRAMES_START, FrameHeader, KIND_CLOSE, KIND_OPEN, KIND_SEAL, OWN_KIND_IGNORABLE,
+    OwnBody, SegmentHeader,
 };
 use crate::ids::{Generation, Lsn};
 use crate::scan::{Frame, Source, Step, Trouble, Walker};
@@ -244,6 +245,10 @@ impl Surveyor {
         walker: &mut Walker<S>,
     ) -> io::Result<Option<OwnRecord>> {
         let header = &frame.header;
+        if header.kind >= OWN_KIND_IGNORABLE {
+            // Of a newer version, and its body with it.
+            return Ok(None);
+        }
         match OwnBody::decode(walker.payload(frame)?) {
             Ok(body) => {
                 self.survey.generation_max = self.survey.generation_max.max(body.generation);
@@ -309,7 +314,7 @@ impl Surveyor {
     fn finish(mut self) -> Survey {
         let unfinished = self.running.end > self.survey.kept.end;
         if unfinished && self.survey.damages.is_empty() {
-            let lsns = (self.survey.kept.last_lsn + 1, self.running.last_lsn);
+            let lsns = (self.survey.kept.last_lsn.saturating_add(1), self.running.last_lsn);
             self.survey.damages.push(Damage {
                 from: self.survey.kept.end,
                 to: self.running.end,

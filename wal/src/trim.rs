@@ -5,8 +5,8 @@
 //! leftovers below a durable head (row H). Next room: [`crate::queue`] for the record.
 
 use std::io;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, HOLD_NAME_MAX, HOLDS_MAX, Hold, KIND_TRIM, OwnBody};
@@ -31,11 +31,14 @@ impl Log {
                 return Err(Error::trimmed(lsn, queue.head));
             }
             let mut holds = queue.holds.clone();
-            holds.retain(|hold| hold.name != name);
-            if holds.len() == HOLDS_MAX {
-                return Err(Error::invalid(format!("a log has at most {HOLDS_MAX} holds")));
+            let known = holds.iter().position(|hold| hold.name == name);
+            match known {
+                Some(index) => holds[index].lsn = lsn,
+                None if holds.len() == HOLDS_MAX => {
+                    return Err(Error::invalid(format!("a log has at most {HOLDS_MAX} holds")));
+                }
+                None => holds.push(Hold { name: name.to_owned(), lsn }),
             }
-            holds.push(Hold { name: name.to_owned(), lsn });
             Ok((queue.head, holds))
         })
     }
@@ -83,6 +86,11 @@ impl Log {
         let core = self.core_arc();
         let (cohort, head) = core.with_place(|queue| {
             let (head, holds) = change(queue).map_err(crate::queue::NoPlace::Failed)?;
+            if head == queue.head && holds == queue.holds {
+                // Nothing to write: a caller that trims again and again must not eat the reserve.
+                queue.check_mode().map_err(crate::queue::NoPlace::Failed)?;
+                return Ok((queue.last_change.clone(), head));
+            }
             let body = OwnBody {
                 generation: Some(queue.generation),
                 head: Some(head),
@@ -92,20 +100,25 @@ impl Log {
             queue.admit_own(KIND_TRIM, &body)?;
             queue.head = head;
             queue.holds = holds;
-            Ok((queue.last_cohort(), head))
+            queue.last_change = queue.last_cohort();
+            Ok((queue.last_change.clone(), head))
         })?;
         if let Some(cohort) = cohort {
             core.lead_or_wait(&cohort)?;
         }
-        core.shared.head.fetch_max(head.get(), Ordering::AcqRel);
+        core.shared.edit_frontier(|frontier| frontier.head = frontier.head.max(head));
         Ok(())
     }
 
+    /// Unlinks what lies wholly below the head: first what readers see no more, then for good. What
+    /// could not be unlinked is tried again by the next trim or opening.
     fn remove_below(&self, head: Lsn) -> Result<()> {
         let core = self.core_arc();
         let dir = &core.shared.dir;
-        for sequence in self.take_below(head) {
-            let name = format::segment_name(sequence);
+        let mut condemned = core.shared.condemned.lock().unwrap_or_else(PoisonError::into_inner);
+        condemned.extend(self.take_below(head));
+        while let Some(sequence) = condemned.first() {
+            let name = format::segment_name(*sequence);
             match dir.remove(&name) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -116,6 +129,7 @@ impl Log {
                     ));
                 }
             }
+            condemned.remove(0);
         }
         dir.sync(SyncPoint::Trimmed).map_err(|e| {
             let error = Error::io(format!("syncing {}", dir.path().display()), e);
@@ -126,9 +140,13 @@ impl Log {
 
     /// Takes the segments wholly below the head out of the set that readers see, lowest first.
     fn take_below(&self, head: Lsn) -> Vec<Sequence> {
-        let shared = &self.core_arc().shared;
-        let mut segments = shared.segments.write().unwrap_or_else(PoisonError::into_inner);
-        let keep = segments.windows(2).take_while(|pair| pair[1].before < head.get()).count();
-        segments.drain(..keep).map(|span| span.sequence).collect()
+        let mut taken = Vec::new();
+        self.core_arc().shared.edit_frontier(|frontier| {
+            let below = frontier.spans.windows(2).take_while(|pair| pair[1].before < head.get());
+            let count = below.count();
+            let spans = Arc::make_mut(&mut frontier.spans);
+            taken = spans.drain(..count).map(|span| span.sequence).collect();
+        });
+        taken
     }
 }

@@ -45,6 +45,11 @@ impl View {
         }
     }
 
+    /// Whether this process owns the log.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, View::Own(_))
+    }
+
     /// Whether whole batches above the bound are wanted too.
     pub(crate) fn unproven(&self) -> bool {
         matches!(self, View::Foreign { unproven: true, .. })
@@ -85,14 +90,13 @@ impl View {
 }
 
 fn own_snapshot(shared: &Shared) -> Snapshot {
-    // The frontier first: segments are added before it moves into them.
     let frontier = shared.frontier();
     Snapshot {
         log_id: Some(shared.log_id),
         generation: None,
-        head: shared.head(),
-        spans: shared.spans(),
-        bound: SegmentBound { sequence: frontier.sequence, end: frontier.durable_end },
+        head: frontier.head,
+        spans: frontier.spans.to_vec(),
+        bound: frontier.bound,
         durable_lsn: Some(frontier.durable_lsn),
     }
 }
@@ -121,12 +125,16 @@ fn foreign_snapshot(facts: &Facts, unproven: bool) -> Snapshot {
         }
         snapshot.generation = Some(control.generation);
     }
+    let read = active.survey.as_ref().and_then(|survey| survey.generation_max);
+    snapshot.generation = snapshot.generation.max(read);
     if unproven {
         snapshot.bound.end = u64::MAX;
     }
+    // A head whose trim record no sync has covered is nobody's to believe.
+    let end = snapshot.bound.end;
     let own = active.survey.as_ref().and_then(|survey| {
         let kinds = [KIND_OPEN, KIND_TRIM, KIND_SEAL];
-        kinds.into_iter().filter_map(|k| survey.last_own(k)).max_by_key(|own| own.offset)
+        survey.own.iter().rev().find(|own| own.offset < end && kinds.contains(&own.kind))
     });
     let before = active.index.checked_sub(1).and_then(|i| facts.segments[i].seal.as_ref());
     let state = own.or(before);

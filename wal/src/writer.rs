@@ -110,10 +110,13 @@ impl Writer {
             self.buffer.clear();
         }
         let start = self.kept.end - self.buffer.len() as u64;
+        let mut appends = false;
         for placed in &mut group.batches {
-            self.stamp(placed);
+            appends |= self.stamp(placed);
         }
-        self.touch_times();
+        if appends {
+            self.touch_times();
+        }
         if let Some(state) = seal_after {
             self.push_seal(state);
         }
@@ -156,11 +159,12 @@ impl Writer {
     }
 
     /// Gives every frame of a batch its LSN, durable lag and header checksum, and appends it to
-    /// the buffer.
-    fn stamp(&mut self, placed: &mut Placed) {
+    /// the buffer. Tells whether it holds records, and not one of the log's own.
+    fn stamp(&mut self, placed: &mut Placed) -> bool {
         debug_assert_eq!(placed.offset, self.kept.end, "a batch stands where the queue put it");
         let mut rest = placed.frames.as_mut_slice();
         let mut lsn = placed.first_lsn;
+        let mut appends = false;
         while let Some((head, _)) = rest.split_first_chunk_mut::<FRAME_HEADER_LEN>() {
             let mut header = FrameHeader::parse(head);
             let offset = self.kept.end;
@@ -170,10 +174,12 @@ impl Writer {
             let size = header.frame_size() as usize;
             self.kept.add(&header, head, offset + size as u64);
             lsn += u64::from(!header.is_own());
+            appends |= !header.is_own();
             let (_, tail) = std::mem::take(&mut rest).split_at_mut(size);
             rest = tail;
         }
         self.buffer.extend_from_slice(&placed.frames);
+        appends
     }
 
     fn lag(&self, offset: u64) -> u32 {

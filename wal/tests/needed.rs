@@ -17,28 +17,33 @@
 
 mod common;
 
-use annals_wal::fs::SyncPoint;
 use annals_wal::fs::mem::{Keep, MemDir, SyncFailure};
+use annals_wal::fs::{Access, Dir, SyncPoint};
+use annals_wal::inspect::{Depth, State, inspect_in};
+use annals_wal::recover::Row;
 use annals_wal::{Error, Lsn};
 use common::{Model, Sweep, open, recovered, sweep};
 
 /// The points that the tests below leave out, by test.
-const COVERED: [SyncPoint; 15] = [
+const COVERED: [SyncPoint; 18] = [
     SyncPoint::Parent,
     SyncPoint::DirectoryBeforeWrite,
     SyncPoint::Prepared,
     SyncPoint::Published,
     SyncPoint::Kept,
     SyncPoint::Cut,
-    SyncPoint::CutSeal,
+    SyncPoint::RecoverySeal,
     SyncPoint::OpenRecord,
     SyncPoint::Group,
     SyncPoint::Seal,
     SyncPoint::Trimmed,
     SyncPoint::Leftovers,
     SyncPoint::Evidence,
+    SyncPoint::BackupParent,
+    SyncPoint::BackupMarked,
     SyncPoint::BackupFile,
-    SyncPoint::BackupDirectory,
+    SyncPoint::BackupNames,
+    SyncPoint::BackupDone,
 ];
 
 #[test]
@@ -135,8 +140,8 @@ fn the_sync_of_a_cut_is_needed() {
 }
 
 #[test]
-fn the_sync_of_the_seal_after_a_cut_is_needed() {
-    needed(SyncPoint::CutSeal, torn, true);
+fn the_sync_of_the_seal_that_recovery_appends_is_needed() {
+    needed(SyncPoint::RecoverySeal, torn, true);
 }
 
 /// Six segments, the first four trimmed.
@@ -203,6 +208,8 @@ fn the_sync_of_the_evidence_is_needed() {
     }
 }
 
+/// Crashes a backup after each of its operations: a half-made one is refused or not there, one
+/// that returned opens whole.
 fn backup(left_out: Option<SyncPoint>) -> Result<(), String> {
     let disk = MemDir::new(13);
     let log = open(&disk).unwrap();
@@ -210,21 +217,61 @@ fn backup(left_out: Option<SyncPoint>) -> Result<(), String> {
     for _ in 0..3 {
         model.append(&log, 1, 30_000).unwrap();
     }
-    let target = MemDir::new(14);
-    target.leave_out(left_out);
-    log.backup_in(target.dir()).unwrap();
-    recovered(&target.crash(Keep::Nothing), model)
+    let backup_to = |stop: u64| {
+        let target = MemDir::new(14);
+        target.leave_out(left_out);
+        target.stop_after(stop);
+        let done = log.backup_in(target.dir()).is_ok();
+        (target, done)
+    };
+    let (whole, _) = backup_to(u64::MAX);
+    for stop in 0..=whole.ops() {
+        let (target, done) = backup_to(stop);
+        for keep in common::keeps(12, stop) {
+            let crashed = target.crash(keep);
+            let is_log = crashed.names().iter().any(|name| name.contains(".wal"));
+            let at = format!("backup stopped after {stop}, {keep:?}");
+            match open(&crashed) {
+                Err(error) if done => return Err(format!("{at}: finished, and now {error}")),
+                Err(_) => {}
+                Ok(_) if !is_log && !done => {}
+                Ok(opened) => {
+                    model.clone().check(&opened).map_err(|e| format!("{at}: {e}"))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn backup_needs(point: SyncPoint) {
+    backup(None).unwrap();
+    println!("without {point:?}: {}", backup(Some(point)).unwrap_err());
+}
+
+#[test]
+fn the_sync_of_a_backups_parent_is_needed() {
+    backup_needs(SyncPoint::BackupParent);
+}
+
+#[test]
+fn the_sync_of_a_backups_mark_is_needed() {
+    backup_needs(SyncPoint::BackupMarked);
 }
 
 #[test]
 fn the_syncs_of_a_backups_files_are_needed() {
-    backup(None).unwrap();
-    println!("{}", backup(Some(SyncPoint::BackupFile)).unwrap_err());
+    backup_needs(SyncPoint::BackupFile);
 }
 
 #[test]
-fn the_directory_syncs_of_a_backup_are_needed() {
-    println!("{}", backup(Some(SyncPoint::BackupDirectory)).unwrap_err());
+fn the_sync_of_a_backups_names_is_needed() {
+    backup_needs(SyncPoint::BackupNames);
+}
+
+#[test]
+fn the_sync_that_ends_a_backup_is_needed() {
+    backup_needs(SyncPoint::BackupDone);
 }
 
 /// A group's sync fails and the cache shows bytes that the disk does not have: what the next
@@ -269,4 +316,63 @@ fn the_rewrite_of_row_a_is_needed() {
     let lost = (800..1312).step_by(8).filter(|len| run(true, *len).is_err()).count();
     assert!(lost > 0, "no alignment lost anything without the rewrite: is it needed?");
     println!("lost at {lost} of 64 alignments");
+}
+
+/// Row B rewrites what it keeps for the same reason: a group whose sync failed, then bytes in the
+/// tail that make it torn.
+#[test]
+fn the_rewrite_of_row_b_is_needed() {
+    let run = |ignore: bool| {
+        let disk = MemDir::new(17);
+        let log = open(&disk).unwrap();
+        let mut model = Model::new();
+        model.append(&log, 1, 100).unwrap();
+        disk.fail_sync(SyncPoint::Group, 0, SyncFailure::CleanNew);
+        model.append(&log, 2, 3000).unwrap_err();
+        drop(log);
+        let next = disk.killed();
+        let file = next.open("00000000000000000001.wal", Access::Write).unwrap();
+        file.write_at(&[0xEE; 64], 20_000).unwrap();
+        next.ignore_rewrites(ignore);
+        assert_eq!(open(&next.crash(Keep::Everything)).unwrap().recovery().row, Row::B);
+        recovered(&next, model)
+    };
+    run(false).unwrap();
+    println!("{}", run(true).unwrap_err());
+}
+
+/// The zeros after what rows A and A' keep: a cut whose sync failed leaves zeros in the cache and
+/// torn frames on the disk, and the next opening sees only the zeros.
+#[test]
+fn the_zeros_of_row_a_prime_are_needed() {
+    let run = |ignore: bool| {
+        let (mut torn, mut bad) = (0, 0);
+        for seed in 0..60 {
+            let disk = MemDir::new(18);
+            let log = open(&disk).unwrap();
+            let mut model = Model::new();
+            model.append(&log, 1, 100).unwrap();
+            disk.stop_after(disk.ops() + 1);
+            model.append(&log, 8, 900).unwrap_err();
+            let crashed = disk.crash(Keep::Some(seed));
+            crashed.fail_sync(SyncPoint::Cut, 0, SyncFailure::CleanNew);
+            if open(&crashed).is_ok() {
+                continue;
+            }
+            torn += 1;
+            let again = crashed.killed();
+            again.ignore_rewrites(ignore);
+            model.maybe.clear();
+            let log = open(&again).unwrap();
+            model.append(&log, 1, 100).unwrap();
+            log.close().unwrap();
+            let report =
+                inspect_in(&again.crash(Keep::Nothing).dir(), Depth::Everything, &mut |_| ());
+            bad += u32::from(report.unwrap().state >= State::Corrupt);
+        }
+        assert!(torn > 10, "{torn} seeds tore the tail");
+        bad
+    };
+    assert_eq!(run(false), 0);
+    assert!(run(true) > 0, "nothing was left behind the seal: are they needed?");
 }

@@ -28,6 +28,12 @@ fn put_get_delete() {
 }
 
 #[test]
+fn a_handle_may_go_to_any_thread() {
+    fn check<T: Clone + Send + Sync + 'static>() {}
+    check::<Registry>();
+}
+
+#[test]
 fn a_clone_is_the_same_registry() {
     let registry = open(&MemDir::new(1));
     registry.clone().put(&key("a"), json(1)).unwrap();

@@ -5,7 +5,28 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
+use annals_registry::Registry;
+use annals_wal::Log;
+use annals_wal::fs::mem::MemDir;
 use annals_wal::fs::{Access, Dir, DirEntry, DirLock, File, Identity, LockMode, SyncPoint};
+
+use crate::support::{json, key};
+
+/// A log, the gate before its syncs, and its disk.
+pub(crate) fn gated_log() -> (MemDir, Gate, Log) {
+    let disk = MemDir::new(1);
+    let (gate, dir) = Gate::before(disk.dir());
+    let log = annals_wal::Options::new().segment_bytes(64 << 10).open_in(dir).unwrap();
+    (disk, gate, log)
+}
+
+/// A registry on such a log, in which `k` is 1 and durable.
+pub(crate) fn gated() -> (MemDir, Gate, Registry) {
+    let (disk, gate, log) = gated_log();
+    let registry = Registry::on(log).unwrap();
+    registry.put(&key("k"), json(1)).unwrap();
+    (disk, gate, registry)
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
@@ -18,6 +39,7 @@ enum Way {
 struct State {
     way: Way,
     waiting: usize,
+    names_fail: bool,
 }
 
 /// Clones are the same gate.
@@ -29,7 +51,7 @@ pub(crate) struct Gate {
 impl Gate {
     /// A gate that lets every sync through, and `inner` behind it.
     pub(crate) fn before(inner: Arc<dyn Dir>) -> (Gate, Arc<dyn Dir>) {
-        let state = Mutex::new(State { way: Way::Open, waiting: 0 });
+        let state = Mutex::new(State { way: Way::Open, waiting: 0, names_fail: false });
         let gate = Gate { state: Arc::new((state, Condvar::new())) };
         (gate.clone(), Arc::new(GatedDir { inner, gate }))
     }
@@ -49,6 +71,11 @@ impl Gate {
     /// Fails the waiting sync and all later ones; nothing they covered reaches the disk.
     pub(crate) fn fail(&self) {
         self.set(Way::Failing);
+    }
+
+    /// Fails the directory sync after a new segment got its name: a rotation then poisons the log.
+    pub(crate) fn fail_names(&self) {
+        self.state.0.lock().unwrap().names_fail = true;
     }
 
     /// Returns once a sync waits at the closed gate.
@@ -139,6 +166,9 @@ impl Dir for GatedDir {
     }
 
     fn sync(&self, point: SyncPoint) -> io::Result<()> {
+        if point == SyncPoint::Published && self.gate.state.0.lock().unwrap().names_fail {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         self.inner.sync(point)
     }
 

@@ -1,8 +1,8 @@
 //! The registry's tests on the log's crashable memory directory, one binary.
 //!
 //! Where to look: `keys`, `values`, `calls` (each call's contract), `transact` (what one attempt
-//! may see, forced by hand), `released` (nothing leaves before it is durable), `rebuild`, `model`
-//! (random calls against a `BTreeMap`), `threads` (races), `crash`.
+//! may see, forced by hand), `released` (nothing leaves before it is durable), `poison`, `rebuild`,
+//! `model` (random calls against a `BTreeMap`), `threads` (races), `crash`.
 
 #[cfg(test)]
 mod calls;
@@ -14,6 +14,8 @@ mod gate;
 mod keys;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod poison;
 #[cfg(test)]
 mod rebuild;
 #[cfg(test)]

@@ -9,27 +9,9 @@ use annals_registry::{
     Abort, Change, Commit, Error, ErrorKind, Expected, Options, Precondition, Prefix, Registry,
     TxResult,
 };
-use annals_wal::Log;
-use annals_wal::fs::mem::{Keep, MemDir};
 
-use crate::gate::Gate;
-use crate::support::{done, json, key, number, open};
-
-/// A log, the gate before its syncs, and its disk.
-fn gated_log() -> (MemDir, Gate, Log) {
-    let disk = MemDir::new(1);
-    let (gate, dir) = Gate::before(disk.dir());
-    let log = annals_wal::Options::new().segment_bytes(64 << 10).open_in(dir).unwrap();
-    (disk, gate, log)
-}
-
-/// A registry on such a log, in which `k` is 1 and durable.
-fn gated() -> (MemDir, Gate, Registry) {
-    let (disk, gate, log) = gated_log();
-    let registry = Registry::on(log).unwrap();
-    registry.put(&key("k"), json(1)).unwrap();
-    (disk, gate, registry)
-}
+use crate::gate::{gated, gated_log};
+use crate::support::{done, json, key, number};
 
 #[test]
 fn plain_reads_see_durable_changes_only_and_wait_for_none() {
@@ -44,6 +26,38 @@ fn plain_reads_see_durable_changes_only_and_wait_for_none() {
         gate.open();
         let revision = writer.join().unwrap();
         assert_eq!(registry.get(&key("k")).unwrap().revision, revision);
+    });
+}
+
+#[test]
+fn transactions_read_what_is_ordered_deletions_too() {
+    let (_disk, gate, registry) = gated();
+    let (seen, was_seen) = mpsc::channel();
+    thread::scope(|scope| {
+        let _closed = gate.close();
+        let registry = &registry;
+        let writer = scope.spawn(|| {
+            let changes =
+                [Change::Delete { key: key("k") }, Change::Put { key: key("new"), value: json(2) }];
+            registry.commit(&[], &changes)
+        });
+        gate.wait_for_sync();
+        let reader = scope.spawn(move || {
+            registry.transact(|tx| -> TxResult<_> {
+                let read =
+                    (tx.get(&key("k"))?, tx.revision(&key("new"))?, tx.scan(&Prefix::all())?);
+                seen.send(()).unwrap();
+                Ok(read)
+            })
+        });
+        was_seen.recv().unwrap();
+        assert_eq!(number(registry, &key("k")), Some(1), "still what plain reads see");
+        gate.open();
+        let Commit::Done(revision) = writer.join().unwrap().unwrap() else {
+            panic!("it expects nothing")
+        };
+        let read = done(reader.join().unwrap().unwrap());
+        assert_eq!(read, (None, Some(revision), vec![(key("new"), json(2))]));
     });
 }
 
@@ -157,49 +171,6 @@ fn giving_up_is_released_only_when_what_it_met_is_durable() {
         assert!(writer.join().unwrap().unwrap_err().outcome_unknown());
         assert_not_released(loser.join().unwrap());
     });
-}
-
-#[test]
-fn a_failed_sync_leaves_the_outcome_unknown_and_the_registry_readable() {
-    let (disk, gate, registry) = gated();
-    gate.fail();
-    let failed = registry.put(&key("k"), json(2)).unwrap_err();
-    assert!(failed.outcome_unknown(), "{failed}");
-    assert_eq!(number(&registry, &key("k")), Some(1), "plain reads go on");
-    assert_eq!(registry.scan(&Prefix::all()).len(), 1);
-
-    let precondition = [Precondition { key: key("k"), expected: Expected::Any }];
-    let change = [Change::Delete { key: key("k") }];
-    let kind = |error: Error| (error.kind(), error.outcome_unknown());
-    let after = [
-        registry.put(&key("k"), json(3)).map(drop).map_err(kind),
-        registry.delete(&key("k")).map(drop).map_err(kind),
-        registry.compare_and_swap(&key("k"), Expected::Absent, json(3)).map(drop).map_err(kind),
-        registry.commit(&precondition, &change).map(drop).map_err(kind),
-        registry.transact(|_| -> TxResult<()> { Ok(()) }).map(drop).map_err(kind),
-    ];
-    assert_eq!(after, [Err((ErrorKind::Poisoned, false)); 5]);
-
-    // Whatever the disk kept, it is one of the two states.
-    for keep in [Keep::Nothing, Keep::Everything] {
-        let found = number(&open(&disk.crash(keep)), &key("k"));
-        assert!(matches!(found, Some(1 | 2)), "{keep:?}: {found:?}");
-    }
-}
-
-#[test]
-fn a_closure_that_runs_while_the_log_fails_is_restarted_and_refused() {
-    let (_disk, gate, registry) = gated();
-    let ended = registry.transact(|tx| -> TxResult<()> {
-        tx.get(&key("k"))?;
-        gate.fail();
-        thread::scope(|scope| {
-            scope.spawn(|| registry.put(&key("other"), json(2)).unwrap_err()).join().unwrap()
-        });
-        assert_eq!(tx.get(&key("more")).unwrap_err().kind(), ErrorKind::Restart);
-        Ok(())
-    });
-    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Poisoned);
 }
 
 /// A hot key changes at the speed of the processor: each change builds on one that is not durable

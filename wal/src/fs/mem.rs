@@ -269,6 +269,14 @@ impl Disk {
         self.name_changes.push((name.to_owned(), ino));
     }
 
+    /// The space of a file that lost its last name.
+    fn give_back(&mut self, ino: u64) {
+        if !self.names.values().any(|other| *other == ino) {
+            let len = self.inodes.get(&ino).map_or(0, |inode| inode.cached.len() as u64);
+            self.bytes_free = self.bytes_free.map(|free| free.saturating_add(len));
+        }
+    }
+
     fn random(&mut self) -> u64 {
         next_random(&mut self.random)
     }
@@ -466,7 +474,9 @@ impl Dir for MemDir {
         let mut disk = self.lock();
         disk.named(name)?;
         disk.op(|| format!("remove {name}"))?;
+        let ino = disk.named(name)?;
         disk.set_name(name, None);
+        disk.give_back(ino);
         Ok(())
     }
 

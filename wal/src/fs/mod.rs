@@ -32,13 +32,14 @@ pub enum SyncPoint {
     Prepared,
     /// The directory, after a segment got its final name.
     Published,
-    /// What recovery keeps of the active segment and what it appends there (rows A and A').
+    /// What recovery keeps of the active segment, rewritten with the zeros after it (rows A and
+    /// A'; in row A with the new open record).
     Kept,
     /// Row B, first sync: the kept bytes rewritten and the rest zeroed, before anything is
     /// appended, so that no stale frame can stand behind the seal.
     Cut,
-    /// Row B, second sync: the seal after a cut.
-    CutSeal,
+    /// The seal that recovery appends (rows A' and B), after the sync of what it closes.
+    RecoverySeal,
     /// The open record of a new segment that recovery or creation starts.
     OpenRecord,
     /// A group: the one every acknowledgement waits for.
@@ -51,30 +52,39 @@ pub enum SyncPoint {
     Leftovers,
     /// The copy of what recovery cut. Best effort: its failure fails nothing.
     Evidence,
+    /// The parent of a backup's directory.
+    BackupParent,
+    /// The mark that keeps a half-made backup from being opened as a log, before its first file.
+    BackupMarked,
     /// A file of a backup.
     BackupFile,
-    /// The directory of a backup.
-    BackupDirectory,
+    /// The names of a backup's segments, before the mark goes.
+    BackupNames,
+    /// The removal of the mark: without it the finished backup could come back as half-made.
+    BackupDone,
 }
 
 impl SyncPoint {
     /// Every sync point: for tests that must miss none.
-    pub const ALL: [SyncPoint; 15] = [
+    pub const ALL: [SyncPoint; 18] = [
         SyncPoint::Parent,
         SyncPoint::DirectoryBeforeWrite,
         SyncPoint::Prepared,
         SyncPoint::Published,
         SyncPoint::Kept,
         SyncPoint::Cut,
-        SyncPoint::CutSeal,
+        SyncPoint::RecoverySeal,
         SyncPoint::OpenRecord,
         SyncPoint::Group,
         SyncPoint::Seal,
         SyncPoint::Trimmed,
         SyncPoint::Leftovers,
         SyncPoint::Evidence,
+        SyncPoint::BackupParent,
+        SyncPoint::BackupMarked,
         SyncPoint::BackupFile,
-        SyncPoint::BackupDirectory,
+        SyncPoint::BackupNames,
+        SyncPoint::BackupDone,
     ];
 }
 

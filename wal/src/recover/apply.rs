@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::decide::{ActivePlan, Cut, Plan, Row};
 use super::facts::{Active, ControlFacts, Facts, is_same_file};
 use crate::control::ControlBlock;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     self, FRAMES_START, KIND_CLOSE, KIND_OPEN, KIND_SEAL, OwnBody, SealReference, SegmentHeader,
 };
@@ -115,7 +115,7 @@ impl Repair<'_> {
         Ok((segment, None))
     }
 
-    /// Rewrites what no witness covers, from memory, and appends what the row says.
+    /// Rewrites what no witness covers, from memory, zeroes the rest, and appends what the row says.
     fn repair(
         &mut self,
         active: &Active,
@@ -129,63 +129,77 @@ impl Repair<'_> {
         if plan.open_anew.is_some() {
             self.kept.last_lsn = self.plan.last_lsn;
         }
-        if self.plan.row == Row::B {
-            self.cut(active, plan, segment)?;
+        if self.plan.next.is_none() {
+            self.reopen(active, plan, segment, survey)?;
+            return Ok(None);
         }
-        let mut bytes = self.rewritten(active, plan)?;
-        let start = if self.plan.row == Row::B { plan.kept_end } else { plan.witnessed_end };
-        let stays = self.plan.next.is_none();
+        self.settle(active, plan, segment)?;
+        let mut bytes = Vec::new();
         if let Some(body) = &plan.open_anew {
-            self.append_own(&mut bytes, segment, plan, KIND_OPEN, body);
+            bytes.extend(own_frame(&mut self.kept, segment, KIND_OPEN, body, plan.kept_end));
         }
-        let mut seal = survey.seal().map(|own| reference(segment, own.offset, &own.body));
-        if plan.seal {
-            let offset = self.kept.end;
-            let generation = self.plan.generation;
-            let body = seal_body(segment, generation, &self.state, &self.kept, (0, 0));
-            seal = Some(reference(segment, offset, &body));
-            self.append_own(&mut bytes, segment, plan, KIND_SEAL, &body);
+        if !plan.seal {
+            return Ok(survey.seal().and_then(|own| reference(segment, own.offset, &own.body)));
         }
-        if stays {
-            let body = open_body(self.plan.generation, &self.state, self.own_previous(survey));
-            self.append_own(&mut bytes, segment, plan, KIND_OPEN, &body);
-        }
-        let point = if self.plan.row == Row::B { SyncPoint::CutSeal } else { SyncPoint::Kept };
-        if !bytes.is_empty() {
-            self.write_and_sync(segment, &bytes, start, point)?;
-        }
-        Ok(seal.flatten())
+        let offset = self.kept.end;
+        // A session that died took its times along; one that closed left them.
+        let times_ms = if self.plan.row == Row::A { self.known_times() } else { (0, 0) };
+        let body = seal_body(segment, self.plan.generation, &self.state, &self.kept, times_ms);
+        bytes.extend(own_frame(&mut self.kept, segment, KIND_SEAL, &body, plan.kept_end));
+        self.write_and_sync(segment, &bytes, plan.kept_end, SyncPoint::RecoverySeal)?;
+        Ok(reference(segment, offset, &body))
     }
 
-    /// The kept bytes above the highest witness. They may never have reached the disk: after a
-    /// failed sync the cache shows what the disk does not have, so they are written again and
-    /// only the sync after that makes them durable. Row B has done so in its own first sync.
-    fn rewritten(&self, active: &Active, plan: &ActivePlan) -> Result<Vec<u8>> {
-        if self.plan.row == Row::B {
-            return Ok(Vec::new());
-        }
-        kept_bytes(active, plan)
+    /// Row A: the kept bytes that no witness covers, a new open record and zeros, in one sync. A
+    /// crash before it returns finds an open record and perhaps stale bytes behind it, which is
+    /// row B's to cut; nothing is acknowledged in between.
+    fn reopen(
+        &mut self,
+        active: &Active,
+        plan: &ActivePlan,
+        segment: &Prepared,
+        survey: &Survey,
+    ) -> Result<()> {
+        let mut bytes = kept_bytes(active, plan)?;
+        let body = open_body(self.plan.generation, &self.state, self.own_previous(survey));
+        let frame = own_frame(&mut self.kept, segment, KIND_OPEN, &body, plan.witnessed_end);
+        bytes.extend_from_slice(&frame);
+        let doing = |e| self.repairing(segment, e);
+        write_once(&*segment.file, &bytes, plan.witnessed_end).map_err(doing)?;
+        write_zeros(&*segment.file, self.kept.end, segment.header.capacity).map_err(doing)?;
+        segment.file.sync_data(SyncPoint::Kept).map_err(doing)
     }
 
-    /// Row B up to its first sync: evidence aside, a short file extended, kept bytes rewritten,
-    /// the rest zeroed.
-    fn cut(&self, active: &Active, plan: &ActivePlan, segment: &Prepared) -> Result<()> {
-        if let Some(cut) = &self.plan.cut {
-            self.keep_evidence(active, cut);
+    /// Rows A' and B up to their first sync: evidence aside, a short file extended, the kept bytes
+    /// rewritten, the rest zeroed.
+    ///
+    /// After a failed sync the cache may show what the disk does not have, kept bytes as well as
+    /// zeros; only writing both and a sync after that makes them so. The seal waits for that
+    /// sync: together with it, a crash could leave the seal and stale frames behind it.
+    fn settle(&self, active: &Active, plan: &ActivePlan, segment: &Prepared) -> Result<()> {
+        if let Some(cut) = &self.plan.cut
+            && self.keep_evidence(active, cut)
+        {
+            // Its name too, before the original is overwritten.
+            let path = self.dir.path().display();
+            self.dir
+                .sync(SyncPoint::Evidence)
+                .map_err(|e| Error::io(format!("syncing {path}"), e))?;
         }
         let file = &*segment.file;
         let doing = |e| self.repairing(segment, e);
         write_once(file, &kept_bytes(active, plan)?, plan.witnessed_end).map_err(doing)?;
         write_zeros(file, plan.kept_end, segment.header.capacity).map_err(doing)?;
-        file.sync_data(SyncPoint::Cut).map_err(doing)
+        let point = if self.plan.row == Row::B { SyncPoint::Cut } else { SyncPoint::Kept };
+        file.sync_data(point).map_err(doing)
     }
 
     /// Copies the cut bytes to a file of their own, never over an existing copy. Best effort: a
-    /// full disk must not keep a log from opening.
-    fn keep_evidence(&self, active: &Active, cut: &Cut) {
+    /// full disk must not keep a log from opening. Tells whether there is a copy.
+    fn keep_evidence(&self, active: &Active, cut: &Cut) -> bool {
         let range = cut.from as usize..cut.to as usize;
         let Some(bytes) = active.bytes.get(range).filter(|bytes| !bytes.is_empty()) else {
-            return;
+            return false;
         };
         for copy in 0..16 {
             let name = format::cut_name(cut.segment, cut.from, copy);
@@ -196,27 +210,13 @@ impl Repair<'_> {
                     if written.is_err() {
                         let _ = self.dir.remove(&name);
                     }
-                    return;
+                    return written.is_ok();
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
-    }
-
-    /// Appends an own record to the bytes of this repair. Its durable lag is measured from what
-    /// is durable before the sync that will cover it.
-    fn append_own(
-        &mut self,
-        bytes: &mut Vec<u8>,
-        segment: &Prepared,
-        plan: &ActivePlan,
-        kind: u16,
-        body: &OwnBody,
-    ) {
-        let durable = if self.plan.row == Row::B { plan.kept_end } else { plan.witnessed_end };
-        let frame = own_frame(&mut self.kept, segment, kind, body, durable);
-        bytes.extend_from_slice(&frame);
+        false
     }
 
     fn write_and_sync(
@@ -246,13 +246,35 @@ impl Repair<'_> {
                 salts_taken: [salt, self.salt_in_the_way(next.sequence)],
                 replaces: true,
             };
-            prepare(&**self.dir, order).map_err(|failed| failed.error)?
+            self.prepare(order)?
         };
         self.kept = Kept { last_lsn: self.plan.last_lsn, ..Kept::empty() };
         let body = open_body(self.plan.generation, &self.state, previous);
         let frame = own_frame(&mut self.kept, &segment, KIND_OPEN, &body, FRAMES_START);
         self.write_and_sync(&segment, &frame, FRAMES_START, SyncPoint::OpenRecord)?;
         Ok(segment)
+    }
+
+    /// Prepares the next segment. On a full disk what lies below the head goes first: the records
+    /// that carry that head were made durable just now, so this is as safe as the trim that
+    /// would have removed it; without it a trim that a crash interrupted could keep a full disk
+    /// from ever being opened.
+    fn prepare(&self, order: Order) -> Result<Prepared> {
+        let failed = match prepare(&**self.dir, order) {
+            Ok(prepared) => return Ok(prepared),
+            Err(failed) => failed,
+        };
+        let below = self.plan.below_head;
+        if failed.error.kind() != ErrorKind::Full || below == 0 {
+            return Err(failed.error);
+        }
+        for name in &self.plan.removals[..below] {
+            remove_leftover(&**self.dir, name)?;
+        }
+        self.dir
+            .sync(SyncPoint::Leftovers)
+            .map_err(|e| Error::io(format!("syncing {}", self.dir.path().display()), e))?;
+        prepare(&**self.dir, order).map_err(|failed| failed.error)
     }
 
     /// The salt of an unusable file under the name of the segment to be made.
@@ -350,18 +372,23 @@ fn remove_leftovers(dir: &dyn Dir, plan: &Plan) -> Result<()> {
     let made = plan.next.map(|next| format::segment_name(next.sequence));
     let mut any = false;
     for name in plan.removals.iter().filter(|name| Some(*name) != made.as_ref()) {
-        match dir.remove(name) {
-            Ok(()) => any = true,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => {
-                let path = dir.path().join(name);
-                return Err(Error::io(format!("removing the leftover {}", path.display()), e));
-            }
-        }
+        any |= remove_leftover(dir, name)?;
     }
     if any {
         dir.sync(SyncPoint::Leftovers)
             .map_err(|e| Error::io(format!("syncing {}", dir.path().display()), e))?;
     }
     Ok(())
+}
+
+/// Whether it was there.
+fn remove_leftover(dir: &dyn Dir, name: &str) -> Result<bool> {
+    match dir.remove(name) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => {
+            let path = dir.path().join(name);
+            Err(Error::io(format!("removing the leftover {}", path.display()), e))
+        }
+    }
 }

@@ -111,6 +111,8 @@ pub struct Plan {
     pub spare: Option<Sequence>,
     /// Names to remove at the end, lowest segment first.
     pub removals: Vec<String>,
+    /// How many of them, at the front, are segments below the head.
+    pub below_head: usize,
     /// What is cut, if anything.
     pub cut: Option<Cut>,
 }
@@ -211,8 +213,13 @@ fn judge_unused(facts: &Facts) -> Judged<Plan> {
     if let Some(snapshot) = facts.snapshots.first() {
         return Err(lost_segment(1, snapshot.lsn.get()));
     }
-    if let Some(first) = facts.segments.first().filter(|s| s.sequence != Sequence::FIRST) {
-        return Err(gap(Sequence::FIRST, first.sequence));
+    // A second segment is prepared only after the first one's open record was durable.
+    if let Some(later) = facts.segments.iter().find(|s| s.sequence != Sequence::FIRST) {
+        if facts.segments[0].sequence != Sequence::FIRST {
+            return Err(gap(Sequence::FIRST, later.sequence));
+        }
+        let why = format!("it is empty, though segment {} was prepared after it", later.sequence);
+        return Err(corrupt(Row::G, Sequence::FIRST, FRAMES_START, why));
     }
     let reusable = facts.segments.first().filter(|s| is_spare(s, None));
     let reuse = reusable.is_some();
@@ -233,6 +240,7 @@ fn judge_unused(facts: &Facts) -> Judged<Plan> {
         next: Some(NextSegment { sequence: Sequence::FIRST, reuse }),
         spare: None,
         removals,
+        below_head: 0,
         cut: None,
     })
 }
@@ -401,6 +409,12 @@ fn trusted_control(facts: &Facts) -> Option<&super::facts::ControlFacts> {
 fn check_header(segment: &SegmentFacts) -> Judged<()> {
     match &segment.header {
         HeaderVerdict::Bad(why) => Err(corrupt(Row::DPrime, segment.sequence, 0, *why)),
+        HeaderVerdict::Good(header) if segment.file_len > header.capacity => {
+            // Tearing makes files short; nothing of ours makes one long.
+            let why = format!("its file has {} bytes", segment.file_len);
+            let why = format!("{why}, more than its capacity of {}", header.capacity);
+            Err(corrupt(Row::C, segment.sequence, header.capacity, why))
+        }
         _ => Ok(()),
     }
 }
@@ -507,6 +521,7 @@ fn plan_active(
         next: None,
         spare: None,
         removals: removals(facts, active.index, first_kept),
+        below_head: first_kept,
         cut: None,
     };
     if plan.row == Row::B {
@@ -611,7 +626,7 @@ fn judge_damage(
     }
     let highest = facts.snapshots.iter().map(|snapshot| snapshot.lsn.get()).max().unwrap_or(0);
     if highest > state.last_lsn {
-        let low = Lsn::new(state.last_lsn + 1);
+        let low = Lsn::new(state.last_lsn.saturating_add(1));
         let why = format!("a registry snapshot contains LSN {highest}, which is not in the log");
         let mut refusal = corrupt(Row::C, segment.sequence, survey.kept.end, why);
         refusal.location.lsns = low.zip(Lsn::new(highest));

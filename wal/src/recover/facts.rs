@@ -99,6 +99,19 @@ impl Facts {
     /// `NotALog` if it is absent or no directory; `Io` for anything that could not be read: an
     /// I/O error is no verdict.
     pub fn read(dir: &dyn Dir) -> Result<Facts> {
+        // A living owner may trim a segment between our listing and our opening it: then the
+        // listing is old and is made anew. Under the directory's lock this never happens.
+        const TRIES: usize = 100;
+        for _ in 1..TRIES {
+            match Facts::read_once(dir) {
+                Err(error) if vanished(&error) => {}
+                other => return other,
+            }
+        }
+        Facts::read_once(dir)
+    }
+
+    fn read_once(dir: &dyn Dir) -> Result<Facts> {
         let mut facts = Facts::default();
         let mut segments = Vec::new();
         let mut snapshots = Vec::new();
@@ -196,6 +209,10 @@ impl Facts {
     }
 }
 
+fn vanished(error: &Error) -> bool {
+    error.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
+}
+
 /// The directory's names; an absent directory and a file in its place are `NotALog`.
 pub(crate) fn list(dir: &dyn Dir) -> Result<Vec<crate::fs::DirEntry>> {
     dir.list().map_err(|e| match e.kind() {
@@ -275,7 +292,8 @@ fn read_own(file: &dyn File, segment: &SegmentHeader, offset: u64, kind: u16) ->
         return Ok(Err(what));
     }
     // Own records are small; a longer one is none of ours and asks for no memory.
-    if header.kind != kind || u64::from(header.len) > segment.capacity.min(1 << 20) {
+    let left = file.len()?.saturating_sub(offset);
+    if header.kind != kind || u64::from(header.len) > left.min(1 << 20) {
         return Ok(Ok(None));
     }
     let mut payload = vec![0; header.len as usize];

@@ -149,8 +149,12 @@ pub fn sweep(script: Script, sweep: Sweep) -> Result<u64, String> {
 }
 
 /// Opens, compares, writes on, crashes with nothing kept, and compares again.
-pub fn recovered(disk: &MemDir, mut model: Model) -> Result<(), String> {
-    for round in 0..2 {
+pub fn recovered(disk: &MemDir, model: Model) -> Result<(), String> {
+    recovered_rounds(disk, model, 2)
+}
+
+fn recovered_rounds(disk: &MemDir, mut model: Model, rounds: u32) -> Result<(), String> {
+    for round in 0..rounds {
         let log = open(disk).map_err(|e| format!("open, round {round}: {e:?}"))?;
         model.check(&log)?;
         let crashed = disk.crash(Keep::Nothing);
