@@ -1,7 +1,7 @@
 //! What a log looks like, as a value: the report behind `wal inspect` and `wal verify`.
 //!
 //! Never here: writing of any kind, not even a lock file; printing. Invariant: the verdict is the
-//! recovery table's own ([`crate::recover::decide`]), so inspector and recovery cannot disagree.
+//! recovery table's own ([`crate::recover::decide()`]), so inspector and recovery cannot disagree.
 //! With a living owner, bytes above its control block are in flight and no finding.
 
 use std::path::Path;

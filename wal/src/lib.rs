@@ -41,6 +41,10 @@
 //! 5. Only `fs::os` touches the system.
 
 #![forbid(unsafe_code)]
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "module docs name the next room, private or not"
+)]
 
 mod backup;
 mod cohort;
@@ -54,6 +58,7 @@ mod ids;
 pub mod inspect;
 mod lock;
 mod log;
+mod open;
 mod options;
 mod pending;
 mod prepare;

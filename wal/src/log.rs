@@ -2,28 +2,24 @@
 //!
 //! Never here: I/O of its own, format. An append walks forward: [`crate::record`] (checksums) ->
 //! [`crate::queue`] (place and LSNs) -> [`crate::commit`] (leader) -> [`crate::writer`] (one
-//! write, one sync) -> [`crate::fs`]. An opening walks: lock -> [`crate::recover`] -> here.
+//! write, one sync) -> [`crate::fs`]. An opening walks [`crate::open`] and ends here.
 //! Next rooms: [`crate::reader`] for reads, [`crate::trim`], [`crate::backup`].
 
 use std::fmt;
 use std::ops::{RangeBounds, RangeInclusive};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
-use crate::commit::{Core, Frontier, SegmentBound, Shared, committer};
-use crate::error::{Error, ErrorKind, Location, Result};
+use crate::commit::Core;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{KIND_CLOSE, OwnBody};
-use crate::fs::{Dir, SyncPoint};
 use crate::ids::{Generation, LogId, Lsn};
-use crate::lock::take_lock;
 use crate::options::Options;
 use crate::pending::{Ordered, Pending, Refused, Slot, SlotOutcome};
-use crate::queue::{Counters, Mode, NoPlace, Queue, Tail};
+use crate::queue::{Mode, NoPlace};
 use crate::reader::Records;
 use crate::record::{Batch, Record, StoredRecord};
-use crate::recover::apply::{Opened, apply};
-use crate::recover::{Decision, Facts, Plan, RefusalKind, Row, decide};
 use crate::report::RecoveryReport;
 use crate::stats::Stats;
 
@@ -76,41 +72,9 @@ impl Log {
         Options::default().open(path)
     }
 
-    pub(crate) fn open_with(dir: Arc<dyn Dir>, options: Options) -> Result<Log> {
-        if options.create {
-            dir.make().map_err(|e| making(&*dir, e))?;
-        }
-        // Looked at before anything is made, so that a directory that is no log stays as it is.
-        let known = crate::recover::facts::list(&*dir)?;
-        let is_log = known.iter().any(|entry| crate::format::parse_name(&entry.name).is_some());
-        if !is_log && !options.create {
-            return Err(Error::not_a_log(dir.path(), "it holds no segment"));
-        }
-        if known.iter().any(|entry| entry.name == crate::format::ARCHIVE_NAME) {
-            return Err(archived(&*dir));
-        }
-        let lock = take_lock(&*dir)?;
-        let facts = Facts::read(&*dir)?;
-        let plan = match decide(&facts) {
-            Decision::Plan(plan) => plan,
-            Decision::Refuse(refusal) => return Err(refused(refusal)),
-        };
-        check_extension(&facts, &options)?;
-        if plan.row == Row::Fresh {
-            check_fresh(&*dir, &facts, &options)?;
-            dir.sync_parent(SyncPoint::Parent).map_err(|e| {
-                Error::io(format!("syncing the parent of {}", dir.path().display()), e)
-            })?;
-        }
-        let opened = apply(&dir, &facts, &plan, options.segment_bytes)?;
-        let recovery = RecoveryReport::of(&plan);
-        let core = Arc::new(core_of(dir, options, &plan, opened, lock));
-        let committing = core.clone();
-        std::thread::Builder::new()
-            .name("annals-committer".to_owned())
-            .spawn(move || committer(committing))
-            .map_err(|e| Error::io("starting the committer thread", e))?;
-        Ok(Log { handle: Arc::new(Handle { core, recovery }) })
+    /// The first handle of an opening.
+    pub(crate) fn of(core: Arc<Core>, recovery: RecoveryReport) -> Log {
+        Log { handle: Arc::new(Handle { core, recovery }) }
     }
 
     fn core(&self) -> &Core {
@@ -367,126 +331,4 @@ fn past_the_end(lsn: Lsn, end: Option<Lsn>) -> Error {
         None => format!("LSN {lsn} is past the end: the log holds no record yet"),
     };
     Error::new(ErrorKind::OutOfRange, why)
-}
-
-fn making(dir: &dyn Dir, e: std::io::Error) -> Error {
-    match e.kind() {
-        std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => {
-            Error::not_a_log(dir.path(), "it is not a directory")
-        }
-        _ => Error::io(format!("making the directory {}", dir.path().display()), e),
-    }
-}
-
-fn archived(dir: &dyn Dir) -> Error {
-    let message = format!(
-        "{} holds an ARCHIVE file: it is an archive, or a backup that was not finished. Read it \
-         with `wal cat`; it is never opened for writing",
-        dir.path().display()
-    );
-    Error::new(ErrorKind::Archived, message)
-}
-
-/// A short file is extended to its capacity; a forged header must not make that fill the disk.
-fn check_extension(facts: &Facts, options: &Options) -> Result<()> {
-    let Some(active) = &facts.active else { return Ok(()) };
-    let segment = &facts.segments[active.index];
-    let Some(header) = segment.good_header() else { return Ok(()) };
-    if header.capacity <= options.segment_bytes_max.max(segment.file_len) {
-        return Ok(());
-    }
-    let why = format!(
-        "segment {} is shorter than its capacity of {} bytes, and that is over \
-         Options::segment_bytes_max: raise it if the capacity is right",
-        segment.sequence, header.capacity
-    );
-    let location = Location {
-        segment: Some(segment.sequence),
-        offset: Some(segment.file_len),
-        ..Location::default()
-    };
-    Err(Error::corrupt(why, location))
-}
-
-/// A log is created only where no name of the format exists but the lock files and `.wal.tmp`.
-fn check_fresh(dir: &dyn Dir, facts: &Facts, options: &Options) -> Result<()> {
-    if !options.create {
-        return Err(Error::not_a_log(dir.path(), "it holds no segment"));
-    }
-    if facts.any_log_file && facts.segments.is_empty() {
-        let why = "it holds files of a log but no segment: they were moved or deleted";
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            format!(
-                "{} is not a whole log: {why}. Restore them or use a new directory",
-                dir.path().display()
-            ),
-        ));
-    }
-    Ok(())
-}
-
-fn refused(refusal: crate::recover::Refusal) -> Error {
-    let kind = match refusal.kind {
-        RefusalKind::Corrupt => ErrorKind::Corrupt,
-        RefusalKind::Unsupported => ErrorKind::Unsupported,
-        RefusalKind::Archived => ErrorKind::Archived,
-    };
-    let advice = match refusal.kind {
-        RefusalKind::Corrupt => ". Nothing was changed; `wal inspect` shows the damage",
-        RefusalKind::Unsupported => ". Nothing was changed; use the version that wrote it",
-        RefusalKind::Archived => "",
-    };
-    let message = format!("row {}: {}{advice}", refusal.row.letter(), refusal.why);
-    Error::new(kind, message).at(refusal.location)
-}
-
-fn core_of(
-    dir: Arc<dyn Dir>,
-    options: Options,
-    plan: &Plan,
-    opened: Opened,
-    lock: Box<dyn crate::fs::DirLock>,
-) -> Core {
-    let writer = opened.writer;
-    let frontier = Frontier {
-        bound: SegmentBound { sequence: writer.segment().header.sequence, end: writer.end() },
-        durable_lsn: plan.last_lsn,
-        head: plan.head,
-        spans: Arc::new(opened.segments),
-    };
-    let shared = Shared {
-        dir,
-        log_id: opened.log_id,
-        durable_lsn: AtomicU64::new(plan.last_lsn),
-        frontier: Mutex::new(frontier),
-        condemned: Mutex::default(),
-    };
-    let queue = Queue {
-        mode: Mode::Open,
-        groups: Default::default(),
-        in_flight: None,
-        last_change: None,
-        queued_bytes: 0,
-        tail: Tail::of(writer.segment(), writer.end()),
-        last_lsn: plan.last_lsn,
-        generation: plan.generation,
-        head: plan.head,
-        holds: plan.holds.clone(),
-        spare: opened.spare,
-        preparing: false,
-        preparations_failed: 0,
-        preparation_error: None,
-        writer: Some(writer),
-        handles_gone: false,
-        counters: Counters::default(),
-    };
-    Core {
-        queue: Mutex::new(queue),
-        work: Condvar::new(),
-        room: Condvar::new(),
-        options,
-        shared: Arc::new(shared),
-        lock: Mutex::new(Some(lock)),
-    }
 }

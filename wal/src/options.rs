@@ -91,7 +91,7 @@ impl Options {
     /// As [`Options::open`].
     pub fn open_in(self, dir: Arc<dyn Dir>) -> Result<Log> {
         self.check()?;
-        Log::open_with(dir, self)
+        crate::open::open(dir, self)
     }
 
     fn check(&self) -> Result<()> {

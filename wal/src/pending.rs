@@ -104,7 +104,7 @@ impl Pending {
     /// Waits until the batch is durable and tells its LSNs.
     ///
     /// # Errors
-    /// The failure of its group, always with [`Error::outcome_unknown`].
+    /// The failure of its group, always with [`crate::Error::outcome_unknown`].
     pub fn wait(self) -> Result<RangeInclusive<Lsn>> {
         self.cohort.wait()?;
         Ok(self.lsns)

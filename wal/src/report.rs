@@ -5,8 +5,7 @@
 use std::fmt;
 
 use crate::ids::{Generation, Lsn};
-use crate::recover::decide::Cut;
-use crate::recover::{Plan, Row};
+use crate::recover::{Cut, Plan, Row};
 
 /// The outcome of recovery. Every opening has one, also a clean one.
 #[derive(Clone, PartialEq, Eq, Debug)]

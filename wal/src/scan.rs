@@ -1,7 +1,7 @@
 //! The one reader of frames: walks a segment's bytes and says what is there, damage included.
 //!
 //! Never here: writing, judging (a bad byte is reported, whether it is a torn tail or corruption
-//! is [`crate::recover::decide`]'s word), or stopping at the first damage: it goes on at the next
+//! is [`crate::recover::decide()`]'s word), or stopping at the first damage: it goes on at the next
 //! sound header on the 8-byte grid whose LSN could follow.
 //! Invariants: terminates on any bytes (every step moves forward), allocates nothing larger than
 //! the source, panics on nothing. Next rooms: [`crate::recover`], [`crate::reader`],

@@ -1,7 +1,7 @@
 //! A whole segment in one value: what is kept, what is damaged, what vouches for what.
 //!
 //! Never here: writing, and the words *torn* and *corrupt*. It counts and locates; the verdict is
-//! [`crate::recover::decide`]'s for an opening and [`crate::inspect`]'s for a report, both from
+//! [`crate::recover::decide()`]'s for an opening and [`crate::inspect`]'s for a report, both from
 //! this one value. Invariant: *kept* is the longest run of whole batches before the first trouble.
 
 use std::io;

@@ -4,8 +4,8 @@
 //! the system said; `Ok` means exactly what the method's doc says.
 //! Invariants: nothing else in the workspace touches `std::fs` for a log's directory; every sync
 //! carries the [`SyncPoint`] that says which crash it survives, so that the crashable directory
-//! of [`mem`] can leave any one of them out and a test can show that it was needed.
-//! Next rooms: [`os`] (the real one), [`mem`] (the crashable one, feature `testing`).
+//! of `mem` can leave any one of them out and a test can show that it was needed.
+//! Next rooms: [`os`] (the real one), `mem` (the crashable one, feature `testing`).
 
 use std::fmt::Debug;
 use std::io;

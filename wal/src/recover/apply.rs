@@ -9,8 +9,8 @@
 use std::io;
 use std::sync::Arc;
 
-use super::decide::{ActivePlan, Cut, Plan, Row};
 use super::facts::{Active, ControlFacts, Facts, is_same_file};
+use super::plan::{ActivePlan, Cut, Plan, Row};
 use crate::control::ControlBlock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{

@@ -5,157 +5,22 @@
 //! one row names the outcome; damage below a witness never becomes a plan; head and holds come
 //! only from records that the plan keeps. `tests/recovery_table.rs` visits every row.
 
-use super::facts::{Active, Facts, SegmentFacts, is_same_file};
+use super::facts::{Active, Facts, SegmentFacts};
+use super::plan::{ActivePlan, Cut, Decision, NextSegment, Plan, Refusal, RefusalKind, Row};
+use super::refusal::{before, corrupt, gap, lost_segment, refuse_damage, with_lsns};
+use super::set::{
+    check_control_reach, check_header, check_regular, check_sealed, check_set, check_start,
+    check_supported, trusted_control,
+};
 use crate::error::Location;
 use crate::format::{
-    self, FRAME_HEADER_LEN, FRAMES_START, HeaderVerdict, Hold, KIND_OPEN, KIND_SEAL, KIND_TRIM,
-    OwnBody, SealReference, SegmentHeader,
+    self, FRAME_HEADER_LEN, FRAMES_START, Hold, KIND_OPEN, KIND_SEAL, KIND_TRIM, OwnBody,
+    SealReference, SegmentHeader,
 };
 use crate::ids::{Generation, Lsn, Sequence};
 use crate::survey::{Damage, DamageClass, OwnRecord, Survey};
 
-/// A row of the recovery table (`docs/FORMAT.md`, section Recovery).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Row {
-    /// No log here yet; or one whose creation never got as far as its first byte.
-    Fresh,
-    /// Closed cleanly.
-    A,
-    /// Whole batches, no close record.
-    APrime,
-    /// Torn tail.
-    B,
-    /// Corruption in the active segment.
-    C,
-    /// A segment that was never in use, with a bad header.
-    D,
-    /// A bad header with data behind it, or one that a witness reaches into.
-    DPrime,
-    /// A sealed segment whose seal is not what its successor says.
-    E,
-    /// Written by a newer version.
-    F,
-    /// Something is missing, foreign or there twice.
-    G,
-}
-
-impl Row {
-    /// The letter in the table.
-    pub fn letter(self) -> &'static str {
-        match self {
-            Row::Fresh => "new",
-            Row::A => "A",
-            Row::APrime => "A'",
-            Row::B => "B",
-            Row::C => "C",
-            Row::D => "D",
-            Row::DPrime => "D'",
-            Row::E => "E",
-            Row::F => "F",
-            Row::G => "G",
-        }
-    }
-}
-
-/// What the table says.
-#[derive(Clone, Debug)]
-pub enum Decision {
-    /// Go on; this is how.
-    Plan(Box<Plan>),
-    /// Change nothing.
-    Refuse(Refusal),
-}
-
-/// Why an opening for writing is refused.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Refusal {
-    /// The row that matched.
-    pub row: Row,
-    /// What the caller must do.
-    pub kind: RefusalKind,
-    /// What was expected and what was found.
-    pub why: String,
-    /// Where.
-    pub location: Location,
-}
-
-/// The sort of a refusal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RefusalKind {
-    /// A byte that a sync had promised is bad or gone.
-    Corrupt,
-    /// A newer version wrote it.
-    Unsupported,
-    /// An archive is never opened for writing.
-    Archived,
-}
-
-/// Everything an opening for writing will do.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The row of the active segment.
-    pub row: Row,
-    /// The generation to write in.
-    pub generation: Generation,
-    /// The first LSN kept.
-    pub head: Lsn,
-    /// The holds kept.
-    pub holds: Vec<Hold>,
-    /// LSN of the last record kept, 0 if none.
-    pub last_lsn: u64,
-    /// What to do with the active segment; `None` where there is none yet.
-    pub active: Option<ActivePlan>,
-    /// The segment to go on in, if not the active one.
-    pub next: Option<NextSegment>,
-    /// A spare to keep beyond the active segment while the log goes on in it.
-    pub spare: Option<Sequence>,
-    /// Names to remove at the end, lowest segment first.
-    pub removals: Vec<String>,
-    /// How many of them, at the front, are segments below the head.
-    pub below_head: usize,
-    /// What is cut, if anything.
-    pub cut: Option<Cut>,
-}
-
-/// The repair of the active segment.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ActivePlan {
-    /// Its place in [`Facts::segments`].
-    pub index: usize,
-    /// Kept bytes below this were witnessed: they stay untouched.
-    pub witnessed_end: u64,
-    /// End of what is kept.
-    pub kept_end: u64,
-    /// Row B where not even the open record is whole: the one to write anew.
-    pub open_anew: Option<OwnBody>,
-    /// Whether a seal must be appended.
-    pub seal: bool,
-}
-
-/// The segment to go on in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NextSegment {
-    /// Its sequence.
-    pub sequence: Sequence,
-    /// Whether a spare of that sequence is there to be used.
-    pub reuse: bool,
-}
-
-/// What recovery cut off, reported on every opening.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Cut {
-    /// The segment.
-    pub segment: Sequence,
-    /// First byte cut.
-    pub from: u64,
-    /// First byte after the last one that was not zero (or the end of a short file).
-    pub to: u64,
-    /// The LSNs that stood there, as far as can be told: both inclusive, `None` if no record can
-    /// have.
-    pub lsns: Option<(Lsn, Lsn)>,
-}
-
-type Judged<T> = std::result::Result<T, Refusal>;
+pub(super) type Judged<T> = std::result::Result<T, Refusal>;
 
 /// Applies the table.
 pub fn decide(facts: &Facts) -> Decision {
@@ -163,25 +28,6 @@ pub fn decide(facts: &Facts) -> Decision {
         Ok(plan) => Decision::Plan(Box::new(plan)),
         Err(refusal) => Decision::Refuse(with_lsns(facts, refusal)),
     }
-}
-
-/// A refusal that concerns a whole segment says which LSNs stood in it, as its neighbours tell.
-fn with_lsns(facts: &Facts, mut refusal: Refusal) -> Refusal {
-    let Some(sequence) = refusal.location.segment.filter(|_| refusal.location.lsns.is_none())
-    else {
-        return refusal;
-    };
-    let before = facts.segments.iter().rev().filter(|segment| segment.sequence < sequence);
-    let own = facts.segments.iter().find(|segment| segment.sequence == sequence);
-    let mut after = facts.segments.iter().filter(|segment| segment.sequence > sequence);
-    let open = own.and_then(|segment| segment.open.as_ref()).map(|open| open.lsn);
-    let low = open.or_else(|| before.filter_map(|s| s.seal.as_ref()).map(|s| s.lsn).next());
-    let low = low.unwrap_or(0).saturating_add(1);
-    let seal = own.and_then(|segment| segment.seal.as_ref()).map(|seal| seal.lsn);
-    let next = after.find_map(|segment| segment.open.as_ref()).map(|open| open.lsn);
-    let high = seal.or(next).unwrap_or(low).max(low);
-    refusal.location.lsns = Lsn::new(low).zip(Lsn::new(high));
-    refusal
 }
 
 fn judge(facts: &Facts) -> Judged<Plan> {
@@ -319,173 +165,8 @@ fn first_kept(facts: &Facts, active: &Active, head: Lsn) -> usize {
     below.unwrap_or(0)
 }
 
-fn check_supported(segment: &SegmentFacts) -> Judged<()> {
-    let why = match (&segment.header, &segment.unsupported) {
-        (HeaderVerdict::Unsupported(why), _) | (_, Some(why)) => why,
-        _ => return Ok(()),
-    };
-    Err(Refusal {
-        row: Row::F,
-        kind: RefusalKind::Unsupported,
-        why: format!("segment {} was written by a newer version: {why}", segment.sequence),
-        location: Location { segment: Some(segment.sequence), ..Location::default() },
-    })
-}
-
-/// A symbolic link or a directory in a segment's place is neither followed nor removed.
-fn check_regular(segment: &SegmentFacts) -> Judged<()> {
-    if !segment.irregular {
-        return Ok(());
-    }
-    let why = "its name is taken by something that is no regular file";
-    Err(corrupt(Row::G, segment.sequence, 0, why))
-}
-
 fn unsupported_damage(survey: &Survey) -> Option<&Damage> {
     survey.damages.iter().find(|damage| damage.class == DamageClass::Unsupported)
-}
-
-/// Row G: names, headers and sequence numbers must make one unbroken log.
-fn check_set(facts: &Facts, kept: &[SegmentFacts], beyond: &[SegmentFacts]) -> Judged<()> {
-    let log_id = kept.iter().rev().find_map(SegmentFacts::good_header).map(|h| h.log_id);
-    for segment in kept.iter().chain(beyond) {
-        check_regular(segment)?;
-        let Some(header) = segment.good_header() else { continue };
-        if header.sequence != segment.sequence {
-            let why = format!(
-                "its header says segment {}: the file was renamed or copied over another",
-                header.sequence
-            );
-            return Err(corrupt(Row::G, segment.sequence, 0, why));
-        }
-        if Some(header.log_id) != log_id {
-            let why = format!("it belongs to another log ({})", header.log_id);
-            return Err(corrupt(Row::G, segment.sequence, 0, why));
-        }
-    }
-    for pair in kept.windows(2) {
-        if pair[0].sequence.next() != Some(pair[1].sequence) {
-            return Err(gap(next_of(pair[0].sequence), pair[1].sequence));
-        }
-    }
-    for snapshot in &facts.snapshots {
-        if log_id.is_some_and(|id| id != snapshot.log_id) {
-            let why = format!("the snapshot at LSN {} belongs to another log", snapshot.lsn);
-            return Err(Refusal {
-                row: Row::G,
-                kind: RefusalKind::Corrupt,
-                why,
-                location: Location::default(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// A control block written here vouches for a segment that must then be there with its data.
-fn check_control_reach(facts: &Facts, active: &SegmentFacts) -> Judged<()> {
-    let Some(control) = trusted_control(facts).map(|c| c.control) else { return Ok(()) };
-    let foreign = active.good_header().is_some_and(|header| header.log_id != control.log_id);
-    if foreign || control.sequence <= active.sequence.get() {
-        return Ok(());
-    }
-    Err(lost_segment(control.sequence, control.durable_lsn))
-}
-
-/// The control block, if this very file was written for this very set of files. A segment that
-/// the block names and that is missing altogether does not make the block less true.
-fn trusted_control(facts: &Facts) -> Option<&super::facts::ControlFacts> {
-    let control = facts.control.as_ref().filter(|control| control.own_matches)?;
-    let named =
-        facts.segments.iter().find(|segment| segment.sequence.get() == control.control.sequence);
-    match named {
-        Some(segment) if !is_same_file(segment.identity, control.control.segment) => None,
-        _ => Some(control),
-    }
-}
-
-/// Row D': a kept segment's header. Beyond the active segment a bad header is row D: nothing was
-/// ever written there, and a witness that says otherwise was refused by [`check_control_reach`].
-fn check_header(segment: &SegmentFacts) -> Judged<()> {
-    match &segment.header {
-        HeaderVerdict::Bad(why) => Err(corrupt(Row::DPrime, segment.sequence, 0, *why)),
-        HeaderVerdict::Good(header) if segment.file_len > header.capacity => {
-            // Tearing makes files short; nothing of ours makes one long.
-            let why = format!("its file has {} bytes", segment.file_len);
-            let why = format!("{why}, more than its capacity of {}", header.capacity);
-            Err(corrupt(Row::C, segment.sequence, header.capacity, why))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Row E for every sealed segment: the seal is where and what the next open record says, and the
-/// LSNs go on without a step.
-fn check_sealed(kept: &[SegmentFacts]) -> Judged<()> {
-    for pair in kept.windows(2) {
-        let (sealed, next) = (&pair[0], &pair[1]);
-        let Some(seal) = &sealed.seal else {
-            let at = next.open.as_ref().and_then(|open| open.body.previous.as_ref());
-            let offset = at.map_or(FRAMES_START, |previous| previous.offset);
-            let why = "its seal is missing or bad, though the next segment was begun";
-            return Err(corrupt(Row::E, sealed.sequence, offset, why));
-        };
-        check_own_seal(sealed, seal)?;
-        let Some(open) = &next.open else { continue };
-        let matches = open.body.previous.as_ref().is_some_and(|previous| {
-            previous.sequence == sealed.sequence
-                && previous.offset == seal.offset
-                && seal.body.seal.as_ref().is_some_and(|body| body.digest == previous.digest)
-        });
-        if !matches {
-            let why = "its seal is not the one that the next segment's open record names";
-            return Err(corrupt(Row::E, sealed.sequence, seal.offset, why));
-        }
-        if open.lsn != seal.lsn {
-            let why = format!(
-                "LSNs break between segment {} (ends at {}) and {} (begins after {})",
-                sealed.sequence, seal.lsn, next.sequence, open.lsn
-            );
-            return Err(corrupt(Row::G, next.sequence, FRAMES_START, why));
-        }
-    }
-    // Every kept segment but the active one was begun by an open record; the active one's may be
-    // torn, which is row B's to judge.
-    for segment in &kept[..kept.len() - 1] {
-        if segment.open.is_none() {
-            let why = "its open record is bad";
-            return Err(corrupt(Row::E, segment.sequence, FRAMES_START, why));
-        }
-    }
-    Ok(())
-}
-
-/// A seal must stand in its own segment.
-fn check_own_seal(segment: &SegmentFacts, seal: &OwnRecord) -> Judged<()> {
-    let own = segment
-        .good_header()
-        .zip(seal.body.seal.as_ref())
-        .is_some_and(|(header, body)| body.log_id == header.log_id && body.salt == header.salt);
-    if own {
-        return Ok(());
-    }
-    let why = "its seal was written for another segment";
-    Err(corrupt(Row::E, segment.sequence, seal.offset, why))
-}
-
-/// Row G: the log must reach down to its head.
-fn check_start(kept: &[SegmentFacts], head: Lsn) -> Judged<()> {
-    let first = &kept[0];
-    let base = match &first.open {
-        Some(open) => open.lsn.saturating_add(1),
-        None if first.sequence == Sequence::FIRST => 1,
-        None => return Err(gap(before(first.sequence), first.sequence)),
-    };
-    let first_is_whole = first.sequence == Sequence::FIRST && base == 1;
-    if first_is_whole || base <= head.get() {
-        return Ok(());
-    }
-    Err(gap(before(first.sequence), first.sequence))
 }
 
 /// The active segment's own rows: A, A', B, C.
@@ -699,59 +380,4 @@ fn is_spare(segment: &SegmentFacts, before: Option<&SegmentHeader>) -> bool {
             && header.sequence == segment.sequence
             && before.is_none_or(|b| b.log_id == header.log_id && b.salt != header.salt)
     })
-}
-
-fn corrupt(row: Row, segment: Sequence, offset: u64, why: impl Into<String>) -> Refusal {
-    let why = format!("segment {segment} is corrupt: {}", why.into());
-    let location = Location { segment: Some(segment), offset: Some(offset), ..Location::default() };
-    Refusal { row, kind: RefusalKind::Corrupt, why, location }
-}
-
-fn refuse_damage(row: Row, kind: RefusalKind, segment: Sequence, damage: &Damage) -> Refusal {
-    let why = match kind {
-        RefusalKind::Unsupported => {
-            format!("segment {segment} was written by a newer version: {}", damage.why)
-        }
-        _ => format!("segment {segment} is corrupt: {}", damage.why),
-    };
-    let location = Location {
-        segment: Some(segment),
-        offset: Some(damage.from),
-        lsns: Lsn::new(damage.lsns.0).zip(Lsn::new(damage.lsns.1)),
-    };
-    Refusal { row, kind, why, location }
-}
-
-fn gap(missing: Sequence, found: Sequence) -> Refusal {
-    Refusal {
-        row: Row::G,
-        kind: RefusalKind::Corrupt,
-        why: format!("segment {missing} is missing above the head; the next one is {found}"),
-        location: Location { segment: Some(missing), ..Location::default() },
-    }
-}
-
-fn lost_segment(sequence: u64, durable_lsn: u64) -> Refusal {
-    let lsn = Lsn::new(durable_lsn);
-    Refusal {
-        row: Row::G,
-        kind: RefusalKind::Corrupt,
-        why: format!(
-            "segment {sequence} is missing or empty, but LSN {durable_lsn} was durable in it or \
-             before it"
-        ),
-        location: Location {
-            segment: Sequence::new(sequence),
-            offset: Some(FRAMES_START),
-            lsns: lsn.zip(lsn),
-        },
-    }
-}
-
-fn next_of(sequence: Sequence) -> Sequence {
-    sequence.next().unwrap_or(sequence)
-}
-
-fn before(sequence: Sequence) -> Sequence {
-    sequence.previous().unwrap_or(sequence)
 }

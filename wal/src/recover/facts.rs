@@ -3,7 +3,7 @@
 //! Never here: writing, judging. Invariants: the active segment is read into memory once and that
 //! memory is what gets rewritten (after a failed sync the page cache may lie, so a second read
 //! could show other bytes); of sealed segments only the header, the first frame and the seal are
-//! read. Next room: [`super::decide`].
+//! read. Next room: [`super::decide()`].
 
 use std::io;
 use std::sync::Arc;

@@ -7,8 +7,12 @@
 
 pub mod decide;
 pub mod facts;
+pub mod plan;
 
 pub(crate) mod apply;
+mod refusal;
+mod set;
 
-pub use decide::{Decision, Plan, Refusal, RefusalKind, Row, decide};
+pub use decide::decide;
 pub use facts::{Facts, SegmentFacts};
+pub use plan::{ActivePlan, Cut, Decision, NextSegment, Plan, Refusal, RefusalKind, Row};
