@@ -1,4 +1,5 @@
 //! The README's example; a test compares the two.
+#![allow(clippy::print_stdout, reason = "an example shows its result")]
 
 use annals_observer::{JsonText, Observer};
 use annals_registry::{Expected, Key, Registry, Value};

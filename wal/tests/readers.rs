@@ -187,10 +187,8 @@ fn inspecting_a_writer_at_full_speed_never_cries_wolf() {
             let report = inspect(&path, Depth::Everything, &mut |_| ()).unwrap();
             assert_eq!(report.state, State::Live, "{:?}", report.findings);
             let reader = LogReader::open(&path).unwrap();
-            let mut next = 1;
-            for record in reader.range(..).unwrap() {
-                assert_eq!(record.unwrap().lsn.get(), next);
-                next += 1;
+            for (due, record) in (1..).zip(reader.range(..).unwrap()) {
+                assert_eq!(record.unwrap().lsn.get(), due);
             }
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
