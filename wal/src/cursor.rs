@@ -25,6 +25,8 @@ pub(crate) struct Cursor {
     view: View,
     /// The next record to deliver.
     next_lsn: u64,
+    /// The record with the highest number there is was read: no other can follow.
+    at_the_last: bool,
     at: Option<Place>,
     /// Segments below this were read to their seal.
     sequence_min: u64,
@@ -53,6 +55,7 @@ impl Cursor {
         Cursor {
             view,
             next_lsn: from.get(),
+            at_the_last: false,
             at: None,
             sequence_min: 0,
             open_batch: Vec::new(),
@@ -97,6 +100,9 @@ impl Cursor {
             if let Some(record) = self.ready.pop_front() {
                 return Ok(Some(record));
             }
+            if self.at_the_last {
+                return Ok(None);
+            }
             if self.at.is_none() && !self.seek(snapshot)? {
                 return Ok(None);
             }
@@ -127,6 +133,7 @@ impl Cursor {
     pub(crate) fn rewind(&mut self) {
         if let Some(first) = self.open_batch.first() {
             self.next_lsn = first.lsn.get();
+            self.at_the_last = false;
         }
         self.open_batch.clear();
         self.at = None;
@@ -244,6 +251,7 @@ impl Cursor {
         }
         let (dir, name) = (self.view.dir().clone(), format::segment_name(place.sequence));
         let payload = place.walker.payload(frame).map_err(|e| reading(&*dir, &name, e))?.to_vec();
+        self.at_the_last = self.next_lsn == u64::MAX;
         self.next_lsn = self.next_lsn.saturating_add(1);
         let record = StoredRecord {
             lsn,

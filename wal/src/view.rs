@@ -13,7 +13,7 @@ use crate::fs::Dir;
 use crate::ids::{Generation, LogId, Lsn, Sequence};
 use crate::recover::Facts;
 use crate::recover::apply::SegmentSpan;
-use crate::recover::facts::{is_same_file, read_control};
+use crate::recover::facts::{Active, is_same_file, read_control};
 
 /// Where the answers come from.
 #[derive(Clone, Debug)]
@@ -130,17 +130,25 @@ fn foreign_snapshot(facts: &Facts, unproven: bool) -> Snapshot {
     if unproven {
         snapshot.bound.end = u64::MAX;
     }
-    // A head whose trim record no sync has covered is nobody's to believe.
-    let end = snapshot.bound.end;
-    let own = active.survey.as_ref().and_then(|survey| {
-        let kinds = [KIND_OPEN, KIND_TRIM, KIND_SEAL];
-        survey.own.iter().rev().find(|own| own.offset < end && kinds.contains(&own.kind))
-    });
-    let before = active.index.checked_sub(1).and_then(|i| facts.segments[i].seal.as_ref());
-    let state = own.or(before);
-    snapshot.head = state.and_then(|own| own.body.head).unwrap_or(Lsn::FIRST);
     snapshot.spans = spans(facts, active.index);
+    snapshot.head = head(facts, active, &snapshot);
     snapshot
+}
+
+/// The head that a reader may believe: one whose record some sync has covered. That is a record
+/// below the bound; or a later one below which segments are gone already, because a trim unlinks
+/// nothing before its record is durable.
+fn head(facts: &Facts, active: &Active, snapshot: &Snapshot) -> Lsn {
+    let kinds = [KIND_OPEN, KIND_TRIM, KIND_SEAL];
+    let own = active.survey.iter().flat_map(|survey| survey.own.iter().rev());
+    let mut own = own.filter(|own| kinds.contains(&own.kind)).peekable();
+    let newest = own.peek().and_then(|own| own.body.head);
+    let covered = own.find(|own| own.offset < snapshot.bound.end);
+    let before = active.index.checked_sub(1).and_then(|i| facts.segments[i].seal.as_ref());
+    let believed = covered.or(before).and_then(|own| own.body.head).unwrap_or(Lsn::FIRST);
+    let first_left = snapshot.spans.first().map_or(0, |span| span.before);
+    let gone = first_left >= believed.get();
+    newest.filter(|newest| gone && first_left < newest.get()).unwrap_or(believed).max(believed)
 }
 
 /// Segments whose open record is unreadable are placed after the one before them: reading them

@@ -17,7 +17,7 @@ use annals_wal::{Error, Lsn};
 use common::{Model, Sweep, open, sweep};
 
 const PLAIN: Sweep = Sweep { prepare: |_| (), seeds: 4, nested: false };
-const NESTED: Sweep = Sweep { prepare: |_| (), seeds: 2, nested: true };
+const NESTED: Sweep = Sweep { prepare: |_| (), seeds: 1, nested: true };
 
 fn survives(script: common::Script, how: Sweep) {
     match sweep(script, how) {

@@ -74,10 +74,12 @@ enum Held {
 
 #[derive(Clone, Debug, Default)]
 struct Inode {
-    cached: Vec<u8>,
-    durable: Vec<u8>,
+    /// What a reader sees. Shared between clones of the disk until one of them writes: sweeps make
+    /// tens of thousands of clones.
+    cached: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
     /// Every image that a sector has had since the last sync.
-    dirty: BTreeMap<usize, Vec<Vec<u8>>>,
+    dirty: BTreeMap<usize, Vec<Arc<[u8]>>>,
 }
 
 impl MemDir {
@@ -199,13 +201,14 @@ impl MemDir {
     /// The bytes of a file as a reader sees them.
     pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
         let disk = self.lock();
-        disk.names.get(name).and_then(|ino| disk.inodes.get(ino)).map(|i| i.cached.clone())
+        disk.names.get(name).and_then(|ino| disk.inodes.get(ino)).map(|i| i.cached.to_vec())
     }
 
     /// Replaces a file's bytes, durable at once, in the same inode: damage.
     pub fn set_bytes(&self, name: &str, bytes: Vec<u8>) {
         let mut disk = self.lock();
         if let Some(ino) = disk.names.get(name).copied() {
+            let bytes = Arc::new(bytes);
             disk.inodes
                 .insert(ino, Inode { cached: bytes.clone(), durable: bytes, ..Inode::default() });
         }
@@ -343,7 +346,12 @@ impl Inode {
             1 => new,
             _ => old + (new - old.min(new)) / 2,
         };
-        let mut bytes = self.durable.clone();
+        if self.dirty.is_empty() && old == new {
+            // Nothing un-synced: what a failed sync left in the cache alone is gone.
+            self.cached = self.durable.clone();
+            return;
+        }
+        let mut bytes = self.durable.to_vec();
         bytes.resize(new.max(old), 0);
         for (sector, images) in &self.dirty {
             let pick = next_random(seed) as usize % (images.len() + 1);
@@ -354,35 +362,37 @@ impl Inode {
             }
         }
         bytes.truncate(len);
-        self.cached = bytes;
+        self.cached = Arc::new(bytes);
     }
 
     fn write(&mut self, bytes: &[u8], offset: usize, ignore_same: bool) {
         let end = offset + bytes.len();
-        if self.cached.len() < end {
-            self.cached.resize(end, 0);
+        let cached = Arc::make_mut(&mut self.cached);
+        if cached.len() < end {
+            cached.resize(end, 0);
         }
         for sector in offset / SECTOR..end.div_ceil(SECTOR) {
             let from = (sector * SECTOR).max(offset);
             let to = ((sector + 1) * SECTOR).min(end);
             let new = &bytes[from - offset..to - offset];
-            let same = self.cached[from..to] == *new;
+            let same = cached[from..to] == *new;
             if ignore_same && same && !self.dirty.contains_key(&sector) {
                 continue;
             }
-            self.cached[from..to].copy_from_slice(new);
-            let whole = sector * SECTOR..((sector + 1) * SECTOR).min(self.cached.len());
-            self.dirty.entry(sector).or_default().push(self.cached[whole].to_vec());
+            cached[from..to].copy_from_slice(new);
+            let whole = sector * SECTOR..((sector + 1) * SECTOR).min(cached.len());
+            self.dirty.entry(sector).or_default().push(cached[whole].into());
         }
     }
 
     fn sync(&mut self) {
         // Only what is dirty reaches the disk: a page that a failed sync has marked clean stays
         // as it is there, whatever the cache shows.
-        self.durable.resize(self.cached.len(), 0);
+        let durable = Arc::make_mut(&mut self.durable);
+        durable.resize(self.cached.len(), 0);
         for sector in self.dirty.keys() {
             let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.cached.len());
-            self.durable[range.clone()].copy_from_slice(&self.cached[range]);
+            durable[range.clone()].copy_from_slice(&self.cached[range]);
         }
         self.dirty.clear();
     }
@@ -390,8 +400,9 @@ impl Inode {
     fn fail_sync(&mut self, how: SyncFailure) {
         if how == SyncFailure::CleanOld {
             let len = self.cached.len();
-            self.cached = self.durable.clone();
-            self.cached.resize(len, 0);
+            let mut old = self.durable.to_vec();
+            old.resize(len, 0);
+            self.cached = Arc::new(old);
         }
         self.dirty.clear();
     }
@@ -556,7 +567,7 @@ impl File for MemFile {
 
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
         let disk = self.lock();
-        let bytes = disk.inodes.get(&self.ino).map_or(&[][..], |inode| &inode.cached);
+        let bytes = disk.inodes.get(&self.ino).map_or(&[][..], |inode| inode.cached.as_slice());
         let rest = bytes.get(offset as usize..).unwrap_or_default();
         let len = rest.len().min(out.len());
         out[..len].copy_from_slice(&rest[..len]);

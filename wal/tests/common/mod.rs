@@ -181,7 +181,7 @@ fn nested(disk: &MemDir, model: &Model) -> Result<u64, String> {
             again.stop_after(ops);
             let _ = open(&again);
             let crashed = again.crash(keep);
-            recovered(&crashed, model.clone()).map_err(|e| {
+            recovered_rounds(&crashed, model.clone(), 1).map_err(|e| {
                 format!("and again after operation {ops} of recovery, {keep:?}: {e}")
             })?;
             survived += 1;
