@@ -40,8 +40,6 @@ fn keep_from_first(log: &Log) -> Result<()> {
     if head > Lsn::FIRST {
         return Err(Error::trimmed(head));
     }
-    if log.holds().iter().any(|(name, _)| name == HOLD) {
-        return Ok(());
-    }
+    // Writes nothing where the hold is there already.
     log.set_hold(HOLD, Lsn::FIRST).map_err(Error::of_log)
 }

@@ -70,6 +70,19 @@ fn the_hold_is_there_once_and_stops_a_trim() {
 }
 
 #[test]
+fn the_hold_is_written_only_where_it_is_not_at_the_start() {
+    let disk = MemDir::new(1);
+    let log = open_log(&disk);
+    log.append("an entry of somebody else").unwrap();
+    log.set_hold(HOLD, Lsn::new(2).unwrap()).unwrap();
+    drop(Registry::on(log.clone()).unwrap());
+    assert_eq!(log.holds(), [(HOLD.to_owned(), Lsn::FIRST)], "without a snapshot all is needed");
+    let before = disk.ops();
+    drop(Registry::on(log.clone()).unwrap());
+    assert_eq!(disk.ops(), before, "building it again writes nothing");
+}
+
+#[test]
 fn a_log_whose_start_is_gone_is_refused_and_left_as_it_is() {
     let disk = MemDir::new(1);
     let log = open_log(&disk);
