@@ -27,8 +27,8 @@ use crate::value::{Entry, Revision, Value};
 ///
 /// A handle: clones share one registry, from any thread. The log stays usable beside it.
 ///
-/// **One registry to a log.** Two that are built on the same open log do not see each other's
-/// transactions and would lose updates; clone the one there is.
+/// **One registry to a log.** Two on the same open log would not see each other's transactions
+/// and would lose updates, so a second one is refused: clone the one there is.
 #[derive(Clone, Debug)]
 pub struct Registry {
     shared: Arc<Shared>,
@@ -41,7 +41,8 @@ impl Registry {
     ///
     /// # Errors
     /// `Corrupt` or `Unsupported` for a transaction that cannot be read, naming its LSN;
-    /// `Trimmed` if the log no longer starts at LSN 1; the log's own.
+    /// `Trimmed` if the log no longer starts at LSN 1; the log's own `Invalid` while another
+    /// registry on the same open log lives; the log's other errors.
     ///
     /// ```
     /// use annals_registry::Registry;
@@ -58,8 +59,10 @@ impl Registry {
     }
 
     pub(crate) fn build(log: Log, options: Options) -> Result<Registry> {
+        // Before the log is read: what another registry commits after that would be missed.
+        let claim = log.claim(rebuild::HOLD).map_err(Error::of_log)?;
         let (durable, ends) = rebuild::rebuild(&log)?;
-        Ok(Registry { shared: Arc::new(Shared::new(log, options, durable, ends)) })
+        Ok(Registry { shared: Arc::new(Shared::new(log, claim, options, durable, ends)) })
     }
 
     /// The log underneath: for its figures, for records of other kinds, to close it.

@@ -20,7 +20,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use annals_wal::{Batch, Codec, EncodedBatch, Log, Lsn, Record};
+use annals_wal::{Batch, Claim, Codec, EncodedBatch, Log, Lsn, Record};
 
 use crate::change::Change;
 use crate::codec::{self, TRANSACTION};
@@ -33,6 +33,8 @@ use crate::state::{Ahead, Durable, Transaction};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) log: Log,
+    /// Keeps every other registry away from this open log.
+    _claim: Claim,
     pub(crate) options: Options,
     /// Guards the map that plain reads believe. Readers hold it for one get or one scan;
     /// a promoter holds it for writing. Comes before `state`, never together with the queue.
@@ -46,10 +48,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(log: Log, options: Options, durable: Durable, ends: Ends) -> Shared {
+    pub(crate) fn new(
+        log: Log,
+        claim: Claim,
+        options: Options,
+        durable: Durable,
+        ends: Ends,
+    ) -> Shared {
         let ahead = Ahead::new(ends.applied, options.ring_keys_max);
         Shared {
             log,
+            _claim: claim,
             options,
             durable: RwLock::new(durable),
             state: Mutex::new(ahead),

@@ -13,6 +13,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::claim::Claims;
 use crate::cohort::Cohort;
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::fs::{Dir, DirLock};
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     /// Guards the segments that a trim took out of the set and has not unlinked yet. Held while
     /// unlinking, so that two trims do it one after the other.
     pub(crate) condemned: Mutex<Vec<Sequence>>,
+    /// Names that one room each may have.
+    pub(crate) claims: Claims,
 }
 
 /// A segment and the offset in it up to which readers may look. Earlier segments are whole.

@@ -47,6 +47,7 @@
 )]
 
 mod backup;
+mod claim;
 mod cohort;
 mod commit;
 mod control;
@@ -75,6 +76,7 @@ mod view;
 mod window;
 mod writer;
 
+pub use claim::Claim;
 pub use error::{Error, ErrorKind, Location, Result};
 pub use ids::{Generation, LogId, Lsn, Sequence};
 pub use log::Log;

@@ -234,7 +234,8 @@ impl Log {
         &self.handle.recovery
     }
 
-    /// Why the log refuses writes, if a write or sync failed.
+    /// Why the log refuses writes, if a write or sync failed. A group that was in flight at that
+    /// moment may still become durable: its waiters are told, and [`Log::durable_lsn`] moves.
     pub fn poisoned(&self) -> Option<Error> {
         match &self.core().queue().mode {
             Mode::Poisoned(cause) => Some(cause.clone()),

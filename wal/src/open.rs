@@ -7,6 +7,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex};
 
+use crate::claim::Claims;
 use crate::commit::{Core, Frontier, SegmentBound, Shared, committer};
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::fs::{Dir, SyncPoint};
@@ -147,6 +148,7 @@ fn core_of(
         durable_lsn: AtomicU64::new(plan.last_lsn),
         frontier: Mutex::new(frontier),
         condemned: Mutex::default(),
+        claims: Claims::default(),
     };
     let queue = Queue {
         mode: Mode::Open,

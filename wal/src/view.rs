@@ -146,9 +146,21 @@ fn head(facts: &Facts, active: &Active, snapshot: &Snapshot) -> Lsn {
     let covered = own.find(|own| own.offset < snapshot.bound.end);
     let before = active.index.checked_sub(1).and_then(|i| facts.segments[i].seal.as_ref());
     let believed = covered.or(before).and_then(|own| own.body.head).unwrap_or(Lsn::FIRST);
-    let first_left = snapshot.spans.first().map_or(0, |span| span.before);
-    let gone = first_left >= believed.get();
-    newest.filter(|newest| gone && first_left < newest.get()).unwrap_or(believed).max(believed)
+    match last_gap(&snapshot.spans) {
+        Some(before) if before >= believed.get() => {
+            newest.filter(|newest| newest.get() > before).unwrap_or(believed)
+        }
+        _ => believed,
+    }
+}
+
+/// The LSN before the first segment whose predecessor is gone, seen from the end. A crash may bring
+/// back any of the names that a trim has removed, so the gap need not be at the beginning.
+fn last_gap(spans: &[SegmentSpan]) -> Option<u64> {
+    let after_gap =
+        spans.windows(2).rev().find(|pair| pair[0].sequence.next() != Some(pair[1].sequence));
+    let first = spans.first().filter(|span| span.sequence != Sequence::FIRST);
+    after_gap.map(|pair| pair[1].before).or(first.map(|span| span.before))
 }
 
 /// Segments whose open record is unreadable are placed after the one before them: reading them

@@ -27,8 +27,19 @@ const SEEDS: u64 = 200;
 #[test]
 fn a_log_lives_through_crashes_and_failures_without_losing_or_inventing() {
     let (from, count) = (number("ANNALS_SEED_FROM", 0), number("ANNALS_SEEDS", SEEDS));
+    live_through(from..from + count);
+}
+
+/// A reader believed an old head while a crash had brought back some of the segments that a
+/// durable trim had removed, and not others.
+#[test]
+fn seeds_that_once_found_something_stay_alive() {
+    live_through([40, 1734, 2163, 2977, 3163]);
+}
+
+fn live_through(seeds: impl IntoIterator<Item = u64>) {
     let mut failed = Vec::new();
-    for seed in from..from + count {
+    for seed in seeds {
         match catch_unwind(|| Life::new(seed).live()) {
             Ok(Ok(())) => continue,
             Ok(Err(why)) => println!("seed {seed}: {why}"),

@@ -11,7 +11,8 @@ use crate::value::Value;
 fn a_reader_promotes_what_the_log_says_is_durable() {
     let log = annals_wal::Options::new().open_in(MemDir::new(1).dir()).unwrap();
     let (durable, ends) = rebuild(&log).unwrap();
-    let shared = Shared::new(log, Options::new(), durable, ends);
+    let shared =
+        Shared::new(log.clone(), log.claim("registry").unwrap(), Options::new(), durable, ends);
     let key = Key::new("k").unwrap();
     let changes = vec![Change::Put { key: key.clone(), value: Value::raw(*b"v") }];
     let mut batch = shared.encode(&changes).unwrap();
@@ -30,7 +31,8 @@ fn a_reader_promotes_what_the_log_says_is_durable() {
 fn promotion_follows_the_log_past_records_of_other_rooms() {
     let log = annals_wal::Options::new().open_in(MemDir::new(1).dir()).unwrap();
     let (durable, ends) = rebuild(&log).unwrap();
-    let shared = Shared::new(log, Options::new(), durable, ends);
+    let shared =
+        Shared::new(log.clone(), log.claim("registry").unwrap(), Options::new(), durable, ends);
     for n in 1..=3 {
         shared.log.append("an entry of somebody else").unwrap();
         drop(shared.durable_now());

@@ -40,6 +40,18 @@ fn a_clone_is_the_same_registry() {
     assert_eq!(number(&registry, &key("a")), Some(1));
 }
 
+/// Two registries on one open log would each apply only their own transactions.
+#[test]
+fn a_second_registry_on_the_same_open_log_is_refused_until_the_first_is_gone() {
+    let log = open_log(&MemDir::new(1));
+    let first = Registry::on(log.clone()).unwrap();
+    first.put(&key("a"), json(1)).unwrap();
+    assert!(matches!(Registry::on(log.clone()).unwrap_err().kind(), ErrorKind::Log(_)));
+    drop(first);
+    let second = Registry::on(log).unwrap();
+    assert_eq!(number(&second, &key("a")), Some(1));
+}
+
 #[test]
 fn a_scan_covers_whole_segments_in_key_order() {
     let registry = open(&MemDir::new(1));

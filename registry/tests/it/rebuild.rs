@@ -102,6 +102,7 @@ fn with_foreign_payload(payload: &[u8]) -> (Log, annals_registry::Error) {
     let record = Record::new(payload).kind(TRANSACTION).codec(Codec::BINCODE);
     registry.log().append(record).unwrap();
     let log = registry.log().clone();
+    drop(registry);
     let error = Registry::on(log.clone()).unwrap_err();
     (log, error)
 }
