@@ -2,7 +2,8 @@
 
 use std::ops::Bound;
 
-use annals_observer::SessionId;
+use annals_observer::{EntryKind, SessionId};
+use annals_wal::inspect::{Depth, State, inspect};
 use annals_wal::{ErrorKind, LogReader, Lsn, StoredRecord};
 
 use crate::args::{CatArgs, Format};
@@ -21,8 +22,18 @@ pub(crate) fn cat(args: &CatArgs, out: &mut Out) -> Result<Exit, Failure> {
         let why = format!("--from {from} is after --to {to}: swap them");
         return Err(Failure::new(Exit::Usage, why));
     }
+    if let Some(kind) = args.kind.as_deref().filter(|kind| !known_kind(kind)) {
+        let why = format!(
+            "--kind {kind} is no kind: name an entry's kind (llm_start, tool_end, imported, ...), \
+             registry, untyped, or a number such as 0x1000"
+        );
+        return Err(Failure::new(Exit::Usage, why));
+    }
     let wanted = match &args.session {
-        Some(id) => Some(SessionId::new(id.as_str())?),
+        Some(id) => {
+            let wrong = |e: annals_observer::Error| Failure::new(Exit::Usage, e.to_string());
+            Some(SessionId::new(id.as_str()).map_err(wrong)?)
+        }
         None => None,
     };
     let reader = LogReader::open(&args.dir)?;
@@ -43,8 +54,25 @@ pub(crate) fn cat(args: &CatArgs, out: &mut Out) -> Result<Exit, Failure> {
              the next opening for writing decides"
         ));
     }
+    if args.to.is_none() && !out.is_gone() {
+        check_the_end(args, &mut cat)?;
+    }
     past_the_end(args, &cat)?;
     Ok(cat.exit)
+}
+
+/// Whether the end that was reached is the end there should be: a log whose last segment is gone
+/// ends early without a bad byte.
+fn check_the_end(args: &CatArgs, cat: &mut Cat<'_>) -> Result<(), Failure> {
+    let report = inspect(&args.dir, Depth::Seals, &mut |_| ())?;
+    if report.state < State::Corrupt {
+        return Ok(());
+    }
+    for finding in &report.findings {
+        message(&format!("wal: {}", escape(&finding.why)));
+    }
+    cat.exit = report.state.into();
+    Ok(())
 }
 
 /// Asking for what is not there is answered, not passed over.
@@ -81,6 +109,9 @@ impl Cat<'_> {
             Err(error) => return Err(error.into()),
         };
         for record in records {
+            if out.is_gone() {
+                return Ok(());
+            }
             let record = match record {
                 Ok(record) => record,
                 Err(error) => {
@@ -127,14 +158,20 @@ impl Cat<'_> {
 }
 
 fn is_kind(record: &StoredRecord, kind: &str) -> bool {
-    if kind_name(record) == kind {
-        return true;
-    }
-    let number = match kind.strip_prefix("0x") {
+    kind_name(record) == kind || kind_number(kind) == Some(record.kind.get())
+}
+
+fn kind_number(kind: &str) -> Option<u16> {
+    match kind.strip_prefix("0x") {
         Some(digits) => u16::from_str_radix(digits, 16).ok(),
         None => kind.parse().ok(),
-    };
-    number == Some(record.kind.get())
+    }
+}
+
+fn known_kind(kind: &str) -> bool {
+    let other = kind.strip_prefix("other-").is_some_and(|number| number.parse::<u8>().is_ok());
+    let named = matches!(kind, "registry" | "untyped") || EntryKind::from_name(kind).is_some();
+    named || other || kind_number(kind).is_some()
 }
 
 /// LSN, kind, session, and what the record says, escaped and cut to a line.

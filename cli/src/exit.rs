@@ -41,35 +41,27 @@ impl From<State> for Exit {
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
-    message: Option<String>,
+    message: String,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
-        Failure { exit, message: Some(message.into()) }
+        Failure { exit, message: message.into() }
     }
 
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
-
-    /// Whether there is nothing to say: the reader of our output went away.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.message.is_none()
-    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message.as_deref().unwrap_or_default())
+        f.write_str(&self.message)
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            return Failure { exit: Exit::Clean, message: None };
-        }
         Failure::new(Exit::Failed, error.to_string())
     }
 }

@@ -13,9 +13,10 @@ use crate::out::{Out, message, steps_progress};
 
 pub(crate) fn import(args: &ImportArgs, out: &mut Out) -> Result<Exit, Failure> {
     // Looked at before the log is made: a wrong name must not leave an empty log behind.
-    if args.files.iter().all(|file| annals_observer::import::FileKind::of(file).is_err()) {
-        for file in &args.files {
-            refuse_kind(file);
+    let reasons: Vec<_> = args.files.iter().map(|file| why_not(file)).collect();
+    if reasons.iter().all(Option::is_some) {
+        for reason in reasons.into_iter().flatten() {
+            message(&format!("wal: {}", escape(&reason)));
         }
         return Ok(Exit::Failed);
     }
@@ -65,9 +66,16 @@ fn is_the_files_own(error: &annals_observer::Error) -> bool {
     error.kind() != ErrorKind::Log && error.kind() != ErrorKind::Closed
 }
 
-fn refuse_kind(file: &Path) {
+/// Why a file cannot be imported, as far as can be told without reading it.
+fn why_not(file: &Path) -> Option<String> {
     if let Err(error) = annals_observer::import::FileKind::of(file) {
-        message(&format!("wal: {}", escape(&error.to_string())));
+        return Some(error.to_string());
+    }
+    let shown = file.display();
+    match std::fs::File::open(file).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_file() => None,
+        Ok(_) => Some(format!("{shown} is not a regular file: name the files in it")),
+        Err(error) => Some(format!("{shown} cannot be read: {error}")),
     }
 }
 

@@ -35,15 +35,15 @@ fn main() -> ExitCode {
         Verb::DemoCheck(verb) => demo::check::run(verb, &mut out),
     };
     let exit = outcome.unwrap_or_else(|error| {
-        if !error.is_quiet() {
-            out::message(&format!("wal: {error}"));
-        }
+        // Paths and names in it are as untrusted as any payload.
+        out::message(&format!("wal: {}", escape::escape(&error.to_string())));
         error.exit()
     });
-    // A reader that went away (`| head`) is no failure of ours.
     match out.finish() {
-        Ok(()) => exit.into(),
-        Err(_) if exit == Exit::Clean => Exit::Clean.into(),
-        Err(_) => exit.into(),
+        Err(error) if exit == Exit::Clean => {
+            out::message(&format!("wal: writing the output failed: {error}"));
+            Exit::Failed.into()
+        }
+        _ => exit.into(),
     }
 }

@@ -10,6 +10,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub(crate) struct Out {
     to: BufWriter<io::Stdout>,
     colour: bool,
+    /// The reader of our output went away (`| head`): nothing more is printed, and that is no
+    /// failure. Whatever is being done besides printing goes on.
+    gone: bool,
 }
 
 /// A colour that means something, beside the word that says it.
@@ -25,13 +28,31 @@ impl Out {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let colour = !plain && io::stdout().is_terminal();
-        Out { to: BufWriter::with_capacity(64 << 10, io::stdout()), colour }
+        Out { to: BufWriter::with_capacity(64 << 10, io::stdout()), colour, gone: false }
     }
 
     /// One line.
     pub(crate) fn line(&mut self, line: &str) -> io::Result<()> {
-        self.to.write_all(line.as_bytes())?;
-        self.to.write_all(b"\n")
+        if self.gone {
+            return Ok(());
+        }
+        let written = self.to.write_all(line.as_bytes()).and_then(|()| self.to.write_all(b"\n"));
+        self.unless_gone(written)
+    }
+
+    /// Whether nobody reads any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    fn unless_gone(&mut self, result: io::Result<()>) -> io::Result<()> {
+        match result {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                self.gone = true;
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// A word in a tone, on a terminal; elsewhere the word.
@@ -48,11 +69,16 @@ impl Out {
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
+        if self.gone {
+            return Ok(());
+        }
+        let flushed = self.to.flush();
+        self.unless_gone(flushed)
     }
 
+    /// The last flush. Output that did not arrive is a failure, unless nobody wanted it.
     pub(crate) fn finish(mut self) -> io::Result<()> {
-        self.to.flush()
+        self.flush()
     }
 }
 

@@ -353,3 +353,99 @@ fn the_readmes_example_is_the_compiled_one() {
     let (_, example) = example.split_once("\n\n").unwrap();
     assert_eq!(shown, example);
 }
+
+/// A control block that cannot be read may claim a great deal: nothing is decided without it.
+#[test]
+fn a_control_block_that_cannot_be_read_is_not_taken_for_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = closed_log(dir.path());
+    std::fs::remove_file(log.join("CONTROL")).unwrap();
+    std::fs::create_dir(log.join("CONTROL")).unwrap();
+    let before = std::fs::read(segment(&log, 1)).unwrap();
+    let samples = dir.path().join("a.jsonl");
+    std::fs::write(&samples, "{}\n").unwrap();
+    assert_eq!(code(&wal(&["inspect", text(&log)])), 1);
+    let output = wal(&["import", text(&log), text(&samples)]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("CONTROL"), "{}", stderr(&output));
+    assert!(std::fs::read(segment(&log, 1)).unwrap() == before);
+}
+
+#[test]
+fn a_lost_last_segment_and_lost_segments_are_told_by_every_verb() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = closed_log(dir.path());
+    let count = contents(&log).keys().filter(|name| name.ends_with(".wal")).count() as u64;
+    std::fs::remove_file(segment(&log, count)).unwrap();
+    for verb in ["inspect", "verify", "cat"] {
+        assert_eq!(code(&wal(&[verb, text(&log)])), 4, "{verb}");
+    }
+    for sequence in 1..count {
+        std::fs::remove_file(segment(&log, sequence)).unwrap();
+    }
+    for verb in ["inspect", "verify", "cat"] {
+        let output = wal(&[verb, text(&log)]);
+        assert_eq!(code(&output), 4, "{verb}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_foreign_file_with_a_segments_name_is_neither_read_as_one_nor_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let samples = dir.path().join("a.jsonl");
+    std::fs::write(&samples, "{}\n").unwrap();
+    let fresh = dir.path().join("fresh");
+    std::fs::create_dir(&fresh).unwrap();
+    let log = closed_log(dir.path());
+    for (path, sequence) in [(&fresh, 1), (&log, 77)] {
+        let file = segment(path, sequence);
+        std::fs::write(&file, "precious\n").unwrap();
+        assert_eq!(code(&wal(&["inspect", text(path)])), 4);
+        assert_eq!(code(&wal(&["import", text(path), text(&samples)])), 4);
+        assert_eq!(std::fs::read(&file).unwrap(), b"precious\n");
+    }
+}
+
+#[test]
+fn output_that_does_not_arrive_is_a_failure_unless_nobody_wanted_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = closed_log(dir.path());
+    for verb in ["cat", "inspect", "verify"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wal"));
+        let output = command.args([verb, text(&log)]).stdout(full).output().unwrap();
+        assert_eq!(code(&output), 1, "{verb}");
+    }
+    // An import goes on when the reader of its output is gone.
+    let target = dir.path().join("imported");
+    let files: Vec<PathBuf> = (0..40).map(|n| dir.path().join(format!("{n}.jsonl"))).collect();
+    for (n, file) in files.iter().enumerate() {
+        std::fs::write(file, format!("{{\"n\": {n}}}\n")).unwrap();
+    }
+    let mut child = Command::new(env!("CARGO_BIN_EXE_wal"))
+        .args(["import", text(&target)])
+        .args(&files)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    let printed = stdout(&wal(&["cat", text(&target), "--kind", "imported"]));
+    assert_eq!(printed.lines().count(), files.len());
+}
+
+#[test]
+fn an_import_of_nothing_leaves_no_log_and_an_unknown_kind_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("none");
+    std::fs::create_dir(dir.path().join("d.jsonl")).unwrap();
+    let (absent, folder) = (dir.path().join("nope.jsonl"), dir.path().join("d.jsonl"));
+    assert_eq!(code(&wal(&["import", text(&target), text(&absent), text(&folder)])), 1);
+    assert!(!target.exists());
+    let log = closed_log(dir.path());
+    assert_eq!(code(&wal(&["cat", text(&log), "--kind", "tool-end"])), 2);
+    assert_eq!(code(&wal(&["cat", text(&log), "--kind", "tool_end"])), 0);
+    assert_eq!(code(&wal(&["cat", text(&log), "--session", ""])), 2);
+    let output = wal(&["inspect", "no\u{1b}[31mpe"]);
+    assert!(!stderr(&output).contains('\u{1b}'), "{}", stderr(&output));
+}

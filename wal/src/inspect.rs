@@ -173,7 +173,7 @@ pub fn inspect_in(
 fn report(dir: &Arc<dyn Dir>, depth: Depth, progress: &mut dyn FnMut(u64)) -> Result<Report> {
     let facts = Facts::read(&**dir)?;
     if facts.segments.is_empty() {
-        return Err(Error::not_a_log(dir.path(), "it holds no segment"));
+        return Err(no_segment(&**dir, &facts));
     }
     let decision = decide(&facts);
     let mut report = outline(&facts, &decision);
@@ -210,6 +210,19 @@ fn merge_same_place(findings: &mut Vec<Finding>) {
         }
         same
     });
+}
+
+/// An empty directory is no log; a log whose segments are gone is a broken one.
+pub(crate) fn no_segment(dir: &dyn Dir, facts: &Facts) -> Error {
+    if !facts.any_log_file {
+        return Error::not_a_log(dir.path(), "it holds no segment");
+    }
+    let why = "it holds files of a log but no segment: they were moved or deleted";
+    let path = dir.path().display();
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("{path} is not a whole log: {why}. Restore them or use a new directory"),
+    )
 }
 
 fn outline(facts: &Facts, decision: &Decision) -> Report {

@@ -101,14 +101,7 @@ fn check_fresh(dir: &dyn Dir, facts: &Facts, options: &Options) -> Result<()> {
         return Err(Error::not_a_log(dir.path(), "it holds no segment"));
     }
     if facts.any_log_file && facts.segments.is_empty() {
-        let why = "it holds files of a log but no segment: they were moved or deleted";
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            format!(
-                "{} is not a whole log: {why}. Restore them or use a new directory",
-                dir.path().display()
-            ),
-        ));
+        return Err(crate::inspect::no_segment(dir, facts));
     }
     Ok(())
 }

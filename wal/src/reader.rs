@@ -15,6 +15,7 @@ use crate::fs::{Dir, os::OsDir};
 use crate::ids::Lsn;
 use crate::lock::is_live;
 use crate::record::StoredRecord;
+use crate::recover::Facts;
 use crate::view::{Snapshot, View};
 
 /// The records of a range, in order. Fused after an error.
@@ -110,7 +111,8 @@ impl LogReader {
         let view = View::Foreign { dir, unproven: false };
         let snapshot = view.snapshot()?;
         if snapshot.log_id.is_none() && snapshot.spans.is_empty() {
-            return Err(Error::not_a_log(view.dir().path(), "it holds no segment"));
+            let facts = Facts::read(&**view.dir())?;
+            return Err(crate::inspect::no_segment(&**view.dir(), &facts));
         }
         Ok(LogReader { view, head: snapshot.head })
     }

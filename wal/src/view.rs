@@ -70,7 +70,8 @@ impl View {
     /// control block alone says how far.
     pub(crate) fn refreshed(&self, old: &Snapshot) -> Result<Snapshot> {
         let View::Foreign { dir, unproven: false } = self else { return self.snapshot() };
-        let Some(control) = read_control(&**dir).filter(|control| control.own_matches) else {
+        let control = read_control(&**dir)?;
+        let Some(control) = control.filter(|control| control.own_matches) else {
             return self.snapshot();
         };
         let control = control.control;

@@ -14,12 +14,15 @@ mod story;
 use std::path::PathBuf;
 
 use crate::args::DemoArgs;
+use crate::escape::escape;
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, steps_progress};
 use parent::{Figures, Fleet};
 
 /// The earliest kill after the fleet's first word.
 const KILL_AFTER_MIN_MS: f64 = 5.0;
+/// More rounds than any log has seen.
+const ROUNDS_MAX: u32 = 1 << 30;
 
 pub(crate) fn demo(args: &DemoArgs, out: &mut Out) -> Result<Exit, Failure> {
     let seed = match args.seed {
@@ -30,13 +33,13 @@ pub(crate) fn demo(args: &DemoArgs, out: &mut Out) -> Result<Exit, Failure> {
         Some(dir) => dir.clone(),
         None => std::env::temp_dir().join(format!("annals-demo-{seed:016x}")),
     };
-    out.line(&format!("seed {seed}, log {}", dir.display()))?;
+    out.line(&format!("seed {seed}, log {}", escape(&dir.display().to_string())))?;
     out.flush()?;
     let mut figures = Figures::new()?;
     let mut random = story::Random::new(seed);
     let bar = steps_progress(u64::from(args.rounds), "rounds");
     let first = next_round(&dir)?;
-    for round in first..first + args.rounds {
+    for round in first..first.saturating_add(args.rounds) {
         let span_ms = (args.seconds * 1000.0 - KILL_AFTER_MIN_MS).max(0.0);
         let kill_after_ms = KILL_AFTER_MIN_MS + span_ms * random.fraction();
         let fleet = Fleet { dir: &dir, agents: args.agents, round };
@@ -57,7 +60,7 @@ pub(crate) fn demo(args: &DemoArgs, out: &mut Out) -> Result<Exit, Failure> {
     for line in figures.lines(args) {
         out.line(&line)?;
     }
-    let shown = dir.display();
+    let shown = escape(&dir.display().to_string());
     out.line("")?;
     out.line("try next:")?;
     for next in ["inspect", "verify", "cat"] {
@@ -72,7 +75,9 @@ fn next_round(dir: &PathBuf) -> Result<u32, Failure> {
     let mut next = 0;
     for stored in annals_observer::entries(&reader)? {
         let session = stored?.entry.session;
+        // A number that no demo has reached is somebody else's session.
         let round = session.and_then(|session| story::round_of(session.as_str()));
+        let round = round.filter(|round| *round < ROUNDS_MAX);
         next = next.max(round.map_or(0, |round| round + 1));
     }
     Ok(next)

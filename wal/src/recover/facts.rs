@@ -131,7 +131,7 @@ impl Facts {
         }
         segments.sort_unstable();
         facts.tmp_names.sort_unstable();
-        facts.control = read_control(dir);
+        facts.control = read_control(dir)?;
         for name in snapshots {
             facts.snapshots.extend(read_snapshot(dir, &name)?);
         }
@@ -154,7 +154,9 @@ impl Facts {
             let name = format::segment_name(segment.sequence);
             let file = open_segment(dir, &name)?;
             let mut window = Window::new(file.clone()).map_err(|e| reading(dir, &name, e))?;
-            let start = FRAMES_START.min(segment.file_len);
+            // A segment gets its name only after its header was synced, so a file that is shorter
+            // than a header and says anything at all is none of ours, and not ours to remove.
+            let start = if segment.file_len < FRAMES_START { 0 } else { FRAMES_START };
             let zeros = zeros_from(&mut window, start).map_err(|e| reading(dir, &name, e))?;
             segment.has_data = !zeros;
             if zeros {
@@ -308,14 +310,21 @@ fn read_own(file: &dyn File, segment: &SegmentHeader, offset: u64, kind: u16) ->
     })
 }
 
-/// The control block. It is a hint: whatever keeps it from being read, it then claims nothing.
-pub(crate) fn read_control(dir: &dyn Dir) -> Option<ControlFacts> {
-    let file = dir.open(format::CONTROL_NAME, Access::Read).ok()?;
+/// The control block, if a sound one is there. Content that is none claims nothing; but a block
+/// that cannot be *read* may claim a great deal, so that is an error like any other: taking it for
+/// absent would let acknowledged records be cut.
+pub(crate) fn read_control(dir: &dyn Dir) -> Result<Option<ControlFacts>> {
+    let failed = |e| reading(dir, format::CONTROL_NAME, e);
+    let file = match dir.open(format::CONTROL_NAME, Access::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
     let mut bytes = [0; format::CONTROL_LEN];
-    let read = read_full(&*file, &mut bytes, 0).ok()?;
-    let control = Control::decode(&bytes[..read])?;
-    let own_matches = is_same_file(control.own, file.identity().ok()?);
-    Some(ControlFacts { control, own_matches })
+    let read = read_full(&*file, &mut bytes, 0).map_err(failed)?;
+    let Some(control) = Control::decode(&bytes[..read]) else { return Ok(None) };
+    let own_matches = is_same_file(control.own, file.identity().map_err(failed)?);
+    Ok(Some(ControlFacts { control, own_matches }))
 }
 
 /// A copied or restored file has another inode or another birth; where no birth time is kept,
