@@ -65,18 +65,24 @@ impl<'i> Underway<'i> {
         Ok(())
     }
 
-    /// All of them, but for one that is too large: the last such is the reason.
+    /// All of them, or none if one is too large: half a step would look like a call that crashed.
     fn put(
         &mut self,
         line: u64,
         entries: Vec<Entry>,
         time: Option<(WallTime, TimeOrigin)>,
     ) -> Result<std::result::Result<(), Reason>> {
-        let mut written = Ok(());
+        let mut placed = Vec::with_capacity(entries.len());
         for (part, entry) in (0..).zip(entries) {
-            written = self.writer.put(entry, Position { line, part }, time)?.and(written);
+            match self.writer.place_in(entry, Position { line, part }, time)? {
+                Ok(entry) => placed.push(entry),
+                Err(reason) => return Ok(Err(reason)),
+            }
         }
-        Ok(written)
+        for (encoded, position) in placed {
+            self.writer.put(encoded, position)?;
+        }
+        Ok(Ok(()))
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

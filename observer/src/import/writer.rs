@@ -69,23 +69,28 @@ impl<'w> Writer<'w> {
         self.own(entry, Position { line: 0, part: 0 })
     }
 
-    /// Adds an entry unless it is already there. `Ok(Err(_))` if it is too large for the log.
-    pub(crate) fn put(
-        &mut self,
+    /// An entry encoded for its place in the file. `Ok(Err(_))` if it is too large for the log.
+    pub(crate) fn place_in(
+        &self,
         mut entry: Entry,
         position: Position,
         time: Option<(WallTime, TimeOrigin)>,
-    ) -> Result<std::result::Result<(), Reason>> {
-        if self.after.is_some_and(|after| position <= after) {
-            return Ok(Ok(()));
-        }
+    ) -> Result<std::result::Result<(EncodedEntry, Position), Reason>> {
         self.place(&mut entry, position, time);
         let encoded = self.observer.drain().encode(&mut entry)?;
         let (bytes, max) = (encoded.len(), self.observer.drain().entry_cap());
         if bytes > max {
             return Ok(Err(Reason::TooLong { bytes: bytes as u64, max: max as u64 }));
         }
-        self.add(encoded, Some(position)).map(Ok)
+        Ok(Ok((encoded, position)))
+    }
+
+    /// Adds an entry unless an import that broke off has brought it already.
+    pub(crate) fn put(&mut self, encoded: EncodedEntry, position: Position) -> Result<()> {
+        if self.after.is_some_and(|after| position <= after) {
+            return Ok(());
+        }
+        self.add(encoded, Some(position))
     }
 
     /// The last entry: the import is whole. Durable on return, and so is all before it.

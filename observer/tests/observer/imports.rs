@@ -121,3 +121,25 @@ fn entries_say_where_they_are_from() {
         assert_eq!(source.sha256, content_hash(&path).unwrap());
     }
 }
+
+/// Half a step would look like a call that crashed.
+#[test]
+fn a_step_with_a_part_over_the_cap_leaves_no_entry_at_all() {
+    let log =
+        annals_wal::Options::new().record_bytes_max(4_000).open_in(MemDir::new(9).dir()).unwrap();
+    let (observer, _) = observer(&log);
+    let step = |observation: &str| {
+        format!(
+            "{{\"action\": \"ls\", \"observation\": \"{observation}\", \"response\": \"r\", \
+             \"thought\": \"t\"}}"
+        )
+    };
+    let content = format!("{{\"trajectory\": [{}, {}]}}", step(&"x".repeat(5_000)), step("short"));
+    let (_dir, path) = file("large.traj", content);
+    let (report, bad) = import(&observer, &path, DEFAULT);
+    assert_eq!((report.items, report.bad, bad.len()), (1, 1, 1));
+    let count = |kind| all(&log).iter().filter(|entry| entry.kind == kind).count();
+    for kind in [EntryKind::LlmStart, EntryKind::LlmEnd, EntryKind::ToolStart, EntryKind::ToolEnd] {
+        assert_eq!(count(kind), 1, "{kind}: the short step's alone");
+    }
+}
