@@ -1,0 +1,227 @@
+//! The machine behind the crashable directory: names, inodes, space, and the count of operations.
+//!
+//! Never here: the traits of the seam ([`super`], [`super::file`]), what is inside a file
+//! ([`super::inode`]). Invariants: every changing operation is counted and traced before it
+//! happens; names are durable only after a directory sync, each change kept or lost for itself;
+//! the directory only after a sync of its parent.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use super::super::SyncPoint;
+use super::fault::{Fault, Faults, SyncFailure};
+use super::inode::{Inode, SECTOR};
+use super::{Keep, next_random};
+
+const ENOSPC: i32 = 28;
+const EIO: i32 = 5;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk {
+    pub(super) inodes: BTreeMap<u64, Inode>,
+    /// Inode numbers are never used twice, also not after a crash.
+    pub(super) last_inode: u64,
+    pub(super) names: BTreeMap<String, u64>,
+    pub(super) durable_names: BTreeMap<String, u64>,
+    pub(super) name_changes: Vec<(String, Option<u64>)>,
+    pub(super) made: bool,
+    pub(super) made_durable: bool,
+    pub(super) locks: BTreeMap<String, Held>,
+    pub(super) random: u64,
+    pub(super) clock_ms: u64,
+    pub(super) ops: u64,
+    pub(super) stop_after: Option<u64>,
+    pub(super) faults: Faults,
+    pub(super) left_out: Option<SyncPoint>,
+    pub(super) ignore_same_bytes: bool,
+    /// Whether a crash may tear a sector inside.
+    pub(super) tear_sectors: bool,
+    pub(super) bytes_free: Option<u64>,
+    /// Whether an overwrite takes new space until it is synced, as on btrfs.
+    pub(super) copy_on_write: bool,
+    pub(super) sync_takes: Duration,
+    pub(super) seen: BTreeMap<SyncPoint, u64>,
+    pub(super) trace: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Held {
+    Exclusive,
+    Shared(u32),
+}
+
+/// What is to become of a write.
+pub(super) enum WriteFate {
+    Whole,
+    Prefix(usize),
+}
+
+impl Disk {
+    /// Counts a changing operation that is neither a write nor a sync of a file; fails it if a
+    /// fault says so.
+    pub(super) fn op(&mut self, what: impl FnOnce() -> String) -> io::Result<()> {
+        match self.count(what)? {
+            Some(Fault::Error(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Fault::Sync(_)) => Err(io::Error::from_raw_os_error(EIO)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a write of `len` bytes; says how much of it is to be stored.
+    pub(super) fn write_op(
+        &mut self,
+        len: usize,
+        what: impl FnOnce() -> String,
+    ) -> io::Result<WriteFate> {
+        match self.count(what)? {
+            Some(Fault::Error(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Fault::Sync(_)) => Err(io::Error::from_raw_os_error(EIO)),
+            Some(Fault::Interrupted) => Err(io::ErrorKind::Interrupted.into()),
+            Some(Fault::Short(mut seed)) => {
+                let short = if len == 0 { 0 } else { next_random(&mut seed) as usize % len };
+                Ok(WriteFate::Prefix(short))
+            }
+            Some(Fault::Writeback(_)) | None => Ok(WriteFate::Whole),
+        }
+    }
+
+    /// Counts a sync of a file: whether it is to do its work, or how it is to fail.
+    pub(super) fn file_sync_op(
+        &mut self,
+        point: SyncPoint,
+        name: &str,
+    ) -> io::Result<Result<bool, SyncFailure>> {
+        let fault = self.count(|| format!("sync {name} ({point:?})"))?;
+        let nth = self.saw(point);
+        if let Some(how) = self.faults.take_sync(point, nth) {
+            return Ok(Err(how));
+        }
+        Ok(match fault {
+            Some(Fault::Error(_)) => Err(SyncFailure::CleanNew),
+            Some(Fault::Sync(how)) => Err(how),
+            _ => Ok(self.left_out != Some(point)),
+        })
+    }
+
+    /// Counts a sync of a directory; tells whether it is to do its work, or fails it.
+    pub(super) fn dir_sync_op(&mut self, point: SyncPoint, name: &str) -> io::Result<bool> {
+        self.op(|| format!("sync {name} ({point:?})"))?;
+        let nth = self.saw(point);
+        match self.faults.take_sync(point, nth) {
+            Some(_) => Err(io::Error::from_raw_os_error(EIO)),
+            None => Ok(self.left_out != Some(point)),
+        }
+    }
+
+    fn saw(&mut self, point: SyncPoint) -> u64 {
+        let seen = self.seen.entry(point).or_default();
+        *seen += 1;
+        *seen - 1
+    }
+
+    fn count(&mut self, what: impl FnOnce() -> String) -> io::Result<Option<Fault>> {
+        if self.stop_after.is_some_and(|limit| self.ops >= limit) {
+            return Err(io::Error::other("the machine has stopped"));
+        }
+        let index = self.ops;
+        self.ops += 1;
+        self.trace.push(what());
+        let fault = self.faults.take(index);
+        if let Some(Fault::Writeback(how)) = fault {
+            self.inodes.values_mut().filter(|inode| inode.is_dirty()).for_each(|i| i.fail(how));
+        }
+        Ok(fault)
+    }
+
+    pub(super) fn named(&self, name: &str) -> io::Result<u64> {
+        self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn set_name(&mut self, name: &str, ino: Option<u64>) {
+        match ino {
+            Some(ino) => self.names.insert(name.to_owned(), ino),
+            None => self.names.remove(name),
+        };
+        self.name_changes.push((name.to_owned(), ino));
+    }
+
+    /// Takes the space that a write needs, or says that there is none.
+    pub(super) fn take_space(&mut self, ino: u64, at: u64, len: usize) -> io::Result<()> {
+        let Some(free) = self.bytes_free else { return Ok(()) };
+        let Some(inode) = self.inodes.get(&ino) else { return Ok(()) };
+        let grows = (at + len as u64).saturating_sub(inode.cached.len() as u64);
+        let needed = if self.copy_on_write {
+            inode.newly_dirty(at as usize, len) * SECTOR as u64
+        } else {
+            grows
+        };
+        let left = free.checked_sub(needed);
+        self.bytes_free = Some(left.ok_or_else(|| io::Error::from_raw_os_error(ENOSPC))?);
+        Ok(())
+    }
+
+    /// Copy on write: what a sync has replaced is free again.
+    pub(super) fn space_after_sync(&mut self, ino: u64) {
+        let Some(inode) = self.inodes.get(&ino).filter(|_| self.copy_on_write) else { return };
+        let old = inode.durable.len() / SECTOR;
+        let replaced = inode.dirty_sectors().into_iter().filter(|sector| *sector < old).count();
+        self.bytes_free = self.bytes_free.map(|free| free + (replaced * SECTOR) as u64);
+    }
+
+    /// The space of a file that lost its last name.
+    pub(super) fn give_back(&mut self, ino: u64) {
+        if !self.names.values().any(|other| *other == ino) {
+            let len = self.inodes.get(&ino).map_or(0, |inode| inode.cached.len() as u64);
+            self.bytes_free = self.bytes_free.map(|free| free.saturating_add(len));
+        }
+    }
+
+    pub(super) fn random(&mut self) -> u64 {
+        next_random(&mut self.random)
+    }
+
+    pub(super) fn crash(&mut self, keep: Keep) {
+        let mut seed = match keep {
+            Keep::Some(seed) => seed,
+            _ => 0,
+        };
+        let mut kept = || match keep {
+            Keep::Nothing => false,
+            Keep::Everything => true,
+            Keep::Some(_) => next_random(&mut seed) & 1 == 1,
+        };
+        if !self.made_durable && !kept() {
+            self.made = false;
+            self.names.clear();
+            self.durable_names.clear();
+            self.name_changes.clear();
+        }
+        for (name, ino) in std::mem::take(&mut self.name_changes) {
+            if kept() {
+                match ino {
+                    Some(ino) => self.durable_names.insert(name, ino),
+                    None => self.durable_names.remove(&name),
+                };
+            }
+        }
+        self.names = self.durable_names.clone();
+        self.made_durable = self.made;
+        for inode in self.inodes.values_mut() {
+            inode.crash(keep, &mut seed, self.tear_sectors);
+        }
+        let named: std::collections::BTreeSet<u64> = self.names.values().copied().collect();
+        self.inodes.retain(|ino, _| named.contains(ino));
+        self.forget_process();
+    }
+
+    /// Locks, faults and counts belong to a process, or to the test that watches it.
+    pub(super) fn forget_process(&mut self) {
+        self.locks.clear();
+        self.stop_after = None;
+        self.faults = Faults::default();
+        self.ops = 0;
+        self.trace.clear();
+        self.seen.clear();
+    }
+}

@@ -1,0 +1,155 @@
+//! Open files and held locks of the crashable directory.
+//!
+//! Never here: what a crash keeps. Invariant: a descriptor is told a failed writeback once, by its
+//! next sync, and one opened later only if nobody was told yet (errseq, Linux 4.13).
+//! Next room: [`super::disk`].
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::super::{DirLock, File, Identity, SyncPoint};
+use super::disk::{Disk, Held, WriteFate};
+use super::identity;
+
+#[derive(Debug)]
+pub(super) struct MemFile {
+    disk: Arc<Mutex<Disk>>,
+    ino: u64,
+    name: String,
+    write: bool,
+    /// How many of the inode's failures this descriptor was told, or came too late for.
+    told: AtomicU64,
+}
+
+impl MemFile {
+    pub(super) fn open(
+        disk: Arc<Mutex<Disk>>,
+        inodes: &Disk,
+        ino: u64,
+        name: &str,
+        write: bool,
+    ) -> MemFile {
+        let told = inodes.inodes.get(&ino).map_or(0, |inode| {
+            if inode.told { inode.errors } else { inode.errors.saturating_sub(1) }
+        });
+        MemFile { disk, ino, name: name.to_owned(), write, told: AtomicU64::new(told) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl File for MemFile {
+    fn len(&self) -> io::Result<u64> {
+        let disk = self.lock();
+        Ok(disk.inodes.get(&self.ino).map_or(0, |inode| inode.cached.len() as u64))
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut disk = self.lock();
+        let asked = disk.faults.read(out.len())?;
+        let bytes = disk.inodes.get(&self.ino).map_or(&[][..], |inode| inode.cached.as_slice());
+        let rest = bytes.get(offset as usize..).unwrap_or_default();
+        let len = rest.len().min(asked);
+        out[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let mut disk = self.lock();
+        if !self.write {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let name = &self.name;
+        let fate =
+            disk.write_op(bytes.len(), || format!("write {name} {offset}+{}", bytes.len()))?;
+        let stored = match fate {
+            WriteFate::Whole => bytes,
+            WriteFate::Prefix(len) => &bytes[..len],
+        };
+        disk.take_space(self.ino, offset, stored.len())?;
+        let ignore = disk.ignore_same_bytes;
+        if let Some(inode) = disk.inodes.get_mut(&self.ino)
+            && !stored.is_empty()
+        {
+            inode.write(stored, offset as usize, ignore);
+        }
+        Ok(stored.len())
+    }
+
+    fn sync_data(&self, point: SyncPoint) -> io::Result<()> {
+        let mut disk = self.lock();
+        let takes = disk.sync_takes;
+        let works = disk.file_sync_op(point, &self.name)?;
+        if works == Ok(true) {
+            disk.space_after_sync(self.ino);
+        }
+        let Some(inode) = disk.inodes.get_mut(&self.ino) else { return Ok(()) };
+        match works {
+            Ok(true) => inode.sync(),
+            Ok(false) => {}
+            Err(how) => inode.fail(how),
+        }
+        let errors = inode.errors;
+        let late = self.told.swap(errors, Ordering::Relaxed) < errors;
+        inode.told |= late;
+        drop(disk);
+        pause(takes);
+        if late { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(identity(self.ino))
+    }
+}
+
+/// A slow disk: for benches, and for a person who watches. No test's order hangs on it.
+fn pause(time: Duration) {
+    if !time.is_zero() {
+        #[expect(clippy::disallowed_methods, reason = "the latency that was asked for")]
+        std::thread::sleep(time);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct MemLock {
+    disk: Arc<Mutex<Disk>>,
+    name: String,
+}
+
+impl MemLock {
+    pub(super) fn held(disk: Arc<Mutex<Disk>>, name: &str) -> MemLock {
+        MemLock { disk, name: name.to_owned() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DirLock for MemLock {
+    fn write_pid(&self, pid: u32) {
+        let mut disk = self.lock();
+        let ino = disk.names.get(&self.name).copied();
+        if let Some(inode) = ino.and_then(|ino| disk.inodes.get_mut(&ino)) {
+            inode.write(format!("{pid:<20}\n").as_bytes(), 0, false);
+        }
+    }
+}
+
+impl Drop for MemLock {
+    fn drop(&mut self) {
+        let mut disk = self.lock();
+        match disk.locks.get(&self.name).copied() {
+            Some(Held::Shared(n)) if n > 1 => {
+                disk.locks.insert(self.name.clone(), Held::Shared(n - 1));
+            }
+            _ => {
+                disk.locks.remove(&self.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! A directory in memory that can crash and fail: it keeps what was synced and any subset of the
+//! rest, file names included. Feature `testing`.
+//!
+//! Never here: mercy. Data is durable per 512-byte sector, names only after a directory sync, the
+//! directory itself only after a sync of its parent; a crash may keep any written version of an
+//! un-synced sector and any un-synced name change. Invariants: deterministic for a seed; every
+//! changing operation is counted, so that a crash or an error at operation i is exhaustive.
+//! `tests/seam.rs` holds it to the same contract as the real one, and to what real file systems
+//! were seen to do. Rooms: [`fault`], [`disk`], [`inode`], [`file`].
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Access, Dir, DirEntry, DirLock, File, Identity, LockMode, SyncPoint};
+use disk::{Disk, Held};
+use file::{MemFile, MemLock};
+use inode::Inode;
+
+mod disk;
+mod fault;
+mod file;
+mod inode;
+
+pub use fault::{Fault, SyncFailure};
+
+/// What a crash keeps of the bytes and names that no sync covered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keep {
+    /// Nothing: the disk as of the last syncs.
+    Nothing,
+    /// Everything: as after a `kill -9`.
+    Everything,
+    /// Any subset, drawn from this seed.
+    Some(u64),
+}
+
+/// A crashable directory. Clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct MemDir {
+    disk: Arc<Mutex<Disk>>,
+    path: PathBuf,
+}
+
+impl MemDir {
+    /// A directory that does not exist yet, its randomness drawn from `seed`.
+    pub fn new(seed: u64) -> MemDir {
+        MemDir::with(Disk { random: seed, clock_ms: 1_000, ..Disk::default() })
+    }
+
+    fn with(disk: Disk) -> MemDir {
+        MemDir { disk: Arc::new(Mutex::new(disk)), path: PathBuf::from("/memory/log") }
+    }
+
+    /// This directory behind the seam.
+    pub fn dir(&self) -> Arc<dyn Dir> {
+        Arc::new(self.clone())
+    }
+
+    /// What a machine finds after a crash now. This directory goes on unharmed; its locks and
+    /// hooks are not carried over, except those that leave syncs or rewrites out.
+    pub fn crash(&self, keep: Keep) -> MemDir {
+        let mut disk = self.lock().clone();
+        disk.crash(keep);
+        MemDir::with(disk)
+    }
+
+    /// What the next process finds after this one was killed: the machine goes on, so the cache is
+    /// whole and nothing became durable that was not.
+    pub fn killed(&self) -> MemDir {
+        let mut disk = self.lock().clone();
+        disk.forget_process();
+        MemDir::with(disk)
+    }
+
+    /// A copy made by `cp`: the same names and bytes in other files, all of it durable.
+    pub fn copied(&self) -> MemDir {
+        let mut disk = self.lock().clone();
+        disk.crash(Keep::Everything);
+        let shift = 1_000 + disk.last_inode;
+        disk.last_inode += shift;
+        disk.inodes = disk.inodes.into_iter().map(|(ino, inode)| (ino + shift, inode)).collect();
+        for ino in disk.names.values_mut().chain(disk.durable_names.values_mut()) {
+            *ino += shift;
+        }
+        MemDir::with(disk)
+    }
+
+    /// Changing operations so far.
+    pub fn ops(&self) -> u64 {
+        self.lock().ops
+    }
+
+    /// From the operation after the `ops`-th on, everything fails: the machine has stopped.
+    pub fn stop_after(&self, ops: u64) {
+        self.lock().stop_after = Some(ops);
+    }
+
+    /// Whether the machine has stopped.
+    pub fn stopped(&self) -> bool {
+        let disk = self.lock();
+        disk.stop_after.is_some_and(|limit| disk.ops >= limit)
+    }
+
+    /// Lets a fault befall the changing operation with this number, counted from 0, once.
+    pub fn fault_at(&self, op: u64, fault: Fault) {
+        self.lock().faults.arm(op, fault);
+    }
+
+    /// Fails the operation with this number with this system error number, once.
+    pub fn fail_op(&self, op: u64, errno: i32) {
+        self.fault_at(op, Fault::Error(errno));
+    }
+
+    /// Fails the `nth` (from 0) coming sync at this point with EIO, once.
+    pub fn fail_sync(&self, point: SyncPoint, nth: u64, how: SyncFailure) {
+        let mut disk = self.lock();
+        let seen = disk.seen.get(&point).copied().unwrap_or(0);
+        disk.faults.arm_sync(point, seen + nth, how);
+    }
+
+    /// Fails the `nth` (from 0) coming read with this system error number, once.
+    pub fn fail_read(&self, nth: u64, errno: i32) {
+        self.lock().faults.arm_read(nth, errno);
+    }
+
+    /// Reads so far.
+    pub fn reads(&self) -> u64 {
+        self.lock().faults.reads()
+    }
+
+    /// Reads deliver fewer bytes than asked for, at least one, and some fail with EINTR first.
+    pub fn short_reads(&self, seed: Option<u64>) {
+        self.lock().faults.shorten_reads(seed);
+    }
+
+    /// Disarms every fault.
+    pub fn clear_faults(&self) {
+        self.lock().faults = fault::Faults::default();
+    }
+
+    /// A crash may tear a sector inside, at any byte, and not only between sectors.
+    pub fn tear_sectors(&self, yes: bool) {
+        self.lock().tear_sectors = yes;
+    }
+
+    /// Overwrites take new space until they are synced, as on btrfs.
+    pub fn copy_on_write(&self, yes: bool) {
+        self.lock().copy_on_write = yes;
+    }
+
+    /// Every file sync takes this long, without the directory's lock.
+    pub fn slow_syncs(&self, takes: Duration) {
+        self.lock().sync_takes = takes;
+    }
+
+    /// Leaves out every sync at this point: it returns success and does nothing.
+    pub fn leave_out(&self, point: Option<SyncPoint>) {
+        self.lock().left_out = point;
+    }
+
+    /// Ignores writes of the bytes that a clean sector already shows: a rewrite then does nothing,
+    /// as if its code were not there.
+    pub fn ignore_rewrites(&self, yes: bool) {
+        self.lock().ignore_same_bytes = yes;
+    }
+
+    /// How many more bytes files can grow before the disk is full; `None` is no limit.
+    pub fn set_bytes_free(&self, bytes: Option<u64>) {
+        self.lock().bytes_free = bytes;
+    }
+
+    /// How often each sync point was reached.
+    pub fn syncs_seen(&self) -> BTreeMap<SyncPoint, u64> {
+        self.lock().seen.clone()
+    }
+
+    /// The changing operations so far, one line each, without payload bytes.
+    pub fn trace(&self) -> Vec<String> {
+        self.lock().trace.clone()
+    }
+
+    /// The bytes of a file as a reader sees them.
+    pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        let disk = self.lock();
+        disk.names.get(name).and_then(|ino| disk.inodes.get(ino)).map(|i| i.cached.to_vec())
+    }
+
+    /// Replaces a file's bytes, durable at once, in the same inode: damage.
+    pub fn set_bytes(&self, name: &str, bytes: Vec<u8>) {
+        let mut disk = self.lock();
+        if let Some(ino) = disk.names.get(name).copied() {
+            disk.inodes.insert(ino, Inode::durable(bytes));
+        }
+    }
+
+    /// Removes a name, durable at once: damage.
+    pub fn lose(&self, name: &str) {
+        let mut disk = self.lock();
+        disk.names.remove(name);
+        disk.durable_names.remove(name);
+    }
+
+    /// The names a reader sees.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().names.keys().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): enough for tests, the same everywhere.
+fn next_random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn identity(ino: u64) -> Identity {
+    Identity { inode: ino, born_ns: 1_000_000 + ino }
+}
+
+impl Dir for MemDir {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn make(&self) -> io::Result<()> {
+        let mut disk = self.lock();
+        if disk.made {
+            return Ok(());
+        }
+        disk.op(|| "mkdir".to_owned())?;
+        disk.made = true;
+        Ok(())
+    }
+
+    fn sync_parent(&self, point: SyncPoint) -> io::Result<()> {
+        let mut disk = self.lock();
+        if disk.dir_sync_op(point, "..")? {
+            disk.made_durable = disk.made;
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> io::Result<Vec<DirEntry>> {
+        let disk = self.lock();
+        if !disk.made {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(disk.names.keys().map(|name| DirEntry { name: name.clone(), regular: true }).collect())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let mut disk = self.lock();
+        disk.op(|| format!("create {name}"))?;
+        if disk.names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        disk.last_inode += 1;
+        let ino = disk.last_inode;
+        disk.inodes.insert(ino, Inode::durable(Vec::new()));
+        disk.set_name(name, Some(ino));
+        Ok(Arc::new(MemFile::open(self.disk.clone(), &disk, ino, name, true)))
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        let disk = self.lock();
+        let ino = disk.named(name)?;
+        let write = access == Access::Write;
+        Ok(Arc::new(MemFile::open(self.disk.clone(), &disk, ino, name, write)))
+    }
+
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.op(|| format!("link {from} {to}"))?;
+        let ino = disk.named(from)?;
+        if disk.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        disk.set_name(to, Some(ino));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.named(name)?;
+        disk.op(|| format!("remove {name}"))?;
+        let ino = disk.named(name)?;
+        disk.set_name(name, None);
+        disk.give_back(ino);
+        Ok(())
+    }
+
+    fn sync(&self, point: SyncPoint) -> io::Result<()> {
+        let mut disk = self.lock();
+        if disk.dir_sync_op(point, ".")? {
+            disk.durable_names = disk.names.clone();
+            disk.name_changes.clear();
+        }
+        Ok(())
+    }
+
+    fn try_lock(
+        &self,
+        name: &str,
+        mode: LockMode,
+        create: bool,
+    ) -> io::Result<Option<Box<dyn DirLock>>> {
+        let exists = self.lock().names.contains_key(name);
+        if !exists && create {
+            self.create(name)?;
+        }
+        let mut disk = self.lock();
+        disk.named(name)?;
+        let held = match (disk.locks.get(name), mode) {
+            (None, LockMode::Exclusive) => Held::Exclusive,
+            (None, LockMode::Shared) => Held::Shared(1),
+            (Some(Held::Shared(n)), LockMode::Shared) => Held::Shared(n + 1),
+            _ => return Ok(None),
+        };
+        disk.locks.insert(name.to_owned(), held);
+        Ok(Some(Box::new(MemLock::held(self.disk.clone(), name))))
+    }
+
+    fn identity(&self, name: &str) -> io::Result<Identity> {
+        self.lock().named(name).map(identity)
+    }
+
+    fn random(&self, out: &mut [u8]) -> io::Result<()> {
+        let mut disk = self.lock();
+        for byte in out {
+            *byte = disk.random() as u8;
+        }
+        Ok(())
+    }
+
+    fn now_ms(&self) -> u64 {
+        let mut disk = self.lock();
+        disk.clock_ms += 1;
+        disk.clock_ms
+    }
+
+    fn pid(&self) -> u32 {
+        4242
+    }
+}
