@@ -14,12 +14,34 @@ fn main() -> ExitCode {
     let rounds = args.next().unwrap_or_else(|| "200".to_owned());
     match verb.as_deref() {
         Some("demo-rounds") => demo_rounds(&rounds),
+        Some("simulate") => simulate(&rounds),
         Some("lossy-demo") => lossy_demo(&rounds),
         _ => {
             say(MENU);
             ExitCode::from(2)
         }
     }
+}
+
+fn simulate(seeds: &str) -> ExitCode {
+    let from: u64 = std::env::args().nth(3).and_then(|s| s.parse().ok()).unwrap_or(0);
+    let seeds: u64 = seeds.parse().unwrap_or(1000);
+    let start = std::time::Instant::now();
+    let done = xtask::simulate::simulate(from..from + seeds, 2);
+    let t = start.elapsed().as_secs_f64();
+    say(&format!(
+        "{:?} {:.1}/s ops/seed {:.0} crashes/seed {:.2} faults/seed {:.2}",
+        done.tally,
+        seeds as f64 / t,
+        done.tally.ops as f64 / seeds as f64,
+        done.tally.crashes as f64 / seeds as f64,
+        done.tally.faults as f64 / seeds as f64
+    ));
+    for v in &done.violations {
+        say(&format!("{v:?}"));
+    }
+    say(&format!("{} passed, {} failed", done.seeds - done.failed, done.failed));
+    ExitCode::SUCCESS
 }
 
 fn demo_rounds(rounds: &str) -> ExitCode {

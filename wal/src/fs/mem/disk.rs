@@ -5,14 +5,15 @@
 //! happens; names are durable only after a directory sync, each change kept or lost for itself;
 //! the directory only after a sync of its parent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
 use super::super::SyncPoint;
 use super::fault::{Fault, Faults, SyncFailure};
 use super::inode::{Inode, SECTOR};
-use super::{Keep, next_random};
+use super::keep::Chooser;
+use super::next_random;
 
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
@@ -177,28 +178,37 @@ impl Disk {
         }
     }
 
+    pub(super) fn state_hash(&self) -> u64 {
+        let mut hash = StateHash(u64::from(self.made) | u64::from(self.made_durable) << 1);
+        for (name, ino) in self.names.iter().chain(&self.durable_names) {
+            hash.bytes(name.as_bytes());
+            hash.number(*ino);
+        }
+        for (name, ino) in &self.name_changes {
+            hash.bytes(name.as_bytes());
+            hash.number(ino.unwrap_or(0));
+        }
+        for (ino, inode) in &self.inodes {
+            hash.number(*ino);
+            inode.hash(&mut hash);
+        }
+        hash.number(self.bytes_free.unwrap_or(u64::MAX));
+        hash.0
+    }
+
     pub(super) fn random(&mut self) -> u64 {
         next_random(&mut self.random)
     }
 
-    pub(super) fn crash(&mut self, keep: Keep) {
-        let mut seed = match keep {
-            Keep::Some(seed) => seed,
-            _ => 0,
-        };
-        let mut kept = || match keep {
-            Keep::Nothing => false,
-            Keep::Everything => true,
-            Keep::Some(_) => next_random(&mut seed) & 1 == 1,
-        };
-        if !self.made_durable && !kept() {
+    pub(super) fn crash(&mut self, chooser: &mut Chooser) {
+        if !self.made_durable && !chooser.keeps_name() {
             self.made = false;
             self.names.clear();
             self.durable_names.clear();
             self.name_changes.clear();
         }
         for (name, ino) in std::mem::take(&mut self.name_changes) {
-            if kept() {
+            if chooser.keeps_name() {
                 match ino {
                     Some(ino) => self.durable_names.insert(name, ino),
                     None => self.durable_names.remove(&name),
@@ -208,9 +218,9 @@ impl Disk {
         self.names = self.durable_names.clone();
         self.made_durable = self.made;
         for inode in self.inodes.values_mut() {
-            inode.crash(keep, &mut seed, self.tear_sectors);
+            inode.crash(chooser, self.tear_sectors);
         }
-        let named: std::collections::BTreeSet<u64> = self.names.values().copied().collect();
+        let named: BTreeSet<u64> = self.names.values().copied().collect();
         self.inodes.retain(|ino, _| named.contains(ino));
         self.forget_process();
     }
@@ -223,5 +233,26 @@ impl Disk {
         self.ops = 0;
         self.trace.clear();
         self.seen.clear();
+    }
+}
+
+/// Not cryptographic, and fast: eight bytes a step.
+pub(super) struct StateHash(u64);
+
+impl StateHash {
+    pub(super) fn number(&mut self, number: u64) {
+        let mixed = (self.0.rotate_left(23) ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 29);
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.number(u64::from_le_bytes(*word));
+        }
+        for byte in rest {
+            self.number(u64::from(*byte));
+        }
     }
 }

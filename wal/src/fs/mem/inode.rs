@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::disk::StateHash;
 use super::fault::SyncFailure;
-use super::next_random;
+use super::keep::Chooser;
 
 pub(super) const SECTOR: usize = 512;
 
@@ -110,7 +111,7 @@ impl Inode {
             cached.resize(end, 0);
         }
         cached[at..end].copy_from_slice(bytes);
-        let zeros = bytes.len() > SECTOR && bytes.iter().all(|byte| *byte == 0);
+        let zeros = bytes.len() > SECTOR && bytes.iter().fold(0, |any, byte| any | byte) == 0;
         let bytes = if zeros { Bytes::Zeros(bytes.len()) } else { Bytes::Some(bytes.into()) };
         self.writes.push(Write { at, bytes });
     }
@@ -159,24 +160,37 @@ impl Inode {
         self.told = false;
     }
 
-    /// What the disk has after a crash, everything kept, nothing kept, or some of it.
-    pub(super) fn crash(&mut self, keep: super::Keep, seed: &mut u64, tear: bool) {
-        match keep {
-            super::Keep::Nothing => self.cached = self.durable.clone(),
-            super::Keep::Everything => {}
-            super::Keep::Some(_) => self.keep_some(seed, tear),
+    pub(super) fn hash(&self, hash: &mut StateHash) {
+        hash.bytes(&self.cached);
+        if !Arc::ptr_eq(&self.cached, &self.durable) {
+            hash.bytes(&self.durable);
         }
-        *self = Inode {
-            cached: self.cached.clone(),
-            durable: self.cached.clone(),
-            told: true,
-            ..Inode::default()
-        };
+        for write in &self.writes {
+            hash.number(write.at as u64);
+            match &write.bytes {
+                Bytes::Zeros(len) => hash.number(*len as u64),
+                Bytes::Some(bytes) => hash.bytes(bytes),
+            }
+        }
+        hash.number(u64::from(self.told) << 1 | u64::from(self.base.is_some()));
     }
 
-    fn keep_some(&mut self, seed: &mut u64, tear: bool) {
+    /// What the disk has after a crash.
+    pub(super) fn crash(&mut self, chooser: &mut Chooser, tear: bool) {
+        match chooser {
+            Chooser::Nothing => self.cached = self.durable.clone(),
+            Chooser::Everything => {}
+            _ => self.keep_some(chooser, tear),
+        }
+        let bytes = self.cached.clone();
+        *self = Inode { cached: bytes.clone(), durable: bytes, told: true, ..Inode::default() };
+    }
+
+    fn keep_some(&mut self, chooser: &mut Chooser, tear: bool) {
         let (old, new) = (self.durable.len(), self.cached.len());
-        let len = match next_random(seed) % 3 {
+        // A seed draws for every file, so that what it meant yesterday it means today.
+        let draws = old != new || matches!(chooser, Chooser::Seed(_));
+        let len = match if draws { chooser.one_of(3) } else { 0 } {
             0 => old,
             1 => new,
             _ => old + (new - old.min(new)) / 2,
@@ -189,12 +203,12 @@ impl Inode {
         let mut bytes = self.durable.to_vec();
         bytes.resize(new.max(old), 0);
         for (sector, touching) in self.touching() {
-            let pick = next_random(seed) as usize % (touching.len() + 1);
+            let pick = chooser.one_of(touching.len() as u64 + 1) as usize;
             if pick < touching.len() {
                 let at = sector * SECTOR;
                 let image = self.image(sector, &touching[..=pick]);
                 // Whole, or as far as the head came: with `tear`, any byte.
-                let part = if tear { next_random(seed) as usize % (SECTOR + 1) } else { SECTOR };
+                let part = if tear { chooser.one_of(SECTOR as u64 + 1) as usize } else { SECTOR };
                 let end = (at + image.len().min(part)).min(bytes.len());
                 bytes[at..end].copy_from_slice(&image[..end - at]);
             }

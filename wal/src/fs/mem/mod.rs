@@ -6,7 +6,8 @@
 //! un-synced sector and any un-synced name change. Invariants: deterministic for a seed; every
 //! changing operation is counted, so that a crash or an error at operation i is exhaustive.
 //! `tests/seam.rs` holds it to the same contract as the real one, and to what real file systems
-//! were seen to do. Rooms: [`fault`], [`disk`], [`inode`], [`file`].
+//! were seen to do. Rooms: [`fault`], [`keep`], [`disk`],
+//! [`inode`], [`file`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,24 +19,16 @@ use super::{Access, Dir, DirEntry, DirLock, File, Identity, LockMode, SyncPoint}
 use disk::{Disk, Held};
 use file::{MemFile, MemLock};
 use inode::Inode;
+use keep::Chooser;
 
 mod disk;
 mod fault;
 mod file;
 mod inode;
+mod keep;
 
 pub use fault::{Fault, SyncFailure};
-
-/// What a crash keeps of the bytes and names that no sync covered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Keep {
-    /// Nothing: the disk as of the last syncs.
-    Nothing,
-    /// Everything: as after a `kill -9`.
-    Everything,
-    /// Any subset, drawn from this seed.
-    Some(u64),
-}
+pub use keep::Keep;
 
 /// A crashable directory. Clones are the same disk.
 #[derive(Clone, Debug)]
@@ -62,23 +55,36 @@ impl MemDir {
     /// What a machine finds after a crash now. This directory goes on unharmed; its locks and
     /// hooks are not carried over, except those that leave syncs or rewrites out.
     pub fn crash(&self, keep: Keep) -> MemDir {
-        let mut disk = self.lock().clone();
-        disk.crash(keep);
+        let mut disk = self.state();
+        disk.crash(&mut Chooser::of(keep));
         MemDir::with(disk)
+    }
+
+    /// How many outcomes a crash now could have, sectors whole; the largest number there is if
+    /// they are more.
+    pub fn crash_outcomes(&self) -> u64 {
+        let mut disk = self.state();
+        disk.tear_sectors = false;
+        let mut chooser = Chooser::Count(1);
+        disk.crash(&mut chooser);
+        match chooser {
+            Chooser::Count(count) => count,
+            _ => 1,
+        }
     }
 
     /// What the next process finds after this one was killed: the machine goes on, so the cache is
     /// whole and nothing became durable that was not.
     pub fn killed(&self) -> MemDir {
-        let mut disk = self.lock().clone();
+        let mut disk = self.state();
         disk.forget_process();
         MemDir::with(disk)
     }
 
     /// A copy made by `cp`: the same names and bytes in other files, all of it durable.
     pub fn copied(&self) -> MemDir {
-        let mut disk = self.lock().clone();
-        disk.crash(Keep::Everything);
+        let mut disk = self.state();
+        disk.crash(&mut Chooser::Everything);
         let shift = 1_000 + disk.last_inode;
         disk.last_inode += shift;
         disk.inodes = disk.inodes.into_iter().map(|(ino, inode)| (ino + shift, inode)).collect();
@@ -203,9 +209,25 @@ impl MemDir {
         disk.durable_names.remove(name);
     }
 
+    /// A number for everything that decides what can happen from here on: names and bytes, cached
+    /// and durable. Two directories with equal numbers are the same for a sweep, which then looks
+    /// at one of them only.
+    pub fn state_hash(&self) -> u64 {
+        self.lock().state_hash()
+    }
+
     /// The names a reader sees.
     pub fn names(&self) -> Vec<String> {
         self.lock().names.keys().cloned().collect()
+    }
+
+    /// A copy without the trace, which is long and nobody's who comes after.
+    fn state(&self) -> Disk {
+        let mut disk = self.lock();
+        let trace = std::mem::take(&mut disk.trace);
+        let copy = disk.clone();
+        disk.trace = trace;
+        copy
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {

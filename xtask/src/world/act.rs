@@ -1,0 +1,78 @@
+//! What can happen to a log, as plain data: so that a failing life can be cut shorter, printed, and
+//! pasted into a test.
+//!
+//! Never here: how it is done ([`super::life`]). Invariant: an act means something after any other
+//! acts, whatever was left out before it: LSNs are shares of what there is, operations are counted
+//! from now.
+
+use annals_wal::fs::SyncPoint;
+use annals_wal::fs::mem::{Fault, Keep, SyncFailure};
+
+use super::damage::Damage;
+
+/// One step of a life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Act {
+    /// One batch of this many records of this many bytes, durable on return.
+    Append { records: u8, bytes: u32 },
+    /// The same, submitted and then waited for.
+    Submit { records: u8, bytes: u32 },
+    /// Trims to this share of what is there.
+    Trim { permille: u16 },
+    /// Sets a hold at this share of what is there.
+    Hold { name: u8, permille: u16 },
+    /// Sets this many holds, one after the other.
+    Holds { count: u8 },
+    /// Releases a hold.
+    Release { name: u8 },
+    /// Registry: puts a value.
+    Put { key: u8, bytes: u16 },
+    /// Registry: deletes a key.
+    Delete { key: u8 },
+    /// Registry: compare and swap, with the right expectation or a wrong one.
+    Swap { key: u8, right: bool },
+    /// Registry: three keys in one commit.
+    Commit { first: u8, bytes: u16 },
+    /// Registry: a transaction that reads two keys and writes both.
+    Move { from: u8, to: u8 },
+    /// Observer: a tool call, its start and its end; `flushed`: ordered and then flushed.
+    Call { session: u8, bytes: u16, flushed: bool },
+    /// A backup into another directory, which may fail at one of its operations.
+    Backup { fault_in: Option<u8> },
+    /// Reads everything, as the owner and as somebody who owns nothing, and inspects it.
+    Read,
+    /// Closes cleanly.
+    Close,
+    /// Drops every handle.
+    Drop,
+    /// The process is killed.
+    Kill,
+    /// The power goes.
+    Crash(Keep),
+    /// The machine stops after so many operations from now.
+    StopIn { ops: u8, then: Then },
+    /// A fault at one operation from now.
+    FaultIn { ops: u8, fault: Fault },
+    /// A fault at the nth sync of one point from now.
+    FailSync { point: SyncPoint, nth: u8, how: SyncFailure },
+    /// The nth read from now fails.
+    FailRead { nth: u8, errno: i32 },
+    /// Reads are short from now on, or whole again.
+    ShortReads { seed: Option<u64> },
+    /// So many bytes are free.
+    Fill { bytes: u32 },
+    /// Space is free again.
+    Free,
+    /// Bytes go bad on a copy (other inodes) or on this very disk as it is now; the life goes on
+    /// without the damage.
+    Damage { what: Damage, copied: bool, seed: u64 },
+}
+
+/// What the next process finds after the machine has stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Then {
+    /// Only the process died.
+    Kill,
+    /// The power went.
+    Crash(Keep),
+}

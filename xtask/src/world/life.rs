@@ -1,0 +1,256 @@
+//! Does what acts say, on one disk, and holds the log to the model at every step.
+//!
+//! Never here: chance, clocks, threads of its own. Invariants: every answer of the log is noted
+//! before the next act; an outcome that is unknown stays an open question until an opening answers
+//! it; with no fault armed an opening succeeds. Next rooms: [`super::model`], [`super::damage`].
+
+mod calls;
+mod opening;
+
+pub(crate) use opening::rows;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use annals_observer::{Clock, MonoTime, Observer, WallTime};
+use annals_registry::Registry;
+use annals_wal::fs::mem::{Keep, MemDir};
+use annals_wal::inspect::{Depth, State, inspect_in};
+use annals_wal::{Log, LogReader, Options};
+
+use super::act::{Act, Then};
+use super::damage;
+use super::model::Model;
+
+/// What a life went through.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// How often each row of the recovery table was met, D and H among them.
+    pub rows: BTreeMap<&'static str, u64>,
+    /// Changing operations of the disk.
+    pub ops: u64,
+    /// Stops of the machine or of the process.
+    pub crashes: u64,
+    /// Faults armed.
+    pub faults: u64,
+    /// Openings.
+    pub openings: u64,
+    /// Batches, changes and entries acknowledged.
+    pub acknowledged: u64,
+}
+
+impl Tally {
+    /// Adds another's.
+    pub fn add(&mut self, other: &Tally) {
+        for (row, count) in &other.rows {
+            *self.rows.entry(row).or_default() += count;
+        }
+        self.ops += other.ops;
+        self.crashes += other.crashes;
+        self.faults += other.faults;
+        self.openings += other.openings;
+        self.acknowledged += other.acknowledged;
+    }
+
+    pub(crate) fn row(&mut self, row: &'static str) {
+        *self.rows.entry(row).or_default() += 1;
+    }
+}
+
+/// How a life is set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Life {
+    /// Whether there is a registry on the log; its hold then forbids every trim.
+    pub registry: bool,
+    /// Whether crashes tear sectors inside.
+    pub tear_sectors: bool,
+    /// Whether overwrites take new space.
+    pub copy_on_write: bool,
+    /// Seeds salts and ids.
+    pub seed: u64,
+}
+
+/// A log in the middle of its life.
+pub struct World {
+    /// Its disk.
+    pub disk: MemDir,
+    /// What must be true of it.
+    pub model: Model,
+    /// What happened so far.
+    pub tally: Tally,
+    life: Life,
+    rooms: Option<Rooms>,
+    then: Then,
+    clock: Arc<Ticks>,
+}
+
+/// The open handles.
+struct Rooms {
+    log: Log,
+    registry: Option<Registry>,
+    observer: Observer,
+}
+
+/// A clock that moves when it is asked.
+#[derive(Debug, Default)]
+struct Ticks(AtomicU64);
+
+impl Clock for Ticks {
+    fn wall(&self) -> WallTime {
+        WallTime(1_700_000_000_000_000_000)
+    }
+
+    fn mono(&self) -> MonoTime {
+        MonoTime(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Small segments, so that everything happens often.
+pub(crate) fn options() -> Options {
+    Options::new().segment_bytes(64 << 10)
+}
+
+impl World {
+    /// A world without a log yet.
+    pub fn new(life: Life) -> World {
+        let disk = MemDir::new(life.seed);
+        disk.tear_sectors(life.tear_sectors);
+        disk.copy_on_write(life.copy_on_write);
+        World::at(life, disk, Model::default())
+    }
+
+    /// A world that goes on from here.
+    pub fn at(life: Life, disk: MemDir, model: Model) -> World {
+        let then = Then::Crash(Keep::Nothing);
+        let clock = Arc::default();
+        World { disk, model, tally: Tally::default(), life, rooms: None, then, clock }
+    }
+
+    /// Does one act, and what must follow it.
+    ///
+    /// # Errors
+    /// The violation, in words.
+    pub fn act(&mut self, act: &Act) -> Result<(), String> {
+        match *act {
+            Act::Kill | Act::Crash(_) | Act::Drop => self.end(*act),
+            Act::StopIn { ops, then } => {
+                self.then = then;
+                self.disk.stop_after(self.disk.ops() + u64::from(ops));
+            }
+            Act::FaultIn { ops, fault } => {
+                self.tally.faults += 1;
+                self.disk.fault_at(self.disk.ops() + u64::from(ops), fault);
+            }
+            Act::FailSync { point, nth, how } => {
+                self.tally.faults += 1;
+                self.disk.fail_sync(point, u64::from(nth), how);
+            }
+            Act::FailRead { nth, errno } => {
+                self.tally.faults += 1;
+                self.disk.fail_read(u64::from(nth), errno);
+            }
+            Act::ShortReads { seed } => self.disk.short_reads(seed),
+            Act::Fill { bytes } => {
+                self.tally.faults += 1;
+                self.disk.set_bytes_free(Some(u64::from(bytes)));
+            }
+            Act::Free => self.disk.set_bytes_free(None),
+            Act::Damage { what, copied, seed } => {
+                return damage::judge(self, what, copied, seed);
+            }
+            _ => {
+                self.ensure_open()?;
+                self.call(act)?;
+            }
+        }
+        if self.disk.stopped() {
+            self.restart();
+        }
+        Ok(())
+    }
+
+    /// The end of every life: power goes, the log opens, holds what it must, takes more, closes,
+    /// and every byte of it is sound.
+    ///
+    /// # Errors
+    /// The violation, in words.
+    pub fn finish(&mut self) -> Result<(), String> {
+        self.disk.clear_faults();
+        self.disk.set_bytes_free(None);
+        for _ in 0..2 {
+            self.ensure_open()?;
+            self.end(Act::Crash(Keep::Nothing));
+        }
+        self.ensure_open()?;
+        self.call(&Act::Append { records: 2, bytes: 300 })?;
+        self.call(&Act::Close)?;
+        let dir = self.disk.dir();
+        let report = inspect_in(&dir, Depth::Everything, &mut |_| ()).map_err(|e| e.to_string())?;
+        if report.state != State::Clean {
+            return Err(format!(
+                "closed, and inspected as {:?}: {:?}",
+                report.state, report.findings
+            ));
+        }
+        self.tally.ops += self.disk.ops();
+        Ok(())
+    }
+
+    /// Whether the log has failed for good, or was never opened.
+    pub(crate) fn is_down(&self) -> bool {
+        self.rooms.as_ref().is_none_or(|rooms| rooms.log.poisoned().is_some())
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Whether a process has it open now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.rooms.is_some()
+    }
+
+    /// The machine has stopped: what comes back is what was asked for.
+    pub(crate) fn restart(&mut self) {
+        match self.then {
+            Then::Kill => self.end(Act::Kill),
+            Then::Crash(keep) => self.end(Act::Crash(keep)),
+        }
+    }
+
+    fn end(&mut self, how: Act) {
+        self.rooms = None;
+        self.tally.ops += self.disk.ops();
+        let was_stopped = self.disk.stopped();
+        self.disk = match how {
+            Act::Crash(keep) => self.disk.crash(keep),
+            _ => self.disk.killed(),
+        };
+        self.tally.crashes += u64::from(was_stopped || how != Act::Drop);
+    }
+
+    /// Reads as everybody may. A read that was made to fail is an error and no record.
+    fn read(&self, rooms: &Rooms) -> Result<(), String> {
+        let head = rooms.log.head_lsn().get();
+        if let Ok(records) = rooms.log.range(..) {
+            self.model.read(head, records).map(drop).or_else(unless_io)?;
+        }
+        match LogReader::open_in(self.disk.dir()).and_then(|reader| reader.range(..)) {
+            Ok(records) => self.model.check_reader(records).or_else(unless_io)?,
+            Err(e) if e.kind() == annals_wal::ErrorKind::Io => {}
+            Err(e) => return Err(format!("reader: {e:?}")),
+        }
+        match inspect_in(&self.disk.dir(), Depth::Everything, &mut |_| ()) {
+            Ok(report) if report.state >= State::Corrupt => {
+                Err(format!("inspected as {:?}: {:?}", report.state, report.findings))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// On this disk only a fault that was armed makes an I/O error.
+pub(crate) fn unless_io(why: String) -> Result<(), String> {
+    if why.contains("Io") { Ok(()) } else { Err(why) }
+}

@@ -1,0 +1,119 @@
+//! Opens the log as a runtime would: again after a failure, and with everything it must hold.
+//!
+//! Never here: acts. Invariant: what an opening shows is checked before anybody goes on.
+
+use annals_observer::Observer;
+use annals_registry::Registry;
+use annals_wal::ErrorKind;
+use annals_wal::fs::Dir;
+use annals_wal::recover::{Decision, Facts, decide};
+
+use super::{Rooms, World, options};
+
+impl World {
+    /// Opens the log unless it is open and well. A poisoned one is dropped first, as its errors
+    /// tell a caller to do.
+    pub(crate) fn ensure_open(&mut self) -> Result<(), String> {
+        if !self.is_down() {
+            return Ok(());
+        }
+        self.rooms = None;
+        let mut last = String::new();
+        // A fault that is armed may end an opening; and a writeback that failed while nobody
+        // looked is told to the next process, once.
+        for attempt in 0..4 {
+            if self.disk.stopped() {
+                self.restart();
+            }
+            if attempt >= 2 {
+                self.disk.clear_faults();
+                self.disk.set_bytes_free(None);
+            }
+            self.count_rows();
+            match self.open() {
+                Ok(rooms) => {
+                    self.rooms = Some(rooms);
+                    return Ok(());
+                }
+                Err(Opening::Violated(why)) => return Err(why),
+                Err(Opening::Failed(why)) => last = why,
+            }
+        }
+        Err(format!("no opening succeeds, though nothing fails any more: {last}"))
+    }
+
+    fn open(&mut self) -> Result<Rooms, Opening> {
+        self.tally.openings += 1;
+        let log = options().open_in(self.disk.dir()).map_err(|e| match e.kind() {
+            ErrorKind::Io | ErrorKind::Full | ErrorKind::Poisoned => Opening::failed(&e),
+            _ => Opening::Violated(format!("opening: {e:?}")),
+        })?;
+        self.model.check(&log).map_err(World::unless_faulty)?;
+        let observer = Observer::with_clock(log.clone(), self.clock.clone());
+        let observer = observer.map_err(|e| Opening::failed(&e))?;
+        let registry = if self.life.registry { Some(self.open_registry(&log)?) } else { None };
+        Ok(Rooms { log, registry, observer })
+    }
+
+    /// The registry's hold is a change of the log like any other.
+    fn open_registry(&mut self, log: &annals_wal::Log) -> Result<Registry, Opening> {
+        let mut with_hold = self.model.holds.clone();
+        with_hold.insert(annals_registry::HOLD.to_owned(), 1);
+        match Registry::on(log.clone()) {
+            Ok(registry) => {
+                self.model.holds = with_hold;
+                self.model.check_registry(&registry).map_err(Opening::Violated)?;
+                Ok(registry)
+            }
+            Err(e) => {
+                self.model.holds_maybe = Some(with_hold);
+                Err(Opening::failed(&e))
+            }
+        }
+    }
+
+    /// A read that was made to fail is no violation: the next attempt reads again.
+    fn unless_faulty(why: String) -> Opening {
+        if why.contains("Io") { Opening::Failed(why) } else { Opening::Violated(why) }
+    }
+
+    /// Which rows an opening would meet now.
+    pub(crate) fn count_rows(&mut self) {
+        let copy = self.disk.killed();
+        for row in rows(&*copy.dir()) {
+            self.tally.row(row);
+        }
+    }
+}
+
+/// Why an opening gave no rooms.
+enum Opening {
+    Failed(String),
+    Violated(String),
+}
+
+impl Opening {
+    fn failed(error: &dyn std::fmt::Debug) -> Opening {
+        Opening::Failed(format!("{error:?}"))
+    }
+}
+
+/// The rows that the recovery table finds in a directory: the active segment's or a refusal's, and
+/// D and H where they apply.
+pub(crate) fn rows(dir: &dyn Dir) -> Vec<&'static str> {
+    let Ok(facts) = Facts::read(dir) else { return Vec::new() };
+    let plan = match decide(&facts) {
+        Decision::Refuse(refusal) => return vec![refusal.row.letter()],
+        Decision::Plan(plan) => plan,
+    };
+    let mut rows = vec![plan.row.letter()];
+    let reuses = plan.next.is_some_and(|next| next.reuse) || plan.spare.is_some();
+    if reuses || plan.below_head > 0 || !facts.tmp_names.is_empty() {
+        rows.push("H");
+    }
+    let beyond = facts.active.as_ref().map_or(0, |active| active.index + 1);
+    if facts.segments.iter().skip(beyond).any(|segment| segment.good_header().is_none()) {
+        rows.push("D");
+    }
+    rows
+}

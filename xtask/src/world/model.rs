@@ -1,0 +1,259 @@
+//! What must be true of a log: everything acknowledged is there, nothing is that nobody asked for,
+//! and every open question is answered once and for ever by the next opening.
+//!
+//! Never here: steps, chance. Records are remembered as prints (a number for kind and content), so
+//! that a model is cheap to copy: sweeps copy it a million times.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use annals_observer::EntryKind;
+use annals_registry::{Change, Prefix, Registry};
+use annals_wal::{Log, Records, StoredRecord};
+
+/// Named holds.
+pub type Holds = BTreeMap<String, u64>;
+/// The registry's keys and values.
+pub type Keys = BTreeMap<String, Arc<[u8]>>;
+
+/// A batch that may be in the log, whole or not at all.
+#[derive(Clone, Debug, Hash)]
+pub struct Maybe {
+    /// The prints of its records.
+    pub prints: Vec<u64>,
+    /// What it does to the registry.
+    pub changes: Vec<(String, Option<Arc<[u8]>>)>,
+}
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Prints of LSN 1, 2, ...: acknowledged, or shown by an opening.
+    pub history: Vec<u64>,
+    /// Batches that may follow, in order: any prefix of them.
+    pub maybe: Vec<Maybe>,
+    /// The head is at least this, and at most `head_max`.
+    pub head: u64,
+    /// See `head`.
+    pub head_max: u64,
+    /// Holds that must be there.
+    pub holds: Holds,
+    /// The holds if the last change, its outcome unknown, was written.
+    pub holds_maybe: Option<Holds>,
+    /// What the registry must hold.
+    pub keys: Keys,
+    /// The generation seen last.
+    pub generation: u64,
+    /// Makes contents unique.
+    pub stamp: u64,
+}
+
+impl Default for Model {
+    fn default() -> Model {
+        Model {
+            history: Vec::new(),
+            maybe: Vec::new(),
+            head: 1,
+            head_max: 1,
+            holds: Holds::new(),
+            holds_maybe: None,
+            keys: Keys::new(),
+            generation: 0,
+            stamp: 0,
+        }
+    }
+}
+
+impl Model {
+    /// The LSN that the next record gets.
+    pub fn next_lsn(&self) -> u64 {
+        self.history.len() as u64 + 1
+    }
+
+    /// Contents that no other record has.
+    pub fn content(&mut self, len: usize) -> Vec<u8> {
+        self.stamp += 1;
+        let mut content = format!("{} ", self.stamp).into_bytes();
+        content.resize(content.len().max(len), self.stamp as u8 | 1);
+        content
+    }
+
+    /// An acknowledged batch.
+    pub fn acknowledged(&mut self, batch: Maybe) {
+        self.history.extend(batch.prints);
+        for (key, value) in batch.changes {
+            match value {
+                Some(value) => self.keys.insert(key, value),
+                None => self.keys.remove(&key),
+            };
+        }
+    }
+
+    /// Compares with a log just opened; what it shows of the open questions is decided.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&mut self, log: &Log) -> Result<(), String> {
+        let head = log.head_lsn().get();
+        if !(self.head..=self.head_max).contains(&head) {
+            return Err(format!("head {head} not in {}..={}", self.head, self.head_max));
+        }
+        let holds: Holds = log.holds().into_iter().map(|(name, l)| (name, l.get())).collect();
+        if holds != self.holds && Some(&holds) != self.holds_maybe.as_ref() {
+            return Err(format!("holds {holds:?}, not {:?} or {:?}", self.holds, self.holds_maybe));
+        }
+        let generation = log.generation().0;
+        if generation < self.generation {
+            return Err(format!("generation {generation} after {}", self.generation));
+        }
+        let records = log.range(..).map_err(|e| format!("range: {e:?}"))?;
+        let extra = self.read(head, records)?;
+        self.decide(&extra)?;
+        (self.head, self.head_max, self.generation) = (head, head, generation);
+        (self.holds, self.holds_maybe) = (holds, None);
+        Ok(())
+    }
+
+    /// Reads everything and returns what goes beyond the history.
+    ///
+    /// # Errors
+    /// A record that is lost, another one's, or unreadable.
+    pub fn read(&self, head: u64, records: Records) -> Result<Vec<u64>, String> {
+        let (mut next, mut extra) = (head, Vec::new());
+        for record in records {
+            let record = record.map_err(|e| format!("reading LSN {next}: {e:?}"))?;
+            if record.lsn.get() != next {
+                return Err(format!("LSN {} where {next} was due", record.lsn));
+            }
+            let print = print(&record).map_err(|e| format!("decoding LSN {next}: {e}"))?;
+            match self.history.get(next as usize - 1) {
+                Some(known) if *known == print => {}
+                Some(_) => return Err(format!("LSN {next} holds other bytes")),
+                None => extra.push(print),
+            }
+            next += 1;
+        }
+        if next < self.next_lsn() {
+            return Err(format!("acknowledged LSNs {next} to {} are lost", self.history.len()));
+        }
+        Ok(extra)
+    }
+
+    /// What lies beyond the history must be the first of the open questions, whole batches.
+    fn decide(&mut self, extra: &[u64]) -> Result<(), String> {
+        let mut rest = extra;
+        let mut there = Vec::new();
+        for batch in std::mem::take(&mut self.maybe) {
+            let Some(after) = rest.strip_prefix(batch.prints.as_slice()) else { break };
+            rest = after;
+            there.push(batch);
+            if rest.is_empty() {
+                break;
+            }
+        }
+        if !rest.is_empty() {
+            return Err(format!("{} records that nobody appended, or half a batch", rest.len()));
+        }
+        if !extra.is_empty() {
+            there.into_iter().for_each(|batch| self.acknowledged(batch));
+        }
+        Ok(())
+    }
+
+    /// What somebody who owns nothing reads must be the history, or the open questions after it.
+    ///
+    /// # Errors
+    /// Other bytes than were written there.
+    pub fn check_reader(&self, records: Records) -> Result<(), String> {
+        let maybe = self.maybe.iter().flat_map(|batch| &batch.prints);
+        let known: Vec<u64> = self.history.iter().chain(maybe).copied().collect();
+        for record in records {
+            let record = record.map_err(|e| format!("reader: {e:?}"))?;
+            let print = print(&record).map_err(|e| format!("reader: decoding: {e}"))?;
+            if known.get(record.lsn.get() as usize - 1) != Some(&print) {
+                return Err(format!("reader: LSN {} has other bytes", record.lsn));
+            }
+        }
+        Ok(())
+    }
+
+    /// The registry's whole state.
+    ///
+    /// # Errors
+    /// A key that is missing, too much or wrong; never its value.
+    pub fn check_registry(&self, registry: &Registry) -> Result<(), String> {
+        let found = registry.scan(&Prefix::all());
+        let same = found.len() == self.keys.len()
+            && found.iter().zip(&self.keys).all(|((key, entry), (name, value))| {
+                key.as_str() == name && *entry.value.bytes() == **value
+            });
+        if same {
+            return Ok(());
+        }
+        let found: Vec<_> = found.iter().map(|(key, _)| key.as_str()).collect();
+        Err(format!("the registry has {found:?}, not {:?}", self.keys.keys()))
+    }
+
+    /// A number for everything in it that a check depends on.
+    pub fn hash(&self) -> u64 {
+        hash_of(&(
+            (&self.history, &self.maybe, self.head, self.head_max),
+            (&self.holds, &self.holds_maybe, &self.keys, self.generation),
+        ))
+    }
+}
+
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The print of a record that was read.
+///
+/// # Errors
+/// What its decoder said.
+pub fn print(record: &StoredRecord) -> Result<u64, String> {
+    if record.kind == annals_registry::TRANSACTION {
+        let changes = annals_registry::decode_transaction(record.lsn, &record.payload);
+        return Ok(print_changes(&effects(&changes.map_err(|e| e.to_string())?)));
+    }
+    if EntryKind::of_record(record.kind).is_some() {
+        let entry = annals_observer::decode_record(record).map_err(|e| e.to_string())?;
+        let entry = entry.ok_or("an entry's kind, and no entry")?;
+        let session = entry.session.as_ref().map_or("", |session| session.as_str());
+        let call = entry.call_id.as_ref().map_or("", |id| id.as_str());
+        let text = entry.input.as_ref().or(entry.output.as_ref()).map_or("", |t| t.as_str());
+        return Ok(print_entry(entry.kind, session, call, text));
+    }
+    Ok(print_plain(&record.payload))
+}
+
+/// The print of a plain record.
+pub fn print_plain(payload: &[u8]) -> u64 {
+    hash_of(&("plain", payload))
+}
+
+/// The print of an entry.
+pub fn print_entry(kind: EntryKind, session: &str, call: &str, text: &str) -> u64 {
+    hash_of(&("entry", kind.number(), session, call, text))
+}
+
+/// The print of a transaction.
+pub fn print_changes(changes: &[(String, Option<Arc<[u8]>>)]) -> u64 {
+    let mut sorted: Vec<_> = changes.iter().collect();
+    sorted.sort();
+    hash_of(&("transaction", sorted))
+}
+
+/// What changes do, as the model keeps it.
+pub fn effects(changes: &[Change]) -> Vec<(String, Option<Arc<[u8]>>)> {
+    changes
+        .iter()
+        .map(|change| match change {
+            Change::Put { key, value } => (key.as_str().to_owned(), Some(Arc::from(value.bytes()))),
+            Change::Delete { key } => (key.as_str().to_owned(), None),
+        })
+        .collect()
+}
