@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     let rounds = args.next().unwrap_or_else(|| "200".to_owned());
     match verb.as_deref() {
         Some("demo-rounds") => demo_rounds(&rounds),
+        Some("crash-sweep") => crash_sweep(),
         Some("simulate") => simulate(&rounds),
         Some("lossy-demo") => lossy_demo(&rounds),
         _ => {
@@ -21,6 +22,27 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn crash_sweep() -> ExitCode {
+    let start = std::time::Instant::now();
+    let told = |script: &xtask::sweep::Script, s: &xtask::sweep::Swept| {
+        say(&format!(
+            "{:32} {:4} ops {:?} crashes {:?} errors {} states {:.1}s",
+            script.name,
+            s.ops,
+            s.crashes,
+            s.errors,
+            s.states,
+            start.elapsed().as_secs_f64()
+        ));
+        for v in &s.violations {
+            say(v);
+        }
+    };
+    let s = xtask::sweep::sweep_all(xtask::sweep::Depth::WHOLE, 2, &told);
+    say(&format!("{s:?}"));
+    ExitCode::SUCCESS
 }
 
 fn simulate(seeds: &str) -> ExitCode {

@@ -11,6 +11,7 @@ use annals_wal::fs::mem::{Fault, Keep, SyncFailure};
 use super::damage::Damage;
 
 /// One step of a life.
+#[expect(missing_docs, reason = "an act's own line says what its fields are")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
     /// One batch of this many records of this many bytes, durable on return.

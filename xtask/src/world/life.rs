@@ -82,6 +82,12 @@ pub struct World {
     life: Life,
     rooms: Option<Rooms>,
     then: Then,
+    /// A sweep looks at the disk where the machine stopped, or where an opening failed: nothing is
+    /// restarted and nothing tried again.
+    pauses: bool,
+    /// While it pauses: an opening was tried and gave nothing.
+    opening_failed: bool,
+    passes_rows: bool,
     clock: Arc<Ticks>,
 }
 
@@ -124,7 +130,18 @@ impl World {
     pub fn at(life: Life, disk: MemDir, model: Model) -> World {
         let then = Then::Crash(Keep::Nothing);
         let clock = Arc::default();
-        World { disk, model, tally: Tally::default(), life, rooms: None, then, clock }
+        World {
+            disk,
+            model,
+            tally: Tally::default(),
+            life,
+            rooms: None,
+            then,
+            pauses: false,
+            opening_failed: false,
+            passes_rows: false,
+            clock,
+        }
     }
 
     /// Does one act, and what must follow it.
@@ -164,10 +181,22 @@ impl World {
                 self.call(act)?;
             }
         }
-        if self.disk.stopped() {
+        if self.disk.stopped() && !self.pauses {
             self.restart();
         }
         Ok(())
+    }
+
+    /// From now on it stands still where the machine stops or an opening fails.
+    pub fn pause_on_trouble(&mut self) {
+        self.pauses = true;
+    }
+
+    /// Lets go of every handle and gives the disk as the next process finds it, the machine
+    /// running on.
+    pub fn into_parts(mut self) -> (MemDir, Model) {
+        self.rooms = None;
+        (self.disk, self.model)
     }
 
     /// The end of every life: power goes, the log opens, holds what it must, takes more, closes,
@@ -197,18 +226,32 @@ impl World {
         Ok(())
     }
 
+    /// Whether an opening failed, or the log did.
+    pub fn failed(&self) -> bool {
+        self.opening_failed
+            || self.rooms.as_ref().is_some_and(|rooms| rooms.log.poisoned().is_some())
+    }
+
+    /// Opens, appends, loses the power, and opens again.
+    ///
+    /// # Errors
+    /// The violation, in words.
+    pub fn settle(&mut self) -> Result<(), String> {
+        self.pass_rows();
+        self.ensure_open()?;
+        self.call(&Act::Append { records: 2, bytes: 300 })?;
+        self.end(Act::Crash(Keep::Nothing));
+        self.ensure_open()
+    }
+
+    /// Does not count the rows that its openings meet.
+    pub fn pass_rows(&mut self) {
+        self.passes_rows = true;
+    }
+
     /// Whether the log has failed for good, or was never opened.
-    pub(crate) fn is_down(&self) -> bool {
+    pub fn is_down(&self) -> bool {
         self.rooms.as_ref().is_none_or(|rooms| rooms.log.poisoned().is_some())
-    }
-
-    pub(crate) fn life(&self) -> Life {
-        self.life
-    }
-
-    /// Whether a process has it open now.
-    pub(crate) fn is_open(&self) -> bool {
-        self.rooms.is_some()
     }
 
     /// The machine has stopped: what comes back is what was asked for.

@@ -1,0 +1,284 @@
+//! The scripts of the sweeps: short lives, each about something, together everything a log does.
+//!
+//! Never here: chance. Invariant: each has at least 30 operations on files (a test counts them).
+
+use crate::world::{Act, Life};
+
+/// A script.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// What it is about.
+    pub name: &'static str,
+    /// How its world is set up.
+    pub life: Life,
+    /// What happens.
+    pub acts: Vec<Act>,
+}
+
+const KIB: u32 = 1024;
+
+fn append(records: u8, bytes: u32) -> Act {
+    Act::Append { records, bytes }
+}
+
+fn call(session: u8, flushed: bool) -> Act {
+    Act::Call { session, bytes: 300, flushed }
+}
+
+fn plain(name: &'static str, acts: Vec<Act>) -> Script {
+    Script { name, life: Life { seed: 1, ..Life::default() }, acts }
+}
+
+fn with_registry(name: &'static str, acts: Vec<Act>) -> Script {
+    Script { name, life: Life { seed: 2, registry: true, ..Life::default() }, acts }
+}
+
+/// All of them.
+pub fn scripts() -> Vec<Script> {
+    let mut scripts = of_the_log();
+    scripts.extend(of_ends());
+    scripts.extend(of_trims());
+    scripts.extend(of_the_rooms());
+    scripts
+}
+
+fn of_the_log() -> Vec<Script> {
+    let small = append(1, 100);
+    vec![
+        plain(
+            "appends",
+            vec![small, append(2, 400), append(3, 700), small, append(1, 5000), small],
+        ),
+        plain(
+            "batches that span sectors",
+            vec![append(4, 700), append(7, 333), append(2, 1900), append(9, 60), small],
+        ),
+        plain(
+            "submits",
+            vec![
+                Act::Submit { records: 1, bytes: 90 },
+                Act::Submit { records: 3, bytes: 800 },
+                small,
+                Act::Submit { records: 2, bytes: 2000 },
+                small,
+                small,
+            ],
+        ),
+        plain(
+            "rotations",
+            vec![
+                append(1, 30 * KIB),
+                append(1, 30 * KIB),
+                append(1, 30 * KIB),
+                append(2, 20 * KIB),
+            ],
+        ),
+        plain(
+            "a seal alone",
+            vec![append(1, 50 * KIB), append(1, 20 * KIB), small, Act::Close, append(1, 40 * KIB)],
+        ),
+        plain("large batches", vec![small, append(7, 40_000), small, append(2, 100_000)]),
+        Script {
+            name: "torn sectors",
+            life: Life { seed: 3, tear_sectors: true, ..Life::default() },
+            acts: vec![append(3, 700), append(2, 1500), small, append(1, 3000), small],
+        },
+        Script {
+            name: "copy on write, a full disk",
+            life: Life { seed: 4, copy_on_write: true, ..Life::default() },
+            acts: vec![
+                small,
+                Act::Fill { bytes: 80 * KIB },
+                append(1, 30 * KIB),
+                append(1, 30 * KIB),
+                append(1, 30 * KIB),
+                Act::Free,
+                small,
+            ],
+        },
+    ]
+}
+
+fn of_ends() -> Vec<Script> {
+    let small = append(1, 100);
+    vec![
+        plain(
+            "clean ends",
+            vec![small, Act::Close, append(1, 900), Act::Close, append(1, 1800), Act::Close],
+        ),
+        plain(
+            "unclean ends",
+            vec![append(2, 700), Act::Drop, append(2, 1400), Act::Kill, append(2, 300)],
+        ),
+        plain(
+            "ends without appends",
+            vec![Act::Close, Act::Close, small, Act::Drop, Act::Drop, Act::Close],
+        ),
+        plain(
+            "power cuts",
+            vec![
+                append(2, 700),
+                Act::Crash(annals_wal::fs::mem::Keep::Nothing),
+                append(2, 700),
+                Act::Crash(annals_wal::fs::mem::Keep::Everything),
+                append(1, 50),
+            ],
+        ),
+        plain(
+            "ends at a seal",
+            vec![append(1, 50 * KIB), Act::Close, append(1, 10 * KIB), Act::Close, small],
+        ),
+        plain(
+            "readers and short reads",
+            vec![
+                Act::ShortReads { seed: Some(5) },
+                append(2, 700),
+                Act::Read,
+                Act::Drop,
+                append(1, 60 * KIB),
+                Act::Read,
+                Act::Close,
+                Act::Read,
+            ],
+        ),
+    ]
+}
+
+fn of_trims() -> Vec<Script> {
+    let (small, big) = (append(1, 100), append(1, 30 * KIB));
+    vec![
+        plain(
+            "trims",
+            vec![
+                big,
+                big,
+                big,
+                big,
+                Act::Trim { permille: 600 },
+                big,
+                Act::Trim { permille: 1000 },
+            ],
+        ),
+        plain(
+            "holds",
+            vec![
+                small,
+                Act::Hold { name: 1, permille: 500 },
+                big,
+                big,
+                Act::Trim { permille: 1000 },
+                Act::Release { name: 1 },
+                Act::Trim { permille: 1000 },
+                small,
+            ],
+        ),
+        plain(
+            "many holds",
+            vec![small, Act::Holds { count: 6 }, Act::Close, small, Act::Holds { count: 3 }],
+        ),
+        plain(
+            "trims across ends",
+            vec![
+                big,
+                big,
+                big,
+                Act::Trim { permille: 900 },
+                Act::Drop,
+                big,
+                Act::Trim { permille: 900 },
+                Act::Close,
+                small,
+            ],
+        ),
+        plain(
+            "a full disk, trimmed",
+            vec![
+                big,
+                big,
+                big,
+                Act::Fill { bytes: 10 * KIB },
+                big,
+                big,
+                Act::Trim { permille: 900 },
+                big,
+                small,
+            ],
+        ),
+        plain(
+            "backups",
+            vec![
+                big,
+                big,
+                Act::Backup { fault_in: None },
+                small,
+                Act::Backup { fault_in: Some(5) },
+                big,
+                Act::Close,
+                small,
+            ],
+        ),
+    ]
+}
+
+fn of_the_rooms() -> Vec<Script> {
+    let small = append(1, 100);
+    let put = |key| Act::Put { key, bytes: 200 };
+    vec![
+        with_registry(
+            "registry puts",
+            vec![put(1), put(2), Act::Delete { key: 1 }, put(1), Act::Close, put(3)],
+        ),
+        with_registry(
+            "registry transactions",
+            vec![
+                put(1),
+                Act::Commit { first: 1, bytes: 900 },
+                Act::Move { from: 1, to: 2 },
+                Act::Swap { key: 3, right: true },
+                Act::Swap { key: 3, right: false },
+                Act::Drop,
+                Act::Move { from: 3, to: 1 },
+            ],
+        ),
+        with_registry(
+            "registry across rotations",
+            vec![
+                put(1),
+                append(1, 40 * KIB),
+                Act::Commit { first: 4, bytes: 3000 },
+                append(1, 40 * KIB),
+                Act::Delete { key: 4 },
+                Act::Kill,
+                put(5),
+            ],
+        ),
+        plain(
+            "observer calls",
+            vec![call(1, false), call(2, false), call(1, true), Act::Close, call(1, false)],
+        ),
+        plain(
+            "observer flushes",
+            vec![
+                call(1, true),
+                append(1, 50 * KIB),
+                call(2, true),
+                call(3, true),
+                Act::Drop,
+                call(1, true),
+            ],
+        ),
+        with_registry(
+            "all rooms",
+            vec![
+                call(1, false),
+                put(1),
+                small,
+                call(2, true),
+                Act::Commit { first: 2, bytes: 100 },
+                Act::Backup { fault_in: None },
+                Act::Kill,
+                put(2),
+            ],
+        ),
+    ]
+}

@@ -1,0 +1,63 @@
+//! The quick cut of the heavy proofs: every script disturbed at every third operation, and a fixed
+//! set of seeds. `cargo xtask crash-sweep` and `cargo xtask simulate` do it all.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail loudly"
+)]
+
+use xtask::simulate::{live, simulate};
+use xtask::sweep::{Depth, scripts, sweep_all};
+use xtask::world::World;
+
+/// Rows that a life can meet. The simulation visits them all.
+const ROWS: [&str; 11] = ["new", "A", "A'", "B", "C", "D", "D'", "E", "F", "G", "H"];
+
+#[test]
+fn the_scripts_survive_a_quick_sweep() {
+    let swept = sweep_all(Depth::QUICK, 2, &|script, swept| {
+        println!("{}: {} states", script.name, swept.states);
+    });
+    assert!(swept.violations.is_empty(), "{:#?}", swept.violations);
+    println!("{swept:?}");
+}
+
+#[test]
+fn there_are_twenty_scripts_of_thirty_operations() {
+    assert!(scripts().len() >= 20);
+    for script in scripts() {
+        let mut world = World::new(script.life);
+        for act in &script.acts {
+            world.act(act).unwrap();
+        }
+        let ops = world.tally.ops + world.disk.ops();
+        assert!(ops >= 30, "{} has {ops} operations", script.name);
+    }
+}
+
+#[test]
+fn a_fixed_set_of_seeds_lives_and_visits_every_row() {
+    let done = simulate(0..1200, 2);
+    assert!(done.violations.is_empty(), "{:#?}", done.violations);
+    println!("{:?}", done.tally);
+    for row in ROWS {
+        assert!(done.tally.rows.contains_key(row), "no life met row {row}: {:?}", done.tally.rows);
+    }
+    let mean = |count: u64| count / done.seeds;
+    assert!(mean(done.tally.ops) >= 200, "{} operations a seed", mean(done.tally.ops));
+    assert!(mean(done.tally.crashes) >= 2, "{} crashes a seed", mean(done.tally.crashes));
+    assert!(mean(done.tally.faults) >= 1, "{} faults a seed", mean(done.tally.faults));
+}
+
+/// The same seed is the same life: else nothing that it finds could be looked at twice.
+#[test]
+fn a_seed_is_the_same_life_every_time() {
+    for seed in 0..40 {
+        let (life, acts) = xtask::world::generate::life(seed);
+        let (once, again) = (live(life, &acts).unwrap(), live(life, &acts).unwrap());
+        assert_eq!(format!("{once:?}"), format!("{again:?}"), "seed {seed}");
+    }
+}
