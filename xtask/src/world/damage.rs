@@ -72,10 +72,10 @@ pub fn judge(world: &mut World, what: Damage, copied: bool, seed: u64) -> Result
 
 fn judge_damaged(disk: &MemDir, model: &Model, strict: bool) -> Result<(), String> {
     // Whoever only reads: typed errors, and no other bytes than were written.
-    if let Ok(reader) = LogReader::open_in(disk.dir()) {
-        if let Ok(records) = reader.range(..) {
-            delivered(model, records)?;
-        }
+    if let Ok(reader) = LogReader::open_in(disk.dir())
+        && let Ok(records) = reader.range(..)
+    {
+        delivered(model, records)?;
     }
     let _ = inspect_in(&disk.dir(), Depth::Everything, &mut |_| ());
     let before = contents(disk);
@@ -148,7 +148,7 @@ fn damage(disk: &MemDir, what: Damage, random: &mut Random) -> Option<String> {
         Damage::Flip => bytes[at] ^= 1 << random.below(8),
         Damage::FlipHeader => bytes[at % 128] ^= 1 << random.below(8),
         Damage::Zero => bytes[sector].fill(0),
-        Damage::Noise => bytes[sector].iter_mut().for_each(|byte| *byte = random.next() as u8),
+        Damage::Noise => bytes[sector].iter_mut().for_each(|byte| *byte = random.draw() as u8),
         Damage::Cut => bytes.truncate(at),
         Damage::Lose => {
             disk.lose(&name);

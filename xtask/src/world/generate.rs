@@ -22,7 +22,7 @@ pub fn life(seed: u64) -> (Life, Vec<Act>) {
         registry: random.one_in(2),
         tear_sectors: random.one_in(3),
         copy_on_write: random.one_in(5),
-        seed: random.next(),
+        seed: random.draw(),
     };
     let long = random.one_in(10);
     let count = if long { 60 + random.below(80) } else { 16 + random.below(28) };
@@ -55,7 +55,7 @@ fn act(random: &mut Random, registry: bool) -> Act {
         _ => Act::Damage {
             what: random.pick(&damage::ALL),
             copied: random.one_in(2),
-            seed: random.next(),
+            seed: random.draw(),
         },
     }
 }
@@ -89,7 +89,7 @@ fn keep(random: &mut Random) -> Keep {
     match random.below(6) {
         0 => Keep::Nothing,
         1 => Keep::Everything,
-        _ => Keep::Some(random.next()),
+        _ => Keep::Some(random.draw()),
     }
 }
 
@@ -107,11 +107,11 @@ fn fault(random: &mut Random) -> Act {
         2 | 3 => Act::FaultIn { ops, fault: Fault::Error(random.pick(&[EIO, ENOSPC, EDQUOT])) },
         4 => Act::FaultIn { ops, fault: Fault::Sync(how) },
         5 => Act::FaultIn { ops, fault: Fault::Writeback(how) },
-        6 => Act::FaultIn { ops, fault: Fault::Short(random.next()) },
+        6 => Act::FaultIn { ops, fault: Fault::Short(random.draw()) },
         7 => Act::FaultIn { ops, fault: Fault::Interrupted },
         8 => match random.below(3) {
             0 => Act::FailRead { nth: random.below(40) as u8, errno: EIO },
-            1 => Act::ShortReads { seed: Some(random.next()) },
+            1 => Act::ShortReads { seed: Some(random.draw()) },
             _ => Act::ShortReads { seed: None },
         },
         _ => Act::Fill { bytes: random.below(150_000) as u32 },
