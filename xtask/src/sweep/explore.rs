@@ -107,6 +107,13 @@ struct State {
     deep: bool,
 }
 
+impl State {
+    /// Two states with equal keys are the same to a sweep.
+    fn key(&self) -> (u64, u64) {
+        (self.disk.state_hash(), self.model.hash())
+    }
+}
+
 impl Explorer<'_> {
     fn life(&self) -> Life {
         self.script.life
@@ -193,8 +200,8 @@ impl Explorer<'_> {
 
     /// From a disturbed state: the rest of the script, then the disturbed openings.
     fn go_on(&mut self, state: State, told: &str) {
-        let (disk, model) = (state.disk.state_hash(), state.model.hash());
-        if self.lived.insert((disk, model, state.next)) {
+        let key = state.key();
+        if self.lived.insert((key.0, key.1, state.next)) {
             self.swept.states += 1;
             let rest = &self.script.acts[state.next..];
             let mut world = World::at(self.life(), state.disk.killed(), state.model.clone());
@@ -203,12 +210,11 @@ impl Explorer<'_> {
                 return self.violation(told, &why);
             }
         }
-        self.nested(&state, 0, told);
+        self.nested(&state, key, 0, told);
     }
 
     /// Disturbs the opening of this state at every one of its operations.
-    fn nested(&mut self, state: &State, level: usize, told: &str) {
-        let key = (state.disk.state_hash(), state.model.hash());
+    fn nested(&mut self, state: &State, key: (u64, u64), level: usize, told: &str) {
         if !self.depth.nested_from_all && !state.deep {
             return;
         }
@@ -230,9 +236,10 @@ impl Explorer<'_> {
                 else {
                     continue;
                 };
-                self.settle(&state, &how);
+                let key = state.key();
+                self.settle(&state, key, &how);
                 if state.deep && n < NESTED_DEEP {
-                    self.nested(&state, level + 1, &how);
+                    self.nested(&state, key, level + 1, &how);
                 }
             }
             if self.swept.violations.len() >= REPORTED_MAX {
@@ -279,9 +286,8 @@ impl Explorer<'_> {
     }
 
     /// The log opens, holds what it must, and keeps what it is given.
-    fn settle(&mut self, state: &State, told: &str) {
-        let key = (state.disk.state_hash(), state.model.hash(), usize::MAX);
-        if !self.lived.insert(key) {
+    fn settle(&mut self, state: &State, key: (u64, u64), told: &str) {
+        if !self.lived.insert((key.0, key.1, usize::MAX)) {
             return;
         }
         self.swept.states += 1;

@@ -236,23 +236,29 @@ impl Disk {
     }
 }
 
-/// Not cryptographic, and fast: eight bytes a step.
+/// Not cryptographic, and fast: four lanes of eight bytes a step.
 pub(super) struct StateHash(u64);
+
+const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl StateHash {
     pub(super) fn number(&mut self, number: u64) {
-        let mixed = (self.0.rotate_left(23) ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0.rotate_left(23) ^ number).wrapping_mul(ODD);
         self.0 = mixed ^ (mixed >> 29);
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
+        let mut lanes = [1, 2, 3, 4];
         let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.number(u64::from_le_bytes(*word));
+        let (steps, few) = words.as_chunks::<4>();
+        for step in steps {
+            for (lane, word) in lanes.iter_mut().zip(step) {
+                *lane = (*lane ^ u64::from_le_bytes(*word)).wrapping_mul(ODD).rotate_left(29);
+            }
         }
-        for byte in rest {
-            self.number(u64::from(*byte));
-        }
+        lanes.into_iter().for_each(|lane| self.number(lane));
+        few.iter().for_each(|word| self.number(u64::from_le_bytes(*word)));
+        rest.iter().for_each(|byte| self.number(u64::from(*byte)));
     }
 }
