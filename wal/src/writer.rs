@@ -19,6 +19,7 @@ use crate::ids::{Generation, Lsn};
 use crate::prepare::Prepared;
 use crate::queue::{Group, Placed, Rotation};
 use crate::survey::Kept;
+use crate::watch::Watch;
 
 /// The end of the log, owned by the leader.
 #[derive(Debug)]
@@ -35,6 +36,9 @@ pub(crate) struct Writer {
     sealed: Option<SealReference>,
     buffer: Vec<u8>,
     control: ControlBlock,
+    watch: Watch,
+    /// The segment's file name.
+    name: String,
 }
 
 /// What a commit made durable.
@@ -62,8 +66,10 @@ impl Writer {
         kept: Kept,
         times_ms: (u64, u64),
         control: ControlBlock,
+        watch: Watch,
     ) -> Writer {
         let durable_end = kept.end;
+        let name = format::segment_name(segment.header.sequence);
         let mut writer = Writer {
             dir,
             segment,
@@ -74,6 +80,8 @@ impl Writer {
             sealed: None,
             buffer: Vec::new(),
             control,
+            watch,
+            name,
         };
         writer.publish();
         writer
@@ -123,6 +131,7 @@ impl Writer {
         let file: &dyn File = &*self.segment.file;
         write_once(file, &self.buffer, start).map_err(|e| ("writing a group", e))?;
         file.sync_data(SyncPoint::Group).map_err(|e| ("syncing a group", e))?;
+        self.names_stand()?;
         self.durable_end = self.kept.end;
         self.publish();
         Ok(Committed {
@@ -144,18 +153,27 @@ impl Writer {
             let file: &dyn File = &*self.segment.file;
             write_once(file, &self.buffer, start).map_err(|e| ("writing a seal", e))?;
             file.sync_data(SyncPoint::Seal).map_err(|e| ("syncing a seal", e))?;
+            self.names_stand()?;
             syncs = 1;
             self.buffer.clear();
         }
         let previous = self.sealed.take();
         let last_lsn = self.kept.last_lsn;
         self.segment = rotation.prepared;
+        self.name = format::segment_name(self.segment.header.sequence);
         self.kept = Kept { last_lsn, ..Kept::empty() };
         self.durable_end = FRAMES_START;
         self.times_ms = (0, 0);
         let body = open_body(self.generation, &rotation.state, previous);
         self.push_own(KIND_OPEN, &body);
         Ok(syncs)
+    }
+
+    /// After a sync, before it counts: bytes in a file that lost its name are durable for nobody.
+    fn names_stand(&self) -> Result<(), (&'static str, io::Error)> {
+        let segment = self.watch.stands(&self.name, &self.segment.status);
+        let both = segment.and_then(|()| self.watch.lock_stands());
+        both.map_err(|e| ("making sure that the log's files are in their places", e))
     }
 
     /// Gives every frame of a batch its LSN, durable lag and header checksum, and appends it to

@@ -13,9 +13,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Access, Dir, DirEntry, DirLock, File, Identity, LockMode, SyncPoint};
+use super::{
+    Access, Dir, DirEntry, DirLock, File, FileSystem, Identity, LockMode, Standing, Status,
+    SyncPoint,
+};
 
 const SECTOR: usize = 512;
+/// The user that owns all of it.
+const OWNER: u32 = 1000;
 
 /// What a crash keeps of the bytes and names that no sync covered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +57,10 @@ struct Disk {
     name_changes: Vec<(String, Option<u64>)>,
     made: bool,
     made_durable: bool,
-    locks: BTreeMap<String, Held>,
+    /// By inode, as flock has it: a lock file that lost its name is another file than the next.
+    locks: BTreeMap<u64, Held>,
+    standing: Standing,
+    pid: u32,
     random: u64,
     clock_ms: u64,
     ops: u64,
@@ -93,6 +101,13 @@ impl MemDir {
             made: false,
             made_durable: false,
             locks: BTreeMap::new(),
+            standing: Standing {
+                mode: 0o700,
+                owner: OWNER,
+                user: OWNER,
+                file_system: FileSystem::Local,
+            },
+            pid: 4242,
             random: seed,
             clock_ms: 1_000,
             ops: 0,
@@ -221,6 +236,27 @@ impl MemDir {
         disk.durable_names.remove(name);
     }
 
+    /// Puts a copy of a file in its place, durable at once: same bytes, another inode.
+    pub fn replace(&self, name: &str) {
+        let mut disk = self.lock();
+        let copy = disk.names.get(name).and_then(|ino| disk.inodes.get(ino)).cloned();
+        let Some(copy) = copy else { return };
+        let ino = disk.inodes.keys().max().map_or(1, |max| max + 1);
+        disk.inodes.insert(ino, copy);
+        disk.names.insert(name.to_owned(), ino);
+        disk.durable_names.insert(name.to_owned(), ino);
+    }
+
+    /// Says who may change the directory and what holds it.
+    pub fn set_standing(&self, standing: Standing) {
+        self.lock().standing = standing;
+    }
+
+    /// Which process asks from now on: another number is a child made by fork.
+    pub fn set_pid(&self, pid: u32) {
+        self.lock().pid = pid;
+    }
+
     /// The names a reader sees.
     pub fn names(&self) -> Vec<String> {
         self.lock().names.keys().cloned().collect()
@@ -278,6 +314,11 @@ impl Disk {
             let len = self.inodes.get(&ino).map_or(0, |inode| inode.cached.len() as u64);
             self.bytes_free = self.bytes_free.map(|free| free.saturating_add(len));
         }
+    }
+
+    fn status(&self, ino: u64) -> Status {
+        let links = self.names.values().filter(|other| **other == ino).count() as u64;
+        Status { device: 1, inode: ino, links, owner: OWNER }
     }
 
     fn random(&mut self) -> u64 {
@@ -426,6 +467,11 @@ impl Dir for MemDir {
         &self.path
     }
 
+    fn standing(&self) -> io::Result<Standing> {
+        let disk = self.lock();
+        if disk.made { Ok(disk.standing) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
     fn make(&self) -> io::Result<()> {
         let mut disk = self.lock();
         if disk.made {
@@ -511,19 +557,25 @@ impl Dir for MemDir {
             self.create(name)?;
         }
         let mut disk = self.lock();
-        disk.named(name)?;
-        let held = match (disk.locks.get(name), mode) {
+        let ino = disk.named(name)?;
+        let held = match (disk.locks.get(&ino), mode) {
             (None, LockMode::Exclusive) => Held::Exclusive,
             (None, LockMode::Shared) => Held::Shared(1),
             (Some(Held::Shared(n)), LockMode::Shared) => Held::Shared(n + 1),
             _ => return Ok(None),
         };
-        disk.locks.insert(name.to_owned(), held);
-        Ok(Some(Box::new(MemLock { disk: self.disk.clone(), name: name.to_owned() })))
+        disk.locks.insert(ino, held);
+        let pid = disk.pid;
+        Ok(Some(Box::new(MemLock { disk: self.disk.clone(), ino, pid })))
     }
 
     fn identity(&self, name: &str) -> io::Result<Identity> {
         self.lock().named(name).map(identity)
+    }
+
+    fn status(&self, name: &str) -> io::Result<Status> {
+        let disk = self.lock();
+        disk.named(name).map(|ino| disk.status(ino))
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
@@ -541,7 +593,7 @@ impl Dir for MemDir {
     }
 
     fn pid(&self) -> u32 {
-        4242
+        self.lock().pid
     }
 }
 
@@ -610,33 +662,46 @@ impl File for MemFile {
     fn identity(&self) -> io::Result<Identity> {
         Ok(identity(self.ino))
     }
+
+    fn status(&self) -> io::Result<Status> {
+        Ok(self.lock().status(self.ino))
+    }
 }
 
 #[derive(Debug)]
 struct MemLock {
     disk: Arc<Mutex<Disk>>,
-    name: String,
+    ino: u64,
+    /// Who took it: a child's copy ends without unlocking.
+    pid: u32,
 }
 
 impl DirLock for MemLock {
     fn write_pid(&self, pid: u32) {
         let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
-        let ino = disk.names.get(&self.name).copied();
-        if let Some(inode) = ino.and_then(|ino| disk.inodes.get_mut(&ino)) {
+        if let Some(inode) = disk.inodes.get_mut(&self.ino) {
             inode.write(format!("{pid:<20}\n").as_bytes(), 0, false);
         }
+    }
+
+    fn status(&self) -> io::Result<Status> {
+        let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(disk.status(self.ino))
     }
 }
 
 impl Drop for MemLock {
     fn drop(&mut self) {
         let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
-        match disk.locks.get(&self.name).copied() {
+        if disk.pid != self.pid {
+            return;
+        }
+        match disk.locks.get(&self.ino).copied() {
             Some(Held::Shared(n)) if n > 1 => {
-                disk.locks.insert(self.name.clone(), Held::Shared(n - 1));
+                disk.locks.insert(self.ino, Held::Shared(n - 1));
             }
             _ => {
-                disk.locks.remove(&self.name);
+                disk.locks.remove(&self.ino);
             }
         }
     }
