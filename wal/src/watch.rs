@@ -4,7 +4,8 @@
 //! with its whole directory, and writes and syncs of it go on succeeding: two processes of an agent
 //! wrote for hours into two generations of one database (NousResearch/hermes-agent#90837). So after
 //! each sync, before anyone is told, the owner looks: the segment's name, and that of the lock file
-//! by which it owns the directory. What it finds wrong poisons the log.
+//! by which it owns the directory. The latter it looks at before each write, too, since a second
+//! owner writes to the same segment. What it finds wrong poisons the log.
 //! Names are looked up by path, so a directory that was moved or replaced is found out too.
 //! Next room: [`crate::writer`].
 

@@ -41,6 +41,8 @@ pub(crate) struct Writer {
     name: String,
 }
 
+const LOOKING: &str = "making sure that the log's files are in their places";
+
 /// What a commit made durable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Committed {
@@ -110,6 +112,8 @@ impl Writer {
         group: &mut Group,
         seal_after: Option<&SealState>,
     ) -> Result<Committed, (&'static str, io::Error)> {
+        // Whoever took the lock since then has this segment, too: not a byte into it.
+        self.watch.lock_stands().map_err(|e| (LOOKING, e))?;
         let mut syncs = 1;
         let before = self.kept.end;
         if let Some(rotation) = group.rotation.take() {
@@ -153,10 +157,11 @@ impl Writer {
             let file: &dyn File = &*self.segment.file;
             write_once(file, &self.buffer, start).map_err(|e| ("writing a seal", e))?;
             file.sync_data(SyncPoint::Seal).map_err(|e| ("syncing a seal", e))?;
-            self.names_stand()?;
             syncs = 1;
             self.buffer.clear();
         }
+        // The last look at this segment: later ones look at the next.
+        self.names_stand()?;
         let previous = self.sealed.take();
         let last_lsn = self.kept.last_lsn;
         self.segment = rotation.prepared;
@@ -173,7 +178,7 @@ impl Writer {
     fn names_stand(&self) -> Result<(), (&'static str, io::Error)> {
         let segment = self.watch.stands(&self.name, &self.segment.status);
         let both = segment.and_then(|()| self.watch.lock_stands());
-        both.map_err(|e| ("making sure that the log's files are in their places", e))
+        both.map_err(|e| (LOOKING, e))
     }
 
     /// Gives every frame of a batch its LSN, durable lag and header checksum, and appends it to

@@ -204,7 +204,8 @@ impl Facts {
                 }
                 // Only a torn open record right after it makes this walk necessary.
                 _ if index + 1 == active.index => {
-                    let window = Window::new(file).map_err(reading)?;
+                    let limit = header.capacity.min(segment.file_len);
+                    let window = Window::limited(file, limit);
                     let survey = Survey::of(window, &header).map_err(reading)?;
                     survey.seal().cloned()
                 }
