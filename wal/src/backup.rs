@@ -34,9 +34,9 @@ impl Log {
     /// on return and opens as a log of its own that ended uncleanly (row A').
     ///
     /// # Errors
-    /// `Invalid` if the directory exists and is not empty, `Untrusted` if others may change it (the
-    /// options of this opening say what is allowed there, too), `Full`, `Io`, `Trimmed` if a trim ran
-    /// at the same time: remove the directory and call again.
+    /// `Invalid` if the directory exists and is not empty, `Untrusted` if others may change it
+    /// (the options of this opening say what is allowed there, too), `Full`, `Io`, `Trimmed` if a
+    /// trim ran at the same time: remove the directory and call again.
     pub fn backup(&self, path: impl AsRef<Path>) -> Result<BackupReport> {
         self.backup_in(Arc::new(OsDir::new(path.as_ref())))
     }

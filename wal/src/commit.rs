@@ -102,8 +102,9 @@ impl Core {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For a child made by fork, whose last handle goes: its copy of the lock file is closed, which
-    /// leaves the parent's lock alone, and nothing else is touched. The committer is not there.
+    /// For a child made by fork, whose last handle goes: its copy of the lock file is closed,
+    /// which leaves the parent's lock alone, and nothing else is touched. The committer is not
+    /// there.
     pub(crate) fn let_go(&self) {
         if let Ok(mut lock) = self.lock.try_lock() {
             lock.take();
@@ -300,7 +301,8 @@ impl Core {
         };
         drop(queue);
         let guard = PrepareGuard { core: self };
-        // A directory that is not ours any more may be somebody's: no name is made or removed there.
+        // A directory that is not ours any more may be somebody's: no name is made or removed
+        // there.
         let prepared = match self.watch.lock_stands() {
             Ok(()) => prepare(&*self.shared.dir, order),
             Err(e) => Err(PrepareFailed {

@@ -1,8 +1,9 @@
-//! Whether a handle is used by the process that opened it, or by a child that inherited it by fork.
+//! Whether a handle is used by the process that opened it, or by a child that inherited it by
+//! fork.
 //!
-//! Never here: locks. A child has copies of the queue, of locks that some thread held at that moment,
-//! and of no thread but its own: it must touch none of them, so this is asked first of all. Two
-//! processes that write by copies of one queue would write over each other
+//! Never here: locks. A child has copies of the queue, of locks that some thread held at that
+//! moment, and of no thread but its own: it must touch none of them, so this is asked first of
+//! all. Two processes that write by copies of one queue would write over each other
 //! (mumble-voip/mumble#5031, google/leveldb#623). The number is compared at each admission and not
 //! remembered, because nothing tells a library of a fork. Next room: [`crate::log`].
 
@@ -37,8 +38,9 @@ impl Home {
             return Ok(());
         }
         let message = format!(
-            "{} was opened by process {}, and this process ({}) inherited the handle by fork: write \
-             there, or open the log here after it was closed there; to read, open a LogReader",
+            "{} was opened by process {}, and this process ({}) inherited the handle by fork: \
+             write there, or open the log here after it was closed there; to read, open a \
+             LogReader",
             self.dir.path().display(),
             self.pid,
             self.dir.pid()

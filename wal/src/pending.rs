@@ -83,8 +83,8 @@ fn cohort_to_wait_for(queue: &Queue) -> Arc<Cohort> {
     queue.last_cohort().unwrap_or_default()
 }
 
-/// A log that lies: whoever pushes is told at once that the write is done. Only `--cfg annals_lossy`
-/// builds it, to show that the demo finds it out (`cargo xtask lossy-demo`).
+/// A log that lies: whoever pushes is told at once that the write is done. Only `--cfg
+/// annals_lossy` builds it, to show that the demo finds it out (`cargo xtask lossy-demo`).
 #[cfg(annals_lossy)]
 fn cohort_to_wait_for(_queue: &Queue) -> Arc<Cohort> {
     let cohort = Arc::<Cohort>::default();
@@ -116,8 +116,8 @@ impl Pending {
     /// Waits until the batch is durable and tells its LSNs.
     ///
     /// # Errors
-    /// The failure of its group, always with [`crate::Error::outcome_unknown`]; `Locked` in a child
-    /// that inherited this by fork.
+    /// The failure of its group, always with [`crate::Error::outcome_unknown`]; `Locked` in a
+    /// child that inherited this by fork.
     pub fn wait(self) -> Result<RangeInclusive<Lsn>> {
         self.home.check()?;
         self.cohort.wait()?;

@@ -1,10 +1,10 @@
 //! Whether a directory, and the files in it that an opening would write to, are safe to write to.
 //!
 //! Never here: writing, mending a mode, or anything for readers, who may read what they like.
-//! Invariants: asked before the first byte is written and again of nothing later (what changes under
-//! a living owner is [`crate::watch`]'s); every refusal says what was found and what to do about it,
-//! and can be overruled by one [`Options`] method that names it. Reasons and rejected ways:
-//! `docs/adr/0007-trust-in-the-directory.md`. Next room: [`crate::lock`].
+//! Invariants: asked before the first byte is written and again of nothing later (what changes
+//! under a living owner is [`crate::watch`]'s); every refusal says what was found and what to do
+//! about it, and can be overruled by one [`Options`] method that names it. Reasons and rejected
+//! ways: `docs/adr/0007-trust-in-the-directory.md`. Next room: [`crate::lock`].
 
 use std::fmt;
 use std::io;

@@ -1,13 +1,13 @@
 //! Whether the names still lead to the files that a living owner writes to.
 //!
 //! Never here: a repair, a second try. A file can be deleted, replaced by a restore, or taken away
-//! with its whole directory, and writes and syncs of it go on succeeding: two processes of an agent
-//! wrote for hours into two generations of one database (NousResearch/hermes-agent#90837). So after
-//! each sync, before anyone is told, the owner looks: the segment's name, and that of the lock file
-//! by which it owns the directory. The latter it looks at before each write, too, since a second
-//! owner writes to the same segment. What it finds wrong poisons the log.
-//! Names are looked up by path, so a directory that was moved or replaced is found out too.
-//! Next room: [`crate::writer`].
+//! with its whole directory, and writes and syncs of it go on succeeding: two processes of an
+//! agent wrote for hours into two generations of one database (NousResearch/hermes-agent#90837).
+//! So after each sync, before anyone is told, the owner looks: the segment's name, and that of the
+//! lock file by which it owns the directory. The latter it looks at before each write, too, since
+//! a second owner writes to the same segment. What it finds wrong poisons the log. Names are
+//! looked up by path, so a directory that was moved or replaced is found out too. Next room:
+//! [`crate::writer`].
 
 use std::io;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ impl Watch {
             Err(e) => return Err(e),
         };
         Err(io::Error::other(format!(
-            "{} {what} while the log was open: it, or its directory, was deleted, moved or restored \
-             from a copy; find out by whom before you open the log again",
+            "{} {what} while the log was open: it, or its directory, was deleted, moved or \
+             restored from a copy; find out by whom before you open the log again",
             self.dir.path().join(name).display()
         )))
     }

@@ -190,8 +190,8 @@ fn fields_of_own_records() {
     }
 }
 
-/// The most that can be made of few bytes: frames of nothing but a header, each of them kept or each of
-/// them damaged. A multiple of the file, with a bound.
+/// The most that can be made of few bytes: frames of nothing but a header, each of them kept or
+/// each of them damaged. A multiple of the file, with a bound.
 fn many_small_frames() {
     for damaged in [false, true] {
         let dir = tempfile::tempdir().unwrap();

@@ -31,9 +31,9 @@ struct Child(i32);
 impl Child {
     /// Forks; the child runs `body`, and ends without running anything else of the test.
     fn new(body: impl FnOnce()) -> Child {
-        // SAFETY: the child runs `body`, which uses the log's handles and the allocator (glibc makes
-        // that whole again after a fork), and leaves by `_exit`. A lock that it can never get ends
-        // it by the alarm.
+        // SAFETY: the child runs `body`, which uses the log's handles and the allocator (glibc
+        // makes that whole again after a fork), and leaves by `_exit`. A lock that it can never
+        // get ends it by the alarm.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "no fork");
         if pid > 0 {

@@ -1,5 +1,6 @@
-//! Names: which mean something, and what stands behind them. Near misses are passed over, odd files
-//! under good names are refused by kind, nothing outside the directory is ever touched, nobody waits.
+//! Names: which mean something, and what stands behind them. Near misses are passed over, odd
+//! files under good names are refused by kind, nothing outside the directory is ever touched,
+//! nobody waits.
 
 #![allow(
     clippy::unwrap_used,
@@ -197,8 +198,8 @@ fn with_log(odd: Odd) -> (tempfile::TempDir, PathBuf, PathBuf) {
     (dir, path, outside)
 }
 
-/// Under every name of the format, every odd file: an opening that needs the name is refused with a
-/// kind, one that does not goes on; what lies outside keeps its bytes, or stays absent.
+/// Under every name of the format, every odd file: an opening that needs the name is refused with
+/// a kind, one that does not goes on; what lies outside keeps its bytes, or stays absent.
 #[test]
 fn an_odd_file_under_a_logs_name_is_refused_or_passed_over_and_never_followed() {
     // Which kinds an opening for writing may end in; none: it must succeed.

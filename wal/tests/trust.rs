@@ -142,7 +142,8 @@ fn a_directory_that_others_may_write_in_is_refused_unless_asked_for() {
     refused(options(), &path);
 }
 
-/// Needs root, which alone can give files away. Whoever else runs this has nothing to test it with.
+/// Needs root, which alone can give files away. Whoever else runs this has nothing to test it
+/// with.
 fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }

@@ -1,6 +1,7 @@
-//! Files deleted or replaced under a living owner: found at the next sync, before anyone is told that
-//! a record is durable. What an owner must never do is to go on writing into a file that has no name
-//! (NousResearch/hermes-agent#90837), or to touch whatever took the place of its directory.
+//! Files deleted or replaced under a living owner: found at the next sync, before anyone is told
+//! that a record is durable. What an owner must never do is to go on writing into a file that has
+//! no name (NousResearch/hermes-agent#90837), or to touch whatever took the place of its
+//! directory.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,8 +28,8 @@ fn options() -> Options {
     Options::new().segment_bytes(64 << 10)
 }
 
-/// The call that met it has an unknown outcome, the next one none at all; reads of the handle and of
-/// the durable LSN stay where they were.
+/// The call that met it has an unknown outcome, the next one none at all; reads of the handle and
+/// of the durable LSN stay where they were.
 fn must_be_halted(log: &Log, what: &str, named: &str) {
     let durable = log.durable_lsn();
     let error = log.append("after").unwrap_err();
@@ -123,8 +124,8 @@ fn contents(path: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
     all
 }
 
-/// `rm -rf` and a new log of the same name, by somebody else: the old owner must not prepare, trim or
-/// write in it. Its own segments of the same numbers stand there.
+/// `rm -rf` and a new log of the same name, by somebody else: the old owner must not prepare, trim
+/// or write in it. Its own segments of the same numbers stand there.
 #[test]
 fn an_owner_whose_directory_was_replaced_never_touches_the_new_one() {
     let calls: [(&str, Call); 3] = [
@@ -156,8 +157,8 @@ fn an_owner_whose_directory_was_replaced_never_touches_the_new_one() {
     }
 }
 
-/// Only the lock file was deleted: a second owner gets in, and the first must not acknowledge a thing
-/// from then on, rotation or not.
+/// Only the lock file was deleted: a second owner gets in, and the first must not acknowledge a
+/// thing from then on, rotation or not.
 #[test]
 fn a_second_owner_through_a_deleted_lock_file_halts_the_first() {
     let disk = MemDir::new(8);
@@ -175,8 +176,8 @@ fn a_second_owner_through_a_deleted_lock_file_halts_the_first() {
     second.close().unwrap();
 }
 
-/// At every operation of a script with rotations, preparations and a trim, a name goes away or leads to
-/// another file: nothing that began to be synced after that is acknowledged.
+/// At every operation of a script with rotations, preparations and a trim, a name goes away or
+/// leads to another file: nothing that began to be synced after that is acknowledged.
 #[test]
 fn whenever_a_name_is_lost_nothing_later_is_acknowledged() {
     let targets: [fn(&str) -> bool; 2] = [|name| name == "LOCK", |name| name.ends_with(".wal")];

@@ -1,11 +1,11 @@
 //! The real file system: the only file of this crate that names `std::fs`, a clock or a process.
 //!
-//! Never here: decisions. Invariants: files are made 0600 and directories 0700 by the mode argument,
-//! so no umask opens them for a moment; no symbolic link under a log's names is followed and no FIFO
-//! waited on (the directory itself may be reached through one); descriptors are close-on-exec (the
-//! standard library's default). Names are looked up by path each time, on purpose: so a directory
-//! that was moved away or replaced is noticed. Linux first; elsewhere on Unix as far as the standard
-//! library goes.
+//! Never here: decisions. Invariants: files are made 0600 and directories 0700 by the mode
+//! argument, so no umask opens them for a moment; no symbolic link under a log's names is followed
+//! and no FIFO waited on (the directory itself may be reached through one); descriptors are
+//! close-on-exec (the standard library's default). Names are looked up by path each time, on
+//! purpose: so a directory that was moved away or replaced is noticed. Linux first; elsewhere on
+//! Unix as far as the standard library goes.
 
 #![expect(
     clippy::disallowed_methods,

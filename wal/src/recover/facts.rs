@@ -163,7 +163,8 @@ impl Facts {
                 continue;
             }
             // Neither a bad header nor bytes beyond the capacity are ever kept: they are refused
-            // without a look at what they say, so they are not read (a sparse file claims any size).
+            // without a look at what they say, so they are not read (a sparse file claims any
+            // size).
             let (bytes, survey) = match segment.good_header() {
                 Some(header) => {
                     let bytes = read_up_to(&*file, header.capacity);
@@ -262,9 +263,9 @@ fn read_segment_head(dir: &dyn Dir, sequence: Sequence, regular: bool) -> Result
     Ok(facts)
 }
 
-/// A file in memory, as far as its capacity goes. The size is the file's own, so a lying length field
-/// asks for nothing; memory that is not to be had is an error and never the end of a log (PostgreSQL
-/// bae868ca).
+/// A file in memory, as far as its capacity goes. The size is the file's own, so a lying length
+/// field asks for nothing; memory that is not to be had is an error and never the end of a log
+/// (PostgreSQL bae868ca).
 fn read_up_to(file: &dyn File, capacity: u64) -> io::Result<Vec<u8>> {
     let len = file.len()?.min(capacity);
     let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
