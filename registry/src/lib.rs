@@ -11,7 +11,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
-//! let registry = Registry::on(Log::open(dir.path())?)?;
+//! let registry = Registry::on(Log::open(dir.path().join("log"))?)?;
 //! let (task, total) = (Key::new("tasks/T1/active")?, Key::new("active")?);
 //! registry.put_json(&task, &1)?;
 //! registry.put_json(&total, &1)?;

@@ -16,7 +16,7 @@ use crate::registry::Registry;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
-/// let registry = Options::new().attempts_max(8).on(Log::open(dir.path())?)?;
+/// let registry = Options::new().attempts_max(8).on(Log::open(dir.path().join("log"))?)?;
 /// # Ok(())
 /// # }
 /// ```

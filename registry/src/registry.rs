@@ -50,7 +50,7 @@ impl Registry {
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = tempfile::tempdir()?;
-    /// let registry = Registry::on(Log::open(dir.path())?)?;
+    /// let registry = Registry::on(Log::open(dir.path().join("log"))?)?;
     /// # Ok(())
     /// # }
     /// ```
@@ -129,7 +129,7 @@ impl Registry {
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = tempfile::tempdir()?;
-    /// # let registry = Registry::on(Log::open(dir.path())?)?;
+    /// # let registry = Registry::on(Log::open(dir.path().join("log"))?)?;
     /// let owner = Key::new("tasks/T1/owner")?;
     /// match registry.compare_and_swap(&owner, Expected::Absent, Value::json("A7")?)? {
     ///     Cas::Done(revision) => println!("A7 owns T1 since {revision}"),
@@ -182,7 +182,7 @@ impl Registry {
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = tempfile::tempdir()?;
-    /// # let registry = Registry::on(Log::open(dir.path())?)?;
+    /// # let registry = Registry::on(Log::open(dir.path().join("log"))?)?;
     /// let active = Prefix::new("tasks/T1/active")?;
     /// let agent = Key::new("tasks/T1/active/A7")?;
     /// let outcome = registry.transact(|tx| -> TxResult<usize, &str> {

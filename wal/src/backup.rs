@@ -15,6 +15,8 @@ use crate::format::{self, SEGMENT_HEADER_LEN};
 use crate::fs::{Access, Dir, File, SyncPoint, os::OsDir, read_full, write_zeros};
 use crate::ids::{Lsn, Sequence};
 use crate::log::Log;
+use crate::options::Options;
+use crate::trust;
 
 /// What a backup holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,8 +34,9 @@ impl Log {
     /// on return and opens as a log of its own that ended uncleanly (row A').
     ///
     /// # Errors
-    /// `Invalid` if the directory exists and is not empty, `Full`, `Io`, `Trimmed` if a trim ran
-    /// at the same time: remove the directory and call again.
+    /// `Invalid` if the directory exists and is not empty, `Untrusted` if others may change it
+    /// (the options of this opening say what is allowed there, too), `Full`, `Io`, `Trimmed` if a
+    /// trim ran at the same time: remove the directory and call again.
     pub fn backup(&self, path: impl AsRef<Path>) -> Result<BackupReport> {
         self.backup_in(Arc::new(OsDir::new(path.as_ref())))
     }
@@ -43,11 +46,13 @@ impl Log {
     /// # Errors
     /// As [`Log::backup`].
     pub fn backup_in(&self, to: Arc<dyn Dir>) -> Result<BackupReport> {
-        let shared = &self.core_arc().shared;
+        let core = self.core_arc();
+        core.home.check()?;
+        let shared = &core.shared;
         // Bound, head and segments of one moment: a trim in between would make a set with a gap.
         let frontier = shared.frontier();
         let sequences: Vec<Sequence> = frontier.spans.iter().map(|span| span.sequence).collect();
-        prepare_target(&*to)?;
+        prepare_target(&*to, &core.options)?;
         for sequence in &sequences {
             copy_segment(&*shared.dir, &*to, *sequence, frontier.bound)?;
         }
@@ -64,8 +69,9 @@ fn failed(to: &dyn Dir, doing: &str, e: io::Error) -> Error {
     Error::io(format!("{doing} the backup {}", to.path().display()), e)
 }
 
-fn prepare_target(to: &dyn Dir) -> Result<()> {
+fn prepare_target(to: &dyn Dir, options: &Options) -> Result<()> {
     to.make().map_err(|e| failed(to, "making", e))?;
+    trust::check_target(to, options)?;
     if !to.list().map_err(|e| failed(to, "listing", e))?.is_empty() {
         let why = format!(
             "{} is not empty: name a directory that does not exist yet",

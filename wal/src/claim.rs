@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::fork::Home;
 use crate::log::Log;
 
 /// The names claimed on one open log. Guarded by its own lock, taken alone.
@@ -19,6 +20,7 @@ pub(crate) type Claims = Arc<Mutex<BTreeSet<&'static str>>>;
 pub struct Claim {
     claims: Claims,
     name: &'static str,
+    home: Home,
 }
 
 impl Log {
@@ -26,12 +28,15 @@ impl Log {
     /// one of its kind. Nothing is written.
     ///
     /// # Errors
-    /// `Invalid` while the name is claimed already, through this or any other handle.
+    /// `Invalid` while the name is claimed already, through this or any other handle; `Locked` in a
+    /// child that inherited the handle by fork.
     pub fn claim(&self, name: &'static str) -> Result<Claim> {
+        let home = self.core_arc().home.clone();
+        home.check()?;
         let claims = self.core_arc().shared.claims.clone();
         let new = claims.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
         if new {
-            return Ok(Claim { claims, name });
+            return Ok(Claim { claims, name, home });
         }
         Err(Error::invalid(format!(
             "a {name} on this open log exists already: clone that one, or drop it first"
@@ -41,6 +46,9 @@ impl Log {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        if !self.home.is_here() {
+            return; // a child made by fork: its parent's threads may have held the lock
+        }
         self.claims.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
     }
 }

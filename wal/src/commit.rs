@@ -16,12 +16,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::claim::Claims;
 use crate::cohort::Cohort;
 use crate::error::{Error, ErrorKind, Location, Result};
+use crate::fork::Home;
 use crate::fs::{Dir, DirLock};
 use crate::ids::{LogId, Lsn, Sequence};
 use crate::options::Options;
 use crate::prepare::{Order, PrepareFailed, Prepared, prepare};
 use crate::queue::{Group, Mode, NoPlace, Queue, poisoned};
 use crate::recover::apply::SegmentSpan;
+use crate::watch::Watch;
 use crate::writer::{Committed, SealState, Writer};
 
 /// What everything that may still write owns together. The directory's lock is free when the
@@ -36,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) shared: Arc<Shared>,
     pub(crate) lock: Mutex<Option<Box<dyn DirLock>>>,
+    pub(crate) watch: Watch,
+    pub(crate) home: Home,
 }
 
 /// What readers of this process need, and nothing that could write.
@@ -96,6 +100,15 @@ impl Core {
         // A panic inside `ordered`'s closure happens before the closure applied anything, and
         // every change to the queue itself is complete before a caller's code runs.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For a child made by fork, whose last handle goes: its copy of the lock file is closed,
+    /// which leaves the parent's lock alone, and nothing else is touched. The committer is not
+    /// there.
+    pub(crate) fn let_go(&self) {
+        if let Ok(mut lock) = self.lock.try_lock() {
+            lock.take();
+        }
     }
 
     /// Leads until this cohort is done or somebody else leads; then waits for it.
@@ -224,6 +237,8 @@ impl Core {
         &self,
         mut f: impl FnMut(&mut Queue) -> std::result::Result<T, NoPlace>,
     ) -> Result<T> {
+        // Before the lock, which in a forked child nobody may ever leave.
+        self.home.check()?;
         loop {
             let frame_bytes = {
                 let mut queue = self.wait_for_room()?;
@@ -286,7 +301,16 @@ impl Core {
         };
         drop(queue);
         let guard = PrepareGuard { core: self };
-        let prepared = prepare(&*self.shared.dir, order);
+        // A directory that is not ours any more may be somebody's: no name is made or removed
+        // there.
+        let prepared = match self.watch.lock_stands() {
+            Ok(()) => prepare(&*self.shared.dir, order),
+            Err(e) => Err(PrepareFailed {
+                error: Error::io("preparing a segment", e),
+                poison: true,
+                replaced_is_gone: true,
+            }),
+        };
         std::mem::forget(guard);
         self.prepared(prepared, replaced)
     }

@@ -176,7 +176,7 @@ impl Cursor {
         let read = read_full(&*file, &mut head, 0).map_err(reading)?;
         let header = check_header(&head[..read], sequence, next)?;
         let identity = file.identity().map_err(reading)?;
-        let file_len = file.len().map_err(reading)?;
+        let file_len = file.len().map_err(reading)?.min(header.capacity);
         let walker = Walker::new(Window::limited(file, file_len), &header);
         Ok(Place { sequence, identity, file_len, walker })
     }

@@ -25,7 +25,8 @@ pub enum ErrorKind {
     Unsupported,
     /// A record or batch over the configured cap. Split it or raise the cap.
     TooLarge,
-    /// Another owner has the directory. The message names it.
+    /// Another owner has the directory, the parent of a forked process included. The message names
+    /// it.
     Locked,
     /// A write or sync failed earlier. Drop the log and open it again.
     Poisoned,
@@ -39,6 +40,9 @@ pub enum ErrorKind {
     NotALog,
     /// The directory is an archive or a finished copy and is never opened for writing.
     Archived,
+    /// Others may change the directory or a file in it, or its file system is not known to be
+    /// local. Nothing was opened; the message says what to do, or which option to ask by.
+    Untrusted,
     /// An argument that can never be right: an empty batch, a capacity out of bounds.
     Invalid,
     /// An LSN past the end of the log.

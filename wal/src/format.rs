@@ -182,11 +182,14 @@ pub fn parse_name(name: &str) -> Option<Name> {
     if let Some(digits) = name.strip_suffix(".wal.tmp") {
         return parse_sequence(digits).map(Name::SegmentTmp);
     }
-    if name.starts_with("cut-") && name.ends_with(".bin") {
-        return Some(Name::Cut);
+    if let Some(place) = name.strip_prefix("cut-").and_then(|rest| rest.strip_suffix(".bin")) {
+        return is_cut_place(place).then_some(Name::Cut);
     }
-    if name.starts_with("observer-") && name.ends_with(".lock") {
-        return Some(Name::ObserverLock);
+    let instance = name.strip_prefix("observer-").and_then(|rest| rest.strip_suffix(".lock"));
+    if let Some(instance) = instance {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        let fits = !instance.is_empty() && instance.bytes().all(plain);
+        return fits.then_some(Name::ObserverLock);
     }
     let rest = name.strip_prefix("registry-")?;
     if rest.ends_with(".tmp") {
@@ -197,6 +200,21 @@ pub fn parse_name(name: &str) -> Option<Name> {
         return None;
     }
     digits.parse().ok().map(Name::Snapshot)
+}
+
+/// `SEQ-OFFSET`, or `SEQ-OFFSET.N` with N from 1, as [`cut_name`] writes them.
+fn is_cut_place(place: &str) -> bool {
+    let Some((sequence, rest)) = place.split_once('-') else { return false };
+    let (offset, copy) = rest.split_once('.').unwrap_or((rest, "1"));
+    let counts = |text| plain_number(text).is_some_and(|number| number > 0);
+    counts(sequence) && plain_number(offset).is_some() && counts(copy)
+}
+
+/// A number as it is printed: digits only (`parse` alone takes a sign), none in vain.
+fn plain_number(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let plain = digits && (text == "0" || !text.starts_with('0'));
+    if plain { text.parse().ok() } else { None }
 }
 
 /// Exactly 20 digits: anything narrower once skipped a file (benbjohnson/litestream#1442).

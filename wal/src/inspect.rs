@@ -388,7 +388,8 @@ fn read_everything(
             continue;
         };
         let file = dir.open(&name, Access::Read).map_err(|e| reading(&**dir, &name, e))?;
-        let window = Window::new(file).map_err(|e| reading(&**dir, &name, e))?;
+        // What lies beyond the capacity is a finding by its being there.
+        let window = Window::limited(file, header.capacity.min(segment.file_len));
         let survey = Survey::of(window, header).map_err(|e| reading(&**dir, &name, e))?;
         progress(segment.file_len);
         if survey.damages.is_empty() {

@@ -53,6 +53,7 @@ mod commit;
 mod control;
 mod cursor;
 mod error;
+mod fork;
 pub mod format;
 pub mod fs;
 mod ids;
@@ -72,7 +73,9 @@ pub mod scan;
 mod stats;
 pub mod survey;
 mod trim;
+mod trust;
 mod view;
+mod watch;
 mod window;
 mod writer;
 

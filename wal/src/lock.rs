@@ -16,14 +16,14 @@ const WAIT_MAX: Duration = Duration::from_millis(200);
 const PAUSE_FIRST: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(5);
 
-/// Takes the lock or says who has it.
+/// Takes the lock or says who has it. Nothing is written into the file: it is to be looked at
+/// first.
 pub(crate) fn take_lock(dir: &dyn Dir) -> Result<Box<dyn DirLock>> {
     let (mut waited, mut pause) = (Duration::ZERO, PAUSE_FIRST);
     loop {
         let tried = dir.try_lock(LOCK_NAME, LockMode::Exclusive, true);
         let tried = tried.map_err(|e| Error::io(format!("locking {}", path(dir)), e))?;
         if let Some(lock) = tried {
-            lock.write_pid(dir.pid());
             return Ok(lock);
         }
         if waited >= WAIT_MAX {

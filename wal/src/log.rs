@@ -28,6 +28,11 @@ use crate::stats::Stats;
 /// Dropping the last handle admits nothing more and never waits: what was admitted is still
 /// written, but no close record is, so the next opening recovers. [`Log::close`] ends cleanly.
 ///
+/// A child made by fork (without exec) inherits the handle and not the log: whatever would write or
+/// wait for a write is `Locked` there, and its drop changes nothing. Read there by a new
+/// [`crate::LogReader`]; methods of this handle may meet a lock that a thread of the parent held at
+/// the moment of the fork.
+///
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// use annals_wal::Log;
@@ -58,6 +63,10 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        if !self.core.home.is_here() {
+            self.core.let_go();
+            return;
+        }
         self.core.queue().handles_gone = true;
         self.core.work.notify_all();
     }
@@ -154,7 +163,7 @@ impl Log {
         let _told = ToldOnPanic { core: self.core() };
         self.core().with_place(|queue| {
             let mut outcome = SlotOutcome::Unused;
-            let value = f(Slot::new(queue, &mut outcome));
+            let value = f(Slot::new(queue, &mut outcome, &self.core().home));
             match (value, outcome) {
                 (_, SlotOutcome::Refused(refused)) => Err(refused),
                 (Ok(value), SlotOutcome::Pushed(pending)) => {
@@ -178,6 +187,7 @@ impl Log {
         if self.durable_lsn() >= Some(lsn) {
             return Ok(());
         }
+        self.core().home.check()?;
         let cohort = {
             let queue = self.core().queue();
             if queue.last_lsn < lsn.get() {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use crate::claim::Claims;
 use crate::commit::{Core, Frontier, SegmentBound, Shared, committer};
 use crate::error::{Error, ErrorKind, Location, Result};
+use crate::fork::Home;
 use crate::fs::{Dir, SyncPoint};
 use crate::lock::take_lock;
 use crate::log::Log;
@@ -18,6 +19,8 @@ use crate::queue::{Counters, Mode, Queue, Tail};
 use crate::recover::apply::{Opened, apply};
 use crate::recover::{Decision, Facts, Plan, RefusalKind, Row, decide};
 use crate::report::RecoveryReport;
+use crate::trust;
+use crate::watch::Watch;
 
 /// Opens the log in `dir` for writing.
 pub(crate) fn open(dir: Arc<dyn Dir>, options: Options) -> Result<Log> {
@@ -33,21 +36,25 @@ pub(crate) fn open(dir: Arc<dyn Dir>, options: Options) -> Result<Log> {
     if known.iter().any(|entry| entry.name == crate::format::ARCHIVE_NAME) {
         return Err(archived(&*dir));
     }
+    trust::check_directory(&*dir, &options)?;
     let lock = take_lock(&*dir)?;
+    let watch = Watch::new(dir.clone(), trust::check_lock(&*dir, &*lock, &options)?);
+    lock.write_pid(dir.pid());
     let facts = Facts::read(&*dir)?;
     let plan = match decide(&facts) {
         Decision::Plan(plan) => plan,
         Decision::Refuse(refusal) => return Err(refused(refusal)),
     };
     check_extension(&facts, &options)?;
+    trust::check_files(&*dir, &facts, &options)?;
     if plan.row == Row::Fresh {
         check_fresh(&*dir, &facts, &options)?;
         dir.sync_parent(SyncPoint::Parent)
             .map_err(|e| Error::io(format!("syncing the parent of {}", dir.path().display()), e))?;
     }
-    let opened = apply(&dir, &facts, &plan, options.segment_bytes)?;
+    let opened = apply(&dir, &facts, &plan, options.segment_bytes, &watch)?;
     let recovery = RecoveryReport::of(&plan);
-    let core = Arc::new(core_of(dir, options, &plan, opened, lock));
+    let core = Arc::new(core_of(dir, options, &plan, opened, lock, watch));
     let committing = core.clone();
     std::thread::Builder::new()
         .name("annals-committer".to_owned())
@@ -127,7 +134,9 @@ fn core_of(
     plan: &Plan,
     opened: Opened,
     lock: Box<dyn crate::fs::DirLock>,
+    watch: Watch,
 ) -> Core {
+    let home = Home::here(dir.clone());
     let writer = opened.writer;
     let frontier = Frontier {
         bound: SegmentBound { sequence: writer.segment().header.sequence, end: writer.end() },
@@ -169,5 +178,7 @@ fn core_of(
         options,
         shared: Arc::new(shared),
         lock: Mutex::new(Some(lock)),
+        watch,
+        home,
     }
 }

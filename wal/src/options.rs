@@ -19,6 +19,9 @@ pub struct Options {
     pub(crate) record_bytes_max: u32,
     pub(crate) queue_bytes_max: u64,
     pub(crate) create: bool,
+    pub(crate) allow_writable_by_others: bool,
+    pub(crate) allow_foreign_owner: bool,
+    pub(crate) allow_network_file_system: bool,
 }
 
 impl Default for Options {
@@ -29,6 +32,9 @@ impl Default for Options {
             record_bytes_max: 16 << 20,
             queue_bytes_max: 64 << 20,
             create: true,
+            allow_writable_by_others: false,
+            allow_foreign_owner: false,
+            allow_network_file_system: false,
         }
     }
 }
@@ -75,10 +81,36 @@ impl Options {
         self
     }
 
+    /// Whether to write in a directory that its group or everybody may write in, the sticky bit or
+    /// not. Default false: `Untrusted`. Whoever can make names there can plant segments and take
+    /// the lock file away.
+    pub fn allow_writable_by_others(mut self, yes: bool) -> Options {
+        self.allow_writable_by_others = yes;
+        self
+    }
+
+    /// Whether to write in a directory, and to files, that belong to another user than the one this
+    /// process acts as. Default false, also for root: `Untrusted`. Files that root makes there lock
+    /// the directory's owner out, until somebody gives them to that user.
+    pub fn allow_foreign_owner(mut self, yes: bool) -> Options {
+        self.allow_foreign_owner = yes;
+        self
+    }
+
+    /// Whether to write on a file system that is not known to be local
+    /// ([`FileSystem::of_magic`](crate::fs::FileSystem::of_magic) has the list: NFS, SMB, FUSE, 9p
+    /// and others). Default false: `Untrusted`. There two machines may both believe that they hold
+    /// the lock, and a sync may return before anything is on a disk.
+    pub fn allow_network_file_system(mut self, yes: bool) -> Options {
+        self.allow_network_file_system = yes;
+        self
+    }
+
     /// Opens the log in `path` for writing, creating or recovering it as needed.
     ///
     /// # Errors
     /// `Locked` if another owner has it, `Corrupt` or `Unsupported` with nothing changed,
+    /// `Untrusted` if others may change the directory or it is not on a local file system,
     /// `NotALog`, `Full`, `Io`.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Log> {
         let dir = OsDir::new(path.as_ref());

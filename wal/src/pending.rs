@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use crate::cohort::Cohort;
 use crate::error::Result;
+use crate::fork::Home;
 use crate::ids::Lsn;
 use crate::queue::{NoPlace, Queue};
 use crate::record::EncodedBatch;
@@ -21,6 +22,7 @@ use crate::record::EncodedBatch;
 pub struct Slot<'a> {
     queue: &'a mut Queue,
     outcome: &'a mut SlotOutcome,
+    home: &'a Home,
 }
 
 /// What became of a slot.
@@ -41,8 +43,12 @@ pub struct Refused {
 }
 
 impl<'a> Slot<'a> {
-    pub(crate) fn new(queue: &'a mut Queue, outcome: &'a mut SlotOutcome) -> Slot<'a> {
-        Slot { queue, outcome }
+    pub(crate) fn new(
+        queue: &'a mut Queue,
+        outcome: &'a mut SlotOutcome,
+        home: &'a Home,
+    ) -> Slot<'a> {
+        Slot { queue, outcome, home }
     }
 
     /// Orders the batch here and returns its LSNs. On success the batch is empty afterwards, on
@@ -57,7 +63,11 @@ impl<'a> Slot<'a> {
         match self.queue.admit(batch) {
             Ok(lsns) => {
                 let cohort = cohort_to_wait_for(self.queue);
-                *self.outcome = SlotOutcome::Pushed(Pending { lsns: lsns.clone(), cohort });
+                *self.outcome = SlotOutcome::Pushed(Pending {
+                    lsns: lsns.clone(),
+                    cohort,
+                    home: self.home.clone(),
+                });
                 Ok(lsns)
             }
             Err(no_place) => {
@@ -73,8 +83,8 @@ fn cohort_to_wait_for(queue: &Queue) -> Arc<Cohort> {
     queue.last_cohort().unwrap_or_default()
 }
 
-/// A log that lies: whoever pushes is told at once that the write is done. Only `--cfg annals_lossy`
-/// builds it, to show that the demo finds it out (`cargo xtask lossy-demo`).
+/// A log that lies: whoever pushes is told at once that the write is done. Only `--cfg
+/// annals_lossy` builds it, to show that the demo finds it out (`cargo xtask lossy-demo`).
 #[cfg(annals_lossy)]
 fn cohort_to_wait_for(_queue: &Queue) -> Arc<Cohort> {
     let cohort = Arc::<Cohort>::default();
@@ -98,14 +108,18 @@ pub struct Ordered<T> {
 pub struct Pending {
     lsns: RangeInclusive<Lsn>,
     cohort: Arc<Cohort>,
+    /// In a forked child nobody would ever answer.
+    home: Home,
 }
 
 impl Pending {
     /// Waits until the batch is durable and tells its LSNs.
     ///
     /// # Errors
-    /// The failure of its group, always with [`crate::Error::outcome_unknown`].
+    /// The failure of its group, always with [`crate::Error::outcome_unknown`]; `Locked` in a
+    /// child that inherited this by fork.
     pub fn wait(self) -> Result<RangeInclusive<Lsn>> {
+        self.home.check()?;
         self.cohort.wait()?;
         Ok(self.lsns)
     }
@@ -130,6 +144,9 @@ impl Future for Pending {
     type Output = Result<RangeInclusive<Lsn>>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Err(error) = self.home.check() {
+            return Poll::Ready(Err(error));
+        }
         match self.cohort.poll(context.waker()) {
             Some(result) => Poll::Ready(result.map(|()| self.lsns.clone())),
             None => Poll::Pending,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, is_full};
 use crate::format::{self, FRAMES_START, Identity, SegmentHeader};
-use crate::fs::{Dir, File, SyncPoint, write_once, write_zeros};
+use crate::fs::{Dir, File, Status, SyncPoint, write_once, write_zeros};
 use crate::ids::{LogId, Sequence};
 
 /// A segment that is empty and waiting.
@@ -20,6 +20,8 @@ pub(crate) struct Prepared {
     pub(crate) header: SegmentHeader,
     pub(crate) file: Arc<dyn File>,
     pub(crate) identity: Identity,
+    /// Asked of the file as opened for writing: on some file systems that makes another of it.
+    pub(crate) status: Status,
 }
 
 /// A preparation that failed.
@@ -105,7 +107,8 @@ fn fill(dir: &dyn Dir, order: Order, tmp: &str) -> Result<Prepared, (io::Error, 
     file.sync_data(SyncPoint::Prepared).map_err(|e| (e, true))?;
     // Asked before the name exists, so that nothing can fail between publishing and using it.
     let identity = file.identity().map_err(plain)?;
-    Ok(Prepared { header, file, identity })
+    let status = file.status().map_err(plain)?;
+    Ok(Prepared { header, file, identity, status })
 }
 
 /// Random, but never a neighbour's: a frame copied across must not check out.

@@ -116,6 +116,12 @@ impl Log {
         let core = self.core_arc();
         let dir = &core.shared.dir;
         let mut condemned = core.shared.condemned.lock().unwrap_or_else(PoisonError::into_inner);
+        // What lies under our names in a directory that is not ours any more may be somebody's log.
+        core.watch.lock_stands().map_err(|e| {
+            let error = Error::io("removing trimmed segments", e);
+            core.poison(error.clone().with_kind(ErrorKind::Poisoned));
+            error
+        })?;
         condemned.extend(self.take_below(head));
         while let Some(sequence) = condemned.first() {
             let name = format::segment_name(*sequence);

@@ -19,6 +19,7 @@ use crate::ids::{Generation, Lsn};
 use crate::prepare::Prepared;
 use crate::queue::{Group, Placed, Rotation};
 use crate::survey::Kept;
+use crate::watch::Watch;
 
 /// The end of the log, owned by the leader.
 #[derive(Debug)]
@@ -35,7 +36,12 @@ pub(crate) struct Writer {
     sealed: Option<SealReference>,
     buffer: Vec<u8>,
     control: ControlBlock,
+    watch: Watch,
+    /// The segment's file name.
+    name: String,
 }
+
+const LOOKING: &str = "making sure that the log's files are in their places";
 
 /// What a commit made durable.
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +68,10 @@ impl Writer {
         kept: Kept,
         times_ms: (u64, u64),
         control: ControlBlock,
+        watch: Watch,
     ) -> Writer {
         let durable_end = kept.end;
+        let name = format::segment_name(segment.header.sequence);
         let mut writer = Writer {
             dir,
             segment,
@@ -74,6 +82,8 @@ impl Writer {
             sealed: None,
             buffer: Vec::new(),
             control,
+            watch,
+            name,
         };
         writer.publish();
         writer
@@ -102,6 +112,8 @@ impl Writer {
         group: &mut Group,
         seal_after: Option<&SealState>,
     ) -> Result<Committed, (&'static str, io::Error)> {
+        // Whoever took the lock since then has this segment, too: not a byte into it.
+        self.watch.lock_stands().map_err(|e| (LOOKING, e))?;
         let mut syncs = 1;
         let before = self.kept.end;
         if let Some(rotation) = group.rotation.take() {
@@ -123,6 +135,7 @@ impl Writer {
         let file: &dyn File = &*self.segment.file;
         write_once(file, &self.buffer, start).map_err(|e| ("writing a group", e))?;
         file.sync_data(SyncPoint::Group).map_err(|e| ("syncing a group", e))?;
+        self.names_stand()?;
         self.durable_end = self.kept.end;
         self.publish();
         Ok(Committed {
@@ -147,15 +160,25 @@ impl Writer {
             syncs = 1;
             self.buffer.clear();
         }
+        // The last look at this segment: later ones look at the next.
+        self.names_stand()?;
         let previous = self.sealed.take();
         let last_lsn = self.kept.last_lsn;
         self.segment = rotation.prepared;
+        self.name = format::segment_name(self.segment.header.sequence);
         self.kept = Kept { last_lsn, ..Kept::empty() };
         self.durable_end = FRAMES_START;
         self.times_ms = (0, 0);
         let body = open_body(self.generation, &rotation.state, previous);
         self.push_own(KIND_OPEN, &body);
         Ok(syncs)
+    }
+
+    /// After a sync, before it counts: bytes in a file that lost its name are durable for nobody.
+    fn names_stand(&self) -> Result<(), (&'static str, io::Error)> {
+        let segment = self.watch.stands(&self.name, &self.segment.status);
+        let both = segment.and_then(|()| self.watch.lock_stands());
+        both.map_err(|e| (LOOKING, e))
     }
 
     /// Gives every frame of a batch its LSN, durable lag and header checksum, and appends it to

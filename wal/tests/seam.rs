@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use annals_wal::fs::mem::MemDir;
 use annals_wal::fs::os::OsDir;
-use annals_wal::fs::{Access, Dir, LockMode, SyncPoint};
+use annals_wal::fs::{Access, Dir, FileSystem, LockMode, SyncPoint};
 
 /// Runs a check on both.
 fn on_both(check: fn(&dyn Dir)) {
@@ -134,5 +134,35 @@ fn randomness_differs_and_identities_have_a_birth() {
         let file = dir.create("a").unwrap();
         assert_eq!(file.identity().unwrap(), dir.identity("a").unwrap());
         assert!(dir.now_ms() > 0 && dir.pid() > 0);
+    });
+}
+
+#[test]
+fn status_tells_a_files_names_and_a_replacement_from_it() {
+    on_both(|dir| {
+        assert_eq!(dir.standing().unwrap_err().kind(), ErrorKind::NotFound);
+        dir.make().unwrap();
+        let standing = dir.standing().unwrap();
+        assert_eq!((standing.mode, standing.owner), (0o700, standing.user));
+        assert_eq!(standing.file_system, FileSystem::Local);
+        let file = dir.create("a").unwrap();
+        let status = file.status().unwrap();
+        assert_eq!((status.links, status.owner), (1, standing.user));
+        assert_eq!(dir.status("a").unwrap(), status);
+        dir.hard_link("a", "b").unwrap();
+        assert_eq!((dir.status("a").unwrap().links, file.status().unwrap().links), (2, 2));
+        dir.remove("a").unwrap();
+        assert_eq!(dir.status("a").unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(dir.status("b").unwrap().is_same_file(&status));
+        dir.remove("b").unwrap();
+        assert_eq!(file.status().unwrap().links, 0);
+        dir.create("a").unwrap();
+        assert!(!dir.status("a").unwrap().is_same_file(&status), "the open one keeps its number");
+        let lock = dir.try_lock("LOCK", LockMode::Exclusive, true).unwrap().unwrap();
+        assert_eq!(lock.status().unwrap(), dir.status("LOCK").unwrap());
+        dir.remove("LOCK").unwrap();
+        let other = dir.try_lock("LOCK", LockMode::Exclusive, true).unwrap();
+        assert!(other.is_some(), "another file, another lock");
+        assert_eq!(lock.status().unwrap().links, 0);
     });
 }

@@ -8,7 +8,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use annals_registry::Registry;
 use annals_wal::Log;
 use annals_wal::fs::mem::MemDir;
-use annals_wal::fs::{Access, Dir, DirEntry, DirLock, File, Identity, LockMode, SyncPoint};
+use annals_wal::fs::{
+    Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Standing, Status, SyncPoint,
+};
 
 use crate::support::{json, key};
 
@@ -137,6 +139,10 @@ impl Dir for GatedDir {
         self.inner.path()
     }
 
+    fn standing(&self) -> io::Result<Standing> {
+        self.inner.standing()
+    }
+
     fn make(&self) -> io::Result<()> {
         self.inner.make()
     }
@@ -185,6 +191,10 @@ impl Dir for GatedDir {
         self.inner.identity(name)
     }
 
+    fn status(&self, name: &str) -> io::Result<Status> {
+        self.inner.status(name)
+    }
+
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
         self.inner.random(out)
     }
@@ -226,5 +236,9 @@ impl File for GatedFile {
 
     fn identity(&self) -> io::Result<Identity> {
         self.inner.identity()
+    }
+
+    fn status(&self) -> io::Result<Status> {
+        self.inner.status()
     }
 }

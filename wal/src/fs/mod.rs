@@ -13,10 +13,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use crate::format::Identity;
+pub use standing::{FileSystem, Standing, Status};
 
 #[cfg(any(test, feature = "testing"))]
 pub mod mem;
 pub mod os;
+mod standing;
 
 /// Every place where bytes or names are made durable, by the crash it survives.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -115,17 +117,25 @@ pub enum LockMode {
     Shared,
 }
 
-/// A lock that is free again when this is dropped or its process dies.
+/// A lock that is free again when this is dropped or its process dies. Dropped in a child that
+/// inherited it by fork it stays its parent's; dropped in the parent it is free at once, however
+/// many children inherited it.
 pub trait DirLock: Send + Sync + Debug {
     /// Writes the holder's process id into the lock file, for the next caller's message. Best
     /// effort: a lock works without it.
     fn write_pid(&self, pid: u32);
+
+    /// Which file is locked.
+    fn status(&self) -> io::Result<Status>;
 }
 
 /// A directory that holds one log.
 pub trait Dir: Send + Sync + Debug {
     /// For messages only.
     fn path(&self) -> &Path;
+
+    /// Who may change the directory, and what kind of file system holds it.
+    fn standing(&self) -> io::Result<Standing>;
 
     /// Makes the directory (mode 0700) if it is absent. `Ok` says nothing about durability.
     fn make(&self) -> io::Result<()>;
@@ -163,6 +173,9 @@ pub trait Dir: Send + Sync + Debug {
     /// Which file stands behind a name now, without opening it.
     fn identity(&self, name: &str) -> io::Result<Identity>;
 
+    /// What stands behind a name now, a symbolic link not followed.
+    fn status(&self, name: &str) -> io::Result<Status>;
+
     /// Fills `out` with random bytes.
     fn random(&self, out: &mut [u8]) -> io::Result<()>;
 
@@ -195,6 +208,9 @@ pub trait File: Send + Sync + Debug {
 
     /// Which file this is.
     fn identity(&self) -> io::Result<Identity>;
+
+    /// Which file this is on this machine, whose, and by how many names.
+    fn status(&self) -> io::Result<Status>;
 }
 
 /// Reads until `out` is full or the file ends; returns how many bytes were read. A short read is

@@ -1,8 +1,11 @@
 //! The real file system: the only file of this crate that names `std::fs`, a clock or a process.
 //!
-//! Never here: decisions. Invariants: files are made 0600 and directories 0700; no symbolic link
-//! is followed and no FIFO waited on; descriptors are close-on-exec (the standard library's
-//! default). Linux first; elsewhere on Unix as far as the standard library goes.
+//! Never here: decisions. Invariants: files are made 0600 and directories 0700 by the mode
+//! argument, so no umask opens them for a moment; no symbolic link under a log's names is followed
+//! and no FIFO waited on (the directory itself may be reached through one); descriptors are
+//! close-on-exec (the standard library's default). Names are looked up by path each time, on
+//! purpose: so a directory that was moved away or replaced is noticed. Linux first; elsewhere on
+//! Unix as far as the standard library goes.
 
 #![expect(
     clippy::disallowed_methods,
@@ -18,22 +21,31 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fs4::TryLockError;
 
-use super::{Access, Dir, DirEntry, DirLock, File, Identity, LockMode, SyncPoint};
+use super::{
+    Access, Dir, DirEntry, DirLock, File, FileSystem, Identity, LockMode, Standing, Status,
+    SyncPoint,
+};
 
 /// A directory of the operating system.
 #[derive(Clone, Debug)]
 pub struct OsDir {
+    /// As given, for messages.
     path: PathBuf,
+    /// The same from the root on: a process that changes its working directory later does not
+    /// look for its log elsewhere.
+    absolute: PathBuf,
 }
 
 impl OsDir {
     /// Names a directory; nothing is touched.
     pub fn new(path: impl Into<PathBuf>) -> OsDir {
-        OsDir { path: path.into() }
+        let path = path.into();
+        let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        OsDir { path, absolute }
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.absolute.join(name)
     }
 }
 
@@ -42,8 +54,18 @@ impl Dir for OsDir {
         &self.path
     }
 
+    fn standing(&self) -> io::Result<Standing> {
+        let metadata = fs::metadata(&self.absolute)?;
+        Ok(Standing {
+            mode: metadata.mode() & 0o7777,
+            owner: metadata.uid(),
+            user: rustix::process::geteuid().as_raw(),
+            file_system: file_system(&self.absolute)?,
+        })
+    }
+
     fn make(&self) -> io::Result<()> {
-        match fs::DirBuilder::new().mode(0o700).create(&self.path) {
+        match fs::DirBuilder::new().mode(0o700).create(&self.absolute) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         }
@@ -52,7 +74,7 @@ impl Dir for OsDir {
     fn sync_parent(&self, _point: SyncPoint) -> io::Result<()> {
         // Resolved first, so that "." and a path through a link sync the directory that really
         // holds the name.
-        let real = fs::canonicalize(&self.path)?;
+        let real = fs::canonicalize(&self.absolute)?;
         match real.parent() {
             Some(parent) => fs::File::open(parent)?.sync_all(),
             None => Ok(()),
@@ -61,7 +83,7 @@ impl Dir for OsDir {
 
     fn list(&self) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
+        for entry in fs::read_dir(&self.absolute)? {
             let entry = entry?;
             if let Ok(name) = entry.file_name().into_string() {
                 entries.push(DirEntry { name, regular: entry.file_type()?.is_file() });
@@ -90,7 +112,7 @@ impl Dir for OsDir {
     }
 
     fn sync(&self, _point: SyncPoint) -> io::Result<()> {
-        fs::File::open(&self.path)?.sync_all()
+        fs::File::open(&self.absolute)?.sync_all()
     }
 
     fn try_lock(
@@ -115,11 +137,15 @@ impl Dir for OsDir {
         if identity_of(&file.metadata()?).inode != self.identity(name)?.inode {
             return Ok(None);
         }
-        Ok(Some(Box::new(OsLock { file })))
+        Ok(Some(Box::new(OsLock { file, pid: self.pid() })))
     }
 
     fn identity(&self, name: &str) -> io::Result<Identity> {
         Ok(identity_of(&fs::symlink_metadata(self.at(name))?))
+    }
+
+    fn status(&self, name: &str) -> io::Result<Status> {
+        Ok(status_of(&fs::symlink_metadata(self.at(name))?))
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
@@ -161,6 +187,27 @@ fn identity_of(metadata: &fs::Metadata) -> Identity {
     }
 }
 
+fn status_of(metadata: &fs::Metadata) -> Status {
+    Status {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        links: metadata.nlink(),
+        owner: metadata.uid(),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn file_system(path: &Path) -> io::Result<FileSystem> {
+    // A 32-bit number, whatever type and sign this platform's libc gives it.
+    let magic = rustix::fs::statfs(path)?.f_type as u64 & 0xFFFF_FFFF;
+    Ok(FileSystem::of_magic(magic))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn file_system(_path: &Path) -> io::Result<FileSystem> {
+    Ok(FileSystem::Local)
+}
+
 #[derive(Debug)]
 struct OsFile {
     file: fs::File,
@@ -186,11 +233,19 @@ impl File for OsFile {
     fn identity(&self) -> io::Result<Identity> {
         Ok(identity_of(&self.file.metadata()?))
     }
+
+    fn status(&self) -> io::Result<Status> {
+        Ok(status_of(&self.file.metadata()?))
+    }
 }
 
+/// flock belongs to the open file description, which a fork shares: it is free when the last copy
+/// is closed, or at once when any process that has a copy unlocks it.
 #[derive(Debug)]
 struct OsLock {
     file: fs::File,
+    /// Who took it.
+    pid: u32,
 }
 
 impl DirLock for OsLock {
@@ -198,5 +253,19 @@ impl DirLock for OsLock {
         // Fixed width, so that no digit of a former holder is left behind.
         let line = format!("{pid:<20}\n");
         let _ = self.file.write_all_at(line.as_bytes(), 0);
+    }
+    fn status(&self) -> io::Result<Status> {
+        Ok(status_of(&self.file.metadata()?))
+    }
+}
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        // By whoever took it, and nobody else: a child that unlocked would take the lock from its
+        // parent (jnwatson/py-lmdb#346, tox-dev/filelock#634); and an owner that only closed would
+        // leave the directory locked for as long as some forked child lives.
+        if self.pid == std::process::id() {
+            let _ = fs4::FileExt::unlock(&self.file);
+        }
     }
 }

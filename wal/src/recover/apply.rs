@@ -20,6 +20,7 @@ use crate::fs::{Access, Dir, SyncPoint, write_once, write_zeros};
 use crate::ids::{LogId, Sequence};
 use crate::prepare::{Order, Prepared, prepare, random_log_id};
 use crate::survey::{Kept, Survey};
+use crate::watch::Watch;
 use crate::writer::{SealState, Writer, open_body, own_header, seal_body};
 
 /// A log ready for its first append.
@@ -46,6 +47,7 @@ pub(crate) fn apply(
     facts: &Facts,
     plan: &Plan,
     segment_bytes: u64,
+    watch: &Watch,
 ) -> Result<Opened> {
     dir.sync(SyncPoint::DirectoryBeforeWrite)
         .map_err(|e| Error::io(format!("syncing {}", dir.path().display()), e))?;
@@ -68,7 +70,8 @@ pub(crate) fn apply(
     let control = control.unwrap_or_else(open_control);
     let stays = plan.next.is_none();
     let times_ms = if stays { times_ms } else { (0, 0) };
-    let writer = Writer::new(dir.clone(), segment, plan.generation, kept, times_ms, control);
+    let writer =
+        Writer::new(dir.clone(), segment, plan.generation, kept, times_ms, control, watch.clone());
     Ok(Opened { log_id, writer, spare, segments })
 }
 
@@ -297,7 +300,8 @@ impl Repair<'_> {
             .good_header()
             .ok_or_else(|| Error::invalid("a plan opens a segment whose header is bad"))?;
         let file = self.dir.open(&name, Access::Write).map_err(opening)?;
-        Ok(Prepared { header, file, identity: facts.identity })
+        let status = file.status().map_err(opening)?;
+        Ok(Prepared { header, file, identity: facts.identity, status })
     }
 
     /// What the first open record of the segment says of its predecessor: a later session's

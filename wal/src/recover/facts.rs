@@ -43,7 +43,7 @@ pub struct Facts {
 pub struct Active {
     /// Its place in [`Facts::segments`].
     pub index: usize,
-    /// Its bytes as read, once.
+    /// Its bytes as read, once: up to its capacity, and none if its header is bad.
     pub bytes: Vec<u8>,
     /// What one pass over them found; `None` if the header cannot be used.
     pub survey: Option<Survey>,
@@ -162,12 +162,17 @@ impl Facts {
             if zeros {
                 continue;
             }
-            let bytes = read_whole(&*file).map_err(|e| reading(dir, &name, e))?;
-            let survey = match segment.good_header() {
+            // Neither a bad header nor bytes beyond the capacity are ever kept: they are refused
+            // without a look at what they say, so they are not read (a sparse file claims any
+            // size).
+            let (bytes, survey) = match segment.good_header() {
                 Some(header) => {
-                    Some(Survey::of(bytes.as_slice(), header).map_err(|e| reading(dir, &name, e))?)
+                    let bytes = read_up_to(&*file, header.capacity);
+                    let bytes = bytes.map_err(|e| reading(dir, &name, e))?;
+                    let survey = Survey::of(bytes.as_slice(), header);
+                    (bytes, Some(survey.map_err(|e| reading(dir, &name, e))?))
                 }
-                None => None,
+                None => (Vec::new(), None),
             };
             segment.open = survey.as_ref().and_then(Survey::first_open).cloned();
             self.active = Some(Active { index, bytes, survey });
@@ -200,7 +205,8 @@ impl Facts {
                 }
                 // Only a torn open record right after it makes this walk necessary.
                 _ if index + 1 == active.index => {
-                    let window = Window::new(file).map_err(reading)?;
+                    let limit = header.capacity.min(segment.file_len);
+                    let window = Window::limited(file, limit);
                     let survey = Survey::of(window, &header).map_err(reading)?;
                     survey.seal().cloned()
                 }
@@ -257,10 +263,12 @@ fn read_segment_head(dir: &dyn Dir, sequence: Sequence, regular: bool) -> Result
     Ok(facts)
 }
 
-/// A whole file in memory. The size is the file's own, so a lying length field asks for nothing;
-/// memory that is not to be had is an error and never the end of a log (PostgreSQL bae868ca).
-fn read_whole(file: &dyn File) -> io::Result<Vec<u8>> {
-    let len = usize::try_from(file.len()?).map_err(|_| io::ErrorKind::OutOfMemory)?;
+/// A file in memory, as far as its capacity goes. The size is the file's own, so a lying length
+/// field asks for nothing; memory that is not to be had is an error and never the end of a log
+/// (PostgreSQL bae868ca).
+fn read_up_to(file: &dyn File, capacity: u64) -> io::Result<Vec<u8>> {
+    let len = file.len()?.min(capacity);
+    let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
     bytes.resize(len, 0);

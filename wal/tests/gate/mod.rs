@@ -13,7 +13,9 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
-use annals_wal::fs::{Access, Dir, DirEntry, DirLock, File, Identity, LockMode, SyncPoint};
+use annals_wal::fs::{
+    Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Standing, Status, SyncPoint,
+};
 
 /// Told the operation before it happens; an error stands for the operation's own.
 type Hook = dyn Fn(&str) -> io::Result<()> + Send + Sync;
@@ -62,6 +64,10 @@ impl fmt::Debug for Gate {
 impl Dir for Gate {
     fn path(&self) -> &Path {
         self.inner.path()
+    }
+
+    fn standing(&self) -> io::Result<Standing> {
+        self.inner.standing()
     }
 
     fn make(&self) -> io::Result<()> {
@@ -116,6 +122,10 @@ impl Dir for Gate {
         self.inner.identity(name)
     }
 
+    fn status(&self, name: &str) -> io::Result<Status> {
+        self.inner.status(name)
+    }
+
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
         self.inner.random(out)
     }
@@ -160,6 +170,10 @@ impl File for GateFile {
 
     fn identity(&self) -> io::Result<Identity> {
         self.inner.identity()
+    }
+
+    fn status(&self) -> io::Result<Status> {
+        self.inner.status()
     }
 }
 

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
-use super::super::SyncPoint;
+use super::super::{Standing, Status, SyncPoint};
 use super::fault::{Fault, Faults, SyncFailure};
 use super::inode::{Inode, SECTOR};
 use super::keep::Chooser;
-use super::next_random;
+use super::{OWNER, next_random};
 
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
@@ -28,7 +28,10 @@ pub(super) struct Disk {
     pub(super) name_changes: Vec<(String, Option<u64>)>,
     pub(super) made: bool,
     pub(super) made_durable: bool,
-    pub(super) locks: BTreeMap<String, Held>,
+    /// By inode, as flock has it: a lock file that lost its name is another file than the next.
+    pub(super) locks: BTreeMap<u64, Held>,
+    pub(super) standing: Option<Standing>,
+    pub(super) pid: u32,
     pub(super) random: u64,
     pub(super) clock_ms: u64,
     pub(super) ops: u64,
@@ -59,6 +62,11 @@ pub(super) enum WriteFate {
 }
 
 impl Disk {
+    pub(super) fn new(seed: u64, standing: Standing) -> Disk {
+        let standing = Some(standing);
+        Disk { random: seed, clock_ms: 1_000, pid: 4242, standing, ..Disk::default() }
+    }
+
     /// Counts a changing operation that is neither a write nor a sync of a file; fails it if a
     /// fault says so.
     pub(super) fn op(&mut self, what: impl FnOnce() -> String) -> io::Result<()> {
@@ -176,6 +184,11 @@ impl Disk {
             let len = self.inodes.get(&ino).map_or(0, |inode| inode.cached.len() as u64);
             self.bytes_free = self.bytes_free.map(|free| free.saturating_add(len));
         }
+    }
+
+    pub(super) fn status(&self, ino: u64) -> Status {
+        let links = self.names.values().filter(|other| **other == ino).count() as u64;
+        Status { device: 1, inode: ino, links, owner: OWNER }
     }
 
     pub(super) fn state_hash(&self) -> u64 {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::super::{DirLock, File, Identity, SyncPoint};
+use super::super::{DirLock, File, Identity, Status, SyncPoint};
 use super::disk::{Disk, Held, WriteFate};
 use super::identity;
 
@@ -104,6 +104,10 @@ impl File for MemFile {
     fn identity(&self) -> io::Result<Identity> {
         Ok(identity(self.ino))
     }
+
+    fn status(&self) -> io::Result<Status> {
+        Ok(self.lock().status(self.ino))
+    }
 }
 
 /// A slow disk: for benches, and for a person who watches. No test's order hangs on it.
@@ -117,12 +121,14 @@ fn pause(time: Duration) {
 #[derive(Debug)]
 pub(super) struct MemLock {
     disk: Arc<Mutex<Disk>>,
-    name: String,
+    ino: u64,
+    /// Who took it: a child's copy ends without unlocking.
+    pid: u32,
 }
 
 impl MemLock {
-    pub(super) fn held(disk: Arc<Mutex<Disk>>, name: &str) -> MemLock {
-        MemLock { disk, name: name.to_owned() }
+    pub(super) fn held(disk: Arc<Mutex<Disk>>, ino: u64, pid: u32) -> MemLock {
+        MemLock { disk, ino, pid }
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
@@ -132,23 +138,28 @@ impl MemLock {
 
 impl DirLock for MemLock {
     fn write_pid(&self, pid: u32) {
-        let mut disk = self.lock();
-        let ino = disk.names.get(&self.name).copied();
-        if let Some(inode) = ino.and_then(|ino| disk.inodes.get_mut(&ino)) {
+        if let Some(inode) = self.lock().inodes.get_mut(&self.ino) {
             inode.write(format!("{pid:<20}\n").as_bytes(), 0, false);
         }
+    }
+
+    fn status(&self) -> io::Result<Status> {
+        Ok(self.lock().status(self.ino))
     }
 }
 
 impl Drop for MemLock {
     fn drop(&mut self) {
         let mut disk = self.lock();
-        match disk.locks.get(&self.name).copied() {
+        if disk.pid != self.pid {
+            return;
+        }
+        match disk.locks.get(&self.ino).copied() {
             Some(Held::Shared(n)) if n > 1 => {
-                disk.locks.insert(self.name.clone(), Held::Shared(n - 1));
+                disk.locks.insert(self.ino, Held::Shared(n - 1));
             }
             _ => {
-                disk.locks.remove(&self.name);
+                disk.locks.remove(&self.ino);
             }
         }
     }

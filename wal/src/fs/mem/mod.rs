@@ -15,7 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Access, Dir, DirEntry, DirLock, File, Identity, LockMode, SyncPoint};
+use super::{
+    Access, Dir, DirEntry, DirLock, File, FileSystem, Identity, LockMode, Standing, Status,
+    SyncPoint,
+};
 use disk::{Disk, Held};
 use file::{MemFile, MemLock};
 use inode::Inode;
@@ -30,6 +33,9 @@ mod keep;
 pub use fault::{Fault, SyncFailure};
 pub use keep::Keep;
 
+/// The user that owns all of it.
+const OWNER: u32 = 1000;
+
 /// A crashable directory. Clones are the same disk.
 #[derive(Clone, Debug)]
 pub struct MemDir {
@@ -40,7 +46,9 @@ pub struct MemDir {
 impl MemDir {
     /// A directory that does not exist yet, its randomness drawn from `seed`.
     pub fn new(seed: u64) -> MemDir {
-        MemDir::with(Disk { random: seed, clock_ms: 1_000, ..Disk::default() })
+        let standing =
+            Standing { mode: 0o700, owner: OWNER, user: OWNER, file_system: FileSystem::Local };
+        MemDir::with(Disk::new(seed, standing))
     }
 
     fn with(disk: Disk) -> MemDir {
@@ -209,6 +217,28 @@ impl MemDir {
         disk.durable_names.remove(name);
     }
 
+    /// Puts a copy of a file in its place, durable at once: same bytes, another inode.
+    pub fn replace(&self, name: &str) {
+        let mut disk = self.lock();
+        let copy = disk.names.get(name).and_then(|ino| disk.inodes.get(ino)).cloned();
+        let Some(copy) = copy else { return };
+        disk.last_inode += 1;
+        let ino = disk.last_inode;
+        disk.inodes.insert(ino, copy);
+        disk.names.insert(name.to_owned(), ino);
+        disk.durable_names.insert(name.to_owned(), ino);
+    }
+
+    /// Says who may change the directory and what holds it.
+    pub fn set_standing(&self, standing: Standing) {
+        self.lock().standing = Some(standing);
+    }
+
+    /// Which process asks from now on: another number is a child made by fork.
+    pub fn set_pid(&self, pid: u32) {
+        self.lock().pid = pid;
+    }
+
     /// A number for everything that decides what can happen from here on: names and bytes, cached
     /// and durable. Two directories with equal numbers are the same for a sweep, which then looks
     /// at one of them only.
@@ -251,6 +281,11 @@ fn identity(ino: u64) -> Identity {
 impl Dir for MemDir {
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn standing(&self) -> io::Result<Standing> {
+        let disk = self.lock();
+        disk.standing.filter(|_| disk.made).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn make(&self) -> io::Result<()> {
@@ -340,19 +375,24 @@ impl Dir for MemDir {
             self.create(name)?;
         }
         let mut disk = self.lock();
-        disk.named(name)?;
-        let held = match (disk.locks.get(name), mode) {
+        let ino = disk.named(name)?;
+        let held = match (disk.locks.get(&ino), mode) {
             (None, LockMode::Exclusive) => Held::Exclusive,
             (None, LockMode::Shared) => Held::Shared(1),
             (Some(Held::Shared(n)), LockMode::Shared) => Held::Shared(n + 1),
             _ => return Ok(None),
         };
-        disk.locks.insert(name.to_owned(), held);
-        Ok(Some(Box::new(MemLock::held(self.disk.clone(), name))))
+        disk.locks.insert(ino, held);
+        Ok(Some(Box::new(MemLock::held(self.disk.clone(), ino, disk.pid))))
     }
 
     fn identity(&self, name: &str) -> io::Result<Identity> {
         self.lock().named(name).map(identity)
+    }
+
+    fn status(&self, name: &str) -> io::Result<Status> {
+        let disk = self.lock();
+        disk.named(name).map(|ino| disk.status(ino))
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
@@ -370,6 +410,6 @@ impl Dir for MemDir {
     }
 
     fn pid(&self) -> u32 {
-        4242
+        self.lock().pid
     }
 }

@@ -1,0 +1,51 @@
+//! Whether the names still lead to the files that a living owner writes to.
+//!
+//! Never here: a repair, a second try. A file can be deleted, replaced by a restore, or taken away
+//! with its whole directory, and writes and syncs of it go on succeeding: two processes of an
+//! agent wrote for hours into two generations of one database (NousResearch/hermes-agent#90837).
+//! So after each sync, before anyone is told, the owner looks: the segment's name, and that of the
+//! lock file by which it owns the directory. The latter it looks at before each write, too, since
+//! a second owner writes to the same segment. What it finds wrong poisons the log. Names are
+//! looked up by path, so a directory that was moved or replaced is found out too. Next room:
+//! [`crate::writer`].
+
+use std::io;
+use std::sync::Arc;
+
+use crate::format::LOCK_NAME;
+use crate::fs::{Dir, Status};
+
+/// The owner's view of its directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch {
+    dir: Arc<dyn Dir>,
+    lock: Status,
+}
+
+impl Watch {
+    pub(crate) fn new(dir: Arc<dyn Dir>, lock: Status) -> Watch {
+        Watch { dir, lock }
+    }
+
+    /// Whether the directory is still ours: whoever finds another lock file, or none, may be its
+    /// owner by now, and what stands under our names may be theirs. Asked before names are made
+    /// or removed.
+    pub(crate) fn lock_stands(&self) -> io::Result<()> {
+        self.stands(LOCK_NAME, &self.lock)
+    }
+
+    /// Whether a name still leads to this file.
+    pub(crate) fn stands(&self, name: &str, file: &Status) -> io::Result<()> {
+        let what = match self.dir.status(name) {
+            Ok(now) if now.is_same_file(file) => return Ok(()),
+            Ok(_) => "was replaced by another file",
+            Err(e) if e.kind() == io::ErrorKind::NotFound => "is gone",
+            Err(e) => return Err(e),
+        };
+        Err(io::Error::other(format!(
+            "{} {what} while the log was open: it, or its directory, was deleted, moved or \
+             restored from a copy; find out by whom before you open the log again",
+            self.dir.path().join(name).display()
+        )))
+    }
+}
