@@ -10,8 +10,7 @@
 //! it panics; so nobody waits for ever (okaywal's leader left its flag set on an error).
 //! Next room: [`crate::writer`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::claim::Claims;
 use crate::cohort::Cohort;
@@ -22,6 +21,7 @@ use crate::options::Options;
 use crate::prepare::{Order, PrepareFailed, Prepared, prepare};
 use crate::queue::{Group, Mode, NoPlace, Queue, poisoned};
 use crate::recover::apply::SegmentSpan;
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::writer::{Committed, SealState, Writer};
 
 /// What everything that may still write owns together. The directory's lock is free when the

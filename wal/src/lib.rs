@@ -71,6 +71,7 @@ mod report;
 pub mod scan;
 mod stats;
 pub mod survey;
+mod sync;
 mod trim;
 mod view;
 mod window;

@@ -8,8 +8,7 @@
 use std::fmt;
 use std::ops::{RangeBounds, RangeInclusive};
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::commit::Core;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,6 +21,7 @@ use crate::reader::Records;
 use crate::record::{Batch, Record, StoredRecord};
 use crate::report::RecoveryReport;
 use crate::stats::Stats;
+use crate::sync::{Ordering, PoisonError};
 
 /// A write-ahead log in one directory, open for writing. Cheap to clone; share it between threads.
 ///
