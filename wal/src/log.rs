@@ -185,6 +185,11 @@ impl Log {
                     format!("LSN {lsn} was not given out yet: the last is {}", queue.last_lsn);
                 return Err(Error::new(ErrorKind::OutOfRange, why));
             }
+            // Again, under the lock: its group may have ended since, and then the first group found
+            // would be a later one, whose failure is not this LSN's (found by shuttle).
+            if self.durable_lsn() >= Some(lsn) {
+                return Ok(());
+            }
             queue.cohort_of(lsn)
         };
         if let Some(cohort) = cohort {
