@@ -1,6 +1,6 @@
 //! A thread that dies inside a write or a sync: the committer, a caller that leads, one that
-//! prepares a segment, one that trims, one that opens. Everyone who waits is told *outcome unknown*,
-//! the log is poisoned, and the same process opens it again (lance-format/lance#7132,
+//! prepares a segment, one that trims, one that opens. Everyone who waits is told *outcome
+//! unknown*, the log is poisoned, and the same process opens it again (lance-format/lance#7132,
 //! wiredtiger/wiredtiger#3278, cberner/redb#1309).
 //!
 //! Never here: a sleep. The hooked directory holds a thread at its door, and panics there when the

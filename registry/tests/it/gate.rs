@@ -1,5 +1,5 @@
-//! A log whose group syncs pass a door, so that a test can stand between *ordered* and *durable* for
-//! as long as it likes, and decide how the sync ends.
+//! A log whose group syncs pass a door, so that a test can stand between *ordered* and *durable*
+//! for as long as it likes, and decide how the sync ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

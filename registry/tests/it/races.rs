@@ -1,8 +1,8 @@
 //! Ten threads, each with a hundred status transitions of the same few agents, iteration after
 //! iteration: half by transactions that keep a count of each status, half by compare-and-swap.
 //!
-//! 20 iterations here (20,000 transitions); `cargo xtask races` runs 1,000 (a million), and `--tsan`
-//! lets ThreadSanitizer watch some. The oracle is the history of each key, put together from what
+//! 20 iterations here (20,000 transitions); `cargo xtask races` runs 1,000 (a million), and
+//! `--tsan` lets ThreadSanitizer watch some. The oracle is the history of each key, put together from what
 //! every call was told: dense, along the cycle, each step from where the last one ended.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! The oracle: a disk, a log on it, and a ledger of what each call asked and was told.
 //!
-//! After a scenario the machine crashes with nothing kept that no sync covered, and again with all of
-//! it kept; the log opens, its LSNs are dense, every acknowledged record is where its caller was
+//! After a scenario the machine crashes with nothing kept that no sync covered, and again with all
+//! of it kept; the log opens, its LSNs are dense, every acknowledged record is where its caller was
 //! told, nothing refused is there, and nothing is there twice. As many calls were acknowledged as
 //! LSNs are durable, so exactly those behind a failed sync were told *unknown*.
 
