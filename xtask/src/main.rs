@@ -11,8 +11,8 @@ use std::process::{Command, ExitCode};
 const MENU: &str = "cargo xtask VERB
   demo-rounds [N]   N rounds (default 200) of `wal demo`, kills after 5 to 300 ms
   lossy-demo [N]    the same against a build that acknowledges before it writes: it must fail
-  races [--iterations N] [--tsan]
-                    status transitions from ten threads; with ThreadSanitizer on nightly
+  races [--iterations N]
+                    N times (default 1000) 10 threads x 100 status transitions in a registry
   schedules [--iterations N] [NAME]
                     N schedules (default 2000) of each scenario of the commit queue, by shuttle";
 

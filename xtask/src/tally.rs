@@ -6,16 +6,11 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 
-/// The arguments after the verb, by name; what has none is the name of a test.
+/// The value that follows an option.
 pub(crate) fn option(name: &str) -> Option<String> {
     let mut args = std::env::args().skip(2);
     args.find(|arg| arg == name)?;
     args.next()
-}
-
-/// Whether the flag was given.
-pub(crate) fn flag(name: &str) -> bool {
-    std::env::args().skip(2).any(|arg| arg == name)
 }
 
 /// Runs it and counts its `test result:` lines.
