@@ -5,11 +5,12 @@
 //! transactions and silently lose the other's updates; a claim makes the second one an error.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::fork::Home;
 use crate::log::Log;
+use crate::sync::{Mutex, PoisonError};
 
 /// The names claimed on one open log. Guarded by its own lock, taken alone.
 pub(crate) type Claims = Arc<Mutex<BTreeSet<&'static str>>>;

@@ -4,10 +4,10 @@
 //! while another of ours is waited for. Invariant: a result is published exactly once and stays;
 //! whoever looks later finds it (no lost wake-up: fwdai/fletch#194).
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::error::Error;
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The waiters of one group.
 #[derive(Debug, Default)]

@@ -72,6 +72,7 @@ mod report;
 pub mod scan;
 mod stats;
 pub mod survey;
+mod sync;
 mod trim;
 mod trust;
 mod view;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::LOCK_NAME;
 use crate::fs::{Access, Dir, DirLock, LockMode, read_full};
+use crate::sync::sleep;
 
 /// Readers ask whether an owner lives by trying the lock for a moment, and a log just dropped may
 /// still be writing what was admitted: so a refusal is final only after about 200 ms.
@@ -29,7 +30,7 @@ pub(crate) fn take_lock(dir: &dyn Dir) -> Result<Box<dyn DirLock>> {
         if waited >= WAIT_MAX {
             return Err(locked(dir));
         }
-        sleep(pause);
+        sleep(pause); // flock has no wait with a time limit
         waited += pause;
         pause = (pause * 2).min(PAUSE_MAX);
     }
@@ -71,12 +72,4 @@ fn holder(dir: &dyn Dir) -> Option<u32> {
 
 fn path(dir: &dyn Dir) -> String {
     dir.path().join(LOCK_NAME).display().to_string()
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one poll of an opening: flock has no wait with a time limit"
-)]
-fn sleep(time: Duration) {
-    std::thread::sleep(time);
 }

@@ -8,8 +8,7 @@
 use std::fmt;
 use std::ops::{RangeBounds, RangeInclusive};
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::commit::Core;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,6 +21,7 @@ use crate::reader::Records;
 use crate::record::{Batch, Record, StoredRecord};
 use crate::report::RecoveryReport;
 use crate::stats::Stats;
+use crate::sync::{Ordering, PoisonError};
 
 /// A write-ahead log in one directory, open for writing. Cheap to clone; share it between threads.
 ///
@@ -194,6 +194,11 @@ impl Log {
                 let why =
                     format!("LSN {lsn} was not given out yet: the last is {}", queue.last_lsn);
                 return Err(Error::new(ErrorKind::OutOfRange, why));
+            }
+            // Again, under the lock: its group may have ended since, and then the first group found
+            // would be a later one, whose failure is not this LSN's (found by shuttle).
+            if self.durable_lsn() >= Some(lsn) {
+                return Ok(());
             }
             queue.cohort_of(lsn)
         };

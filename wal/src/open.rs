@@ -4,8 +4,7 @@
 //! ([`crate::recover::apply`]). Invariants: what is refused is left as it was, the lock file apart;
 //! a log is created only where no file of one stands. Next room: [`crate::log`].
 
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 
 use crate::claim::Claims;
 use crate::commit::{Core, Frontier, SegmentBound, Shared, committer};
@@ -19,6 +18,7 @@ use crate::queue::{Counters, Mode, Queue, Tail};
 use crate::recover::apply::{Opened, apply};
 use crate::recover::{Decision, Facts, Plan, RefusalKind, Row, decide};
 use crate::report::RecoveryReport;
+use crate::sync::{AtomicU64, Condvar, Mutex, thread};
 use crate::trust;
 use crate::watch::Watch;
 
@@ -56,7 +56,7 @@ pub(crate) fn open(dir: Arc<dyn Dir>, options: Options) -> Result<Log> {
     let recovery = RecoveryReport::of(&plan);
     let core = Arc::new(core_of(dir, options, &plan, opened, lock, watch));
     let committing = core.clone();
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name("annals-committer".to_owned())
         .spawn(move || committer(committing))
         .map_err(|e| Error::io("starting the committer thread", e))?;

@@ -16,6 +16,7 @@ use crate::ids::Lsn;
 use crate::lock::is_live;
 use crate::record::StoredRecord;
 use crate::recover::Facts;
+use crate::sync::sleep;
 use crate::view::{Snapshot, View};
 
 /// The records of a range, in order. Fused after an error.
@@ -205,7 +206,7 @@ impl Follow {
                 return Ok(None);
             }
             let now = pause.min(left);
-            sleep(now);
+            sleep(now); // another process's progress can only be polled
             left -= now;
             pause = (pause * 2).min(Duration::from_millis(20));
         }
@@ -215,12 +216,4 @@ impl Follow {
     pub fn position(&self) -> Option<Lsn> {
         Lsn::new(self.cursor.next_lsn())
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "another process's progress can only be polled; no order depends on it"
-)]
-fn sleep(time: Duration) {
-    std::thread::sleep(time);
 }

@@ -5,8 +5,7 @@
 //! leftovers below a durable head (row H). Next room: [`crate::queue`] for the record.
 
 use std::io;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, HOLD_NAME_MAX, HOLDS_MAX, Hold, KIND_TRIM, OwnBody};
@@ -14,6 +13,7 @@ use crate::fs::SyncPoint;
 use crate::ids::{Lsn, Sequence};
 use crate::log::Log;
 use crate::queue::Queue;
+use crate::sync::{Ordering, PoisonError};
 
 impl Log {
     /// Creates or moves the named hold: records from `lsn` on are kept until it moves or is

@@ -12,8 +12,6 @@
     reason = "a test may fail loudly"
 )]
 
-mod gate;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -21,10 +19,10 @@ use std::time::Duration;
 
 use annals_wal::format;
 use annals_wal::fs::SyncPoint;
+use annals_wal::fs::gate::{Door, Gate, eio};
 use annals_wal::fs::mem::{Keep, MemDir, SyncFailure};
 use annals_wal::inspect::{Depth, State, inspect_in};
 use annals_wal::{Batch, ErrorKind, Log, Lsn, Options, Record, Sequence};
-use gate::{Door, Gate, eio};
 
 /// How long a test waits for what must come at once, before it fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -76,12 +74,12 @@ fn close_waits_for_a_preparer_before_it_frees_the_lock() {
     let disk = MemDir::new(1);
     let door = Arc::new(Door::default());
     let at_door = door.clone();
-    let gate = Gate::new(disk.dir(), move |op| {
-        if op == "sync Prepared" {
-            at_door.pass();
-        }
-        Ok(())
-    });
+    let gate = Gate::new(
+        disk.dir(),
+        move |op| {
+            if op == "sync Prepared" { at_door.pass() } else { Ok(()) }
+        },
+    );
     let log = options().open_in(gate).unwrap();
     with_spare(&disk, &log);
     door.shut();
@@ -138,10 +136,7 @@ fn the_waiters_of_a_group_in_flight_are_told_when_another_thread_poisons() {
     let (door, failing) = (Arc::new(Door::default()), Arc::new(AtomicBool::new(false)));
     let (at_door, fails) = (door.clone(), failing.clone());
     let gate = Gate::new(disk.dir(), move |op| match op {
-        "sync Group" => {
-            at_door.pass();
-            Ok(())
-        }
+        "sync Group" => at_door.pass(),
         "sync Prepared" if fails.load(Ordering::SeqCst) => Err(eio()),
         _ => Ok(()),
     });
@@ -187,14 +182,10 @@ fn waiting_for_a_durable_lsn_takes_no_error_of_a_later_group() {
         let disk = MemDir::new(round);
         let door = Arc::new(Door::default());
         let (at_door, groups) = (door.clone(), AtomicU32::new(0));
-        let gate = Gate::new(disk.dir(), move |op| {
-            if op == "sync Group" {
-                match groups.fetch_add(1, Ordering::SeqCst) {
-                    0 => at_door.pass(),
-                    _ => return Err(eio()),
-                }
-            }
-            Ok(())
+        let gate = Gate::new(disk.dir(), move |op| match op {
+            "sync Group" if groups.fetch_add(1, Ordering::SeqCst) == 0 => at_door.pass(),
+            "sync Group" => Err(eio()),
+            _ => Ok(()),
         });
         let log = options().open_in(gate).unwrap();
         door.shut();

@@ -12,16 +12,14 @@
     reason = "a test may fail loudly"
 )]
 
-mod gate;
-
 use std::sync::{Arc, Mutex};
 
 use annals_wal::format;
+use annals_wal::fs::gate::{Door, Gate};
 use annals_wal::fs::mem::{Keep, MemDir};
 use annals_wal::{
     Batch, ErrorKind, Follow, Log, LogReader, Lsn, Options, Record, Result, Sequence,
 };
-use gate::{Door, Gate};
 
 fn options() -> Options {
     Options::new().segment_bytes(64 << 10)
@@ -117,7 +115,7 @@ fn an_unproven_follower_reads_again_what_it_saw_half_written() {
 #[test]
 fn a_backup_that_meets_a_trim_is_whole_or_refused() {
     let mut outcomes = [0; 2];
-    for step in 0..40 {
+    for step in 0..80 {
         let disk = MemDir::new(13);
         let log = open(&disk).unwrap();
         fill(&log, 8, 30_000);
@@ -204,12 +202,8 @@ fn a_reader_does_not_believe_a_trim_that_is_not_durable_yet() {
     let disk = MemDir::new(9);
     let door = Arc::new(Door::default());
     let at_door = door.clone();
-    let gate = Gate::new(disk.dir(), move |op| {
-        if op == "sync Group" {
-            at_door.pass();
-        }
-        Ok(())
-    });
+    let gate =
+        Gate::new(disk.dir(), move |op| if op == "sync Group" { at_door.pass() } else { Ok(()) });
     let log = options().open_in(gate).unwrap();
     fill(&log, 10, 30_000);
     door.shut();

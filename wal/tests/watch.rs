@@ -12,15 +12,13 @@
     reason = "a test may fail loudly"
 )]
 
-mod gate;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use annals_wal::fs::gate::Gate;
 use annals_wal::fs::mem::MemDir;
 use annals_wal::{ErrorKind, Log, Lsn, Options};
-use gate::Gate;
 
 const SEGMENT: &str = "00000000000000000001.wal";
 

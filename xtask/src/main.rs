@@ -2,11 +2,19 @@
 //!
 //! Never here: a proof of its own; it builds and runs what the rooms have.
 
+mod races;
+mod schedules;
+mod tally;
+
 use std::process::{Command, ExitCode};
 
 const MENU: &str = "cargo xtask VERB
   demo-rounds [N]   N rounds (default 200) of `wal demo`, kills after 5 to 300 ms
-  lossy-demo [N]    the same against a build that acknowledges before it writes: it must fail";
+  lossy-demo [N]    the same against a build that acknowledges before it writes: it must fail
+  races [--iterations N]
+                    N times (default 1000) 10 threads x 100 status transitions in a registry
+  schedules [--iterations N] [NAME]
+                    N schedules (default 2000) of each scenario of the commit queue, by shuttle";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -17,6 +25,8 @@ fn main() -> ExitCode {
         Some("crash-sweep") => crash_sweep(),
         Some("simulate") => simulate(&rounds),
         Some("lossy-demo") => lossy_demo(&rounds),
+        Some("races") => races::run(),
+        Some("schedules") => schedules::run(),
         _ => {
             say(MENU);
             ExitCode::from(2)

@@ -2,7 +2,7 @@
 //!
 //! Where to look: `keys`, `values`, `calls` (each call's contract), `transact` (what one attempt
 //! may see, forced by hand), `released` (nothing leaves before it is durable), `poison`, `rebuild`,
-//! `model` (random calls against a `BTreeMap`), `threads` (races), `crash`.
+//! `model` (random calls against a `BTreeMap`), `threads` and `races`, `crash`.
 
 #[cfg(test)]
 mod calls;
@@ -16,6 +16,8 @@ mod keys;
 mod model;
 #[cfg(test)]
 mod poison;
+#[cfg(test)]
+mod races;
 #[cfg(test)]
 mod rebuild;
 #[cfg(test)]

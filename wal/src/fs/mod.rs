@@ -5,7 +5,8 @@
 //! Invariants: nothing else in the workspace touches `std::fs` for a log's directory; every sync
 //! carries the [`SyncPoint`] that says which crash it survives, so that the crashable directory
 //! of `mem` can leave any one of them out and a test can show that it was needed.
-//! Next rooms: [`os`] (the real one), `mem` (the crashable one, feature `testing`).
+//! Next rooms: [`os`] (the real one), `mem` (the crashable one) and `gate` (a hook before either),
+//! these two with feature `testing`.
 
 use std::fmt::Debug;
 use std::io;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 pub use crate::format::Identity;
 pub use standing::{FileSystem, Standing, Status};
 
+#[cfg(any(test, feature = "testing"))]
+pub mod gate;
 #[cfg(any(test, feature = "testing"))]
 pub mod mem;
 pub mod os;

@@ -1,19 +1,19 @@
 //! A directory that calls a hook before every operation that changes it, so that a test can hold a
-//! thread at that point, let it fail, or look at the log from there; and a door to hold it with.
+//! thread at that point, let it fail, let it panic, or look at the log from there; and a door to
+//! hold it with. Feature `testing`.
 //!
-//! Operations are named in words: `create NAME`, `link NAME`, `remove NAME`, `sync POINT`,
-//! `dirsync POINT`. Reads, locks and plain writes pass without a hook, so a hook may read the log.
+//! Operations are named in words: `create NAME`, `link NAME`, `remove NAME`, `write NAME`,
+//! `sync POINT`, `dirsync POINT`; NAME is the one the file was opened by. Reads, locks and syncs of
+//! the parent pass without a hook, so a hook may read the log.
 //! Never here: a lock held while the hook runs, a sleep, an opinion about what is right.
-
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the gate")]
-#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+//! Next rooms: `mem` and [`super::os`], which stand behind it.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use annals_wal::fs::{
+use super::{
     Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Standing, Status, SyncPoint,
 };
 
@@ -25,6 +25,11 @@ pub fn eio() -> io::Error {
     io::Error::from_raw_os_error(5)
 }
 
+/// ENOSPC, as a full disk says it.
+pub fn enospc() -> io::Error {
+    io::Error::from_raw_os_error(28)
+}
+
 /// The hooked directory.
 pub struct Gate {
     inner: Arc<dyn Dir>,
@@ -33,6 +38,7 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// `inner` behind a hook.
     pub fn new(
         inner: Arc<dyn Dir>,
         hook: impl Fn(&str) -> io::Result<()> + Send + Sync + 'static,
@@ -42,22 +48,27 @@ impl Gate {
 
     /// The next listing, and only that one, shows these names: as one that was read a while ago.
     pub fn list_once(&self, names: Vec<DirEntry>) {
-        *self.stale.lock().unwrap() = Some(names);
+        *locked(&self.stale) = Some(names);
     }
 
     /// Whether the listing of [`Gate::list_once`] was asked for.
     pub fn was_listed(&self) -> bool {
-        self.stale.lock().unwrap().is_none()
+        locked(&self.stale).is_none()
     }
 
-    fn file(&self, inner: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(GateFile { inner, hook: self.hook.clone() })
+    fn file(&self, inner: Arc<dyn File>, name: &str) -> Arc<dyn File> {
+        Arc::new(GateFile { inner, hook: self.hook.clone(), write: format!("write {name}") })
     }
+}
+
+/// A test that has failed under the lock fails by itself; the others go on.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gate")
+        f.debug_struct("Gate").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
@@ -79,19 +90,17 @@ impl Dir for Gate {
     }
 
     fn list(&self) -> io::Result<Vec<DirEntry>> {
-        match self.stale.lock().unwrap().take() {
-            Some(stale) => Ok(stale),
-            None => self.inner.list(),
-        }
+        let stale = locked(&self.stale).take();
+        stale.map_or_else(|| self.inner.list(), Ok)
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         (self.hook)(&format!("create {name}"))?;
-        Ok(self.file(self.inner.create(name)?))
+        Ok(self.file(self.inner.create(name)?, name))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        Ok(self.file(self.inner.open(name, access)?))
+        Ok(self.file(self.inner.open(name, access)?, name))
     }
 
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
@@ -142,11 +151,13 @@ impl Dir for Gate {
 struct GateFile {
     inner: Arc<dyn File>,
     hook: Arc<Hook>,
+    /// What the hook is told of a write.
+    write: String,
 }
 
 impl fmt::Debug for GateFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GateFile")
+        f.debug_struct("GateFile").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
@@ -160,6 +171,7 @@ impl File for GateFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        (self.hook)(&self.write)?;
         self.inner.write_at(bytes, offset)
     }
 
@@ -177,48 +189,81 @@ impl File for GateFile {
     }
 }
 
-/// Holds whoever comes to it while it is shut, and tells when somebody stands there.
-#[derive(Default)]
+/// Holds whoever comes to it while it is shut, tells when somebody stands there, and says how
+/// their operation ends. A new one is open. Not for shuttle, which must know of every wait.
+#[derive(Debug, Default)]
 pub struct Door {
     state: Mutex<DoorState>,
     changed: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct DoorState {
     shut: bool,
+    failing: bool,
     guests: u32,
 }
 
 impl Door {
+    /// Whoever comes from now on waits.
     pub fn shut(&self) {
-        self.state.lock().unwrap().shut = true;
+        locked(&self.state).shut = true;
     }
 
+    /// Shut until it is opened, at the longest until what is returned is dropped: a test that
+    /// fails meanwhile fails, and its threads do not wait for ever.
+    pub fn shut_for_now(&self) -> Shut<'_> {
+        self.shut();
+        Shut { door: self }
+    }
+
+    /// Lets those who wait and all who come through.
     pub fn open(&self) {
-        self.state.lock().unwrap().shut = false;
+        locked(&self.state).shut = false;
         self.changed.notify_all();
+    }
+
+    /// Opens it, and fails the operation of everyone who goes through from now on.
+    pub fn fail(&self) {
+        locked(&self.state).failing = true;
+        self.open();
     }
 
     /// Goes through, after waiting for as long as the door is shut.
-    pub fn pass(&self) {
-        let mut state = self.state.lock().unwrap();
-        if !state.shut {
-            return;
+    ///
+    /// # Errors
+    /// EIO once [`Door::fail`] was called.
+    pub fn pass(&self) -> io::Result<()> {
+        let mut state = locked(&self.state);
+        if state.shut {
+            state.guests += 1;
+            self.changed.notify_all();
+            while state.shut {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.guests -= 1;
         }
-        state.guests += 1;
-        self.changed.notify_all();
-        while state.shut {
-            state = self.changed.wait(state).unwrap();
-        }
-        state.guests -= 1;
+        if state.failing { Err(eio()) } else { Ok(()) }
     }
 
     /// Waits until somebody stands at the door.
     pub fn await_guest(&self) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = locked(&self.state);
         while state.guests == 0 {
-            state = self.changed.wait(state).unwrap();
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+/// See [`Door::shut_for_now`].
+#[derive(Debug)]
+#[must_use = "the door opens when this is dropped"]
+pub struct Shut<'a> {
+    door: &'a Door,
+}
+
+impl Drop for Shut<'_> {
+    fn drop(&mut self) {
+        self.door.open();
     }
 }
