@@ -3,10 +3,13 @@
 
 use std::path::Path;
 
+use annals_fuzz::TARGETS;
+
 /// Variations of each saved input. The seed is the input's place and the number.
 const VARIATIONS: u64 = 100;
 
-fn run(target: &str, body: fn(&[u8])) {
+fn run(target: &str) {
+    let (_, body) = TARGETS.into_iter().find(|(name, _)| *name == target).unwrap();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     let mut files: Vec<_> =
         std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -74,20 +77,35 @@ fn vary(bytes: &[u8], random: &mut u64) -> Vec<u8> {
 
 #[test]
 fn decode() {
-    run("decode", annals_fuzz::decode);
+    run("decode");
 }
 
 #[test]
 fn scan() {
-    run("scan", annals_fuzz::scan);
+    run("scan");
 }
 
 #[test]
 fn directory() {
-    run("directory", annals_fuzz::directory);
+    run("directory");
+}
+
+#[test]
+fn operations() {
+    run("operations");
+}
+
+#[test]
+fn registry() {
+    run("registry");
 }
 
 #[test]
 fn payloads() {
-    run("payloads", annals_fuzz::payloads);
+    run("payloads");
+}
+
+#[test]
+fn json() {
+    run("json");
 }
