@@ -1,12 +1,16 @@
 //! An allocator that counts: what a piece of code holds at its peak, and its largest single
 //! allocation, on this thread.
 //!
-//! Never here: a limit; the bodies have their own. It is the oracle that `-malloc_limit_mb` and
-//! `-rss_limit_mb` cannot be: those are absolute, and an allocation may follow the input's size
+//! Never here: what is too much for a call; the bodies say that. It is the oracle that
+//! `-rss_limit_mb` cannot be: that one is absolute, and an allocation may follow the input's size
 //! and nothing else. It counts on stable, too, where the corpus is run.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+
+/// No input is large enough to pay for this much in one piece. A plain allocation then aborts, and
+/// libFuzzer's own `-malloc_limit_mb` does not work without a sanitizer.
+const ALLOCATION_MAX: usize = 64 << 20;
 
 struct Counting;
 
@@ -36,12 +40,18 @@ fn given_back(size: usize) {
 // SAFETY: every call goes to the system's allocator as it came; the counters do not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() > ALLOCATION_MAX {
+            return std::ptr::null_mut();
+        }
         taken(layout.size());
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if layout.size() > ALLOCATION_MAX {
+            return std::ptr::null_mut();
+        }
         taken(layout.size());
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc_zeroed(layout) }
@@ -54,6 +64,9 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if size > ALLOCATION_MAX {
+            return std::ptr::null_mut();
+        }
         given_back(layout.size());
         taken(size);
         // SAFETY: the caller's promises are passed on.

@@ -2,15 +2,21 @@
 //!
 //! Never here: a proof of its own; it builds and runs what the rooms have.
 
+mod fuzz;
+
 use std::process::{Command, ExitCode};
 
 const MENU: &str = "cargo xtask VERB
   demo-rounds [N]   N rounds (default 200) of `wal demo`, kills after 5 to 300 ms
-  lossy-demo [N]    the same against a build that acknowledges before it writes: it must fail";
+  lossy-demo [N]    the same against a build that acknowledges before it writes: it must fail
+  fuzz [--minutes N] [--target T]   each fuzz target N (10) minutes; needs cargo-fuzz, a nightly";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let verb = args.next();
+    if verb.as_deref() == Some("fuzz") {
+        return fuzz::fuzz(args);
+    }
     let rounds = args.next().unwrap_or_else(|| "200".to_owned());
     match verb.as_deref() {
         Some("demo-rounds") => demo_rounds(&rounds),
