@@ -153,7 +153,7 @@ impl Core {
         let seal_after = queue.seal_after_front();
         queue.in_flight = Some((group.last_lsn, group.cohort.clone()));
         drop(queue);
-        Leader { core: self, cohort: group.cohort.clone() }.run(group, writer, seal_after);
+        Leader { core: self, cohort: Some(group.cohort.clone()) }.run(group, writer, seal_after);
         true
     }
 
@@ -354,11 +354,13 @@ fn capacity_for(frame_bytes: u64, options: &Options) -> Result<u64> {
 /// poisons and tells the group's waiters.
 struct Leader<'a> {
     core: &'a Core,
-    cohort: Arc<Cohort>,
+    /// `None` once the outcome is published. Not forgotten as a whole: that leaked the cohort of
+    /// every group.
+    cohort: Option<Arc<Cohort>>,
 }
 
 impl Leader<'_> {
-    fn run(self, mut group: Group, mut writer: Writer, seal_after: Option<SealState>) {
+    fn run(mut self, mut group: Group, mut writer: Writer, seal_after: Option<SealState>) {
         let rotated = group.rotation.is_some();
         match writer.commit(&mut group, seal_after.as_ref()) {
             Ok(done) => self.core.committed(group, writer, done, rotated),
@@ -373,18 +375,21 @@ impl Leader<'_> {
                 // The file is let go before anyone is told: nothing may touch it again.
                 drop(writer);
                 self.core.poison(error.clone());
-                self.cohort.publish(Err(error.unknown()));
+                if let Some(cohort) = &self.cohort {
+                    cohort.publish(Err(error.unknown()));
+                }
             }
         }
-        std::mem::forget(self);
+        self.cohort = None;
     }
 }
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
+        let Some(cohort) = &self.cohort else { return };
         let error = Error::new(ErrorKind::Poisoned, "the leader of a group panicked");
         self.core.poison(error.clone());
-        self.cohort.publish(Err(error.unknown()));
+        cohort.publish(Err(error.unknown()));
     }
 }
 
