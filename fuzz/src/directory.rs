@@ -166,7 +166,15 @@ fn refused(disk: &MemDir, before: &Files, error: &Error) {
     }
 }
 
-fn shown(log: &Log) -> (Lsn, Option<Lsn>, Vec<(String, Lsn)>, Shown) {
+/// In words, without payloads.
+fn told((head, last, holds, (records, error)): &All) -> String {
+    let lsns = records.first().zip(records.last()).map(|(first, last)| (first.0, last.0));
+    format!("head {head}, last {last:?}, holds {holds:?}, LSNs {lsns:?}, then {error:?}")
+}
+
+type All = (Lsn, Option<Lsn>, Vec<(String, Lsn)>, Shown);
+
+fn shown(log: &Log) -> All {
     (log.head_lsn(), log.durable_lsn(), log.holds(), collect(log.range(..)))
 }
 
@@ -182,7 +190,8 @@ fn use_it(disk: &MemDir, log: &Log, seen: &Option<Shown>, seed: u64) {
     }
     for keep in [Keep::Nothing, Keep::Some(seed), Keep::Everything] {
         let again = open(&disk.crash(keep)).expect("what was opened opens after a crash");
-        assert!(shown(&again) == first, "{keep:?}: what an opening has shown is not there");
+        let now = shown(&again);
+        assert!(now == first, "{keep:?}: {} was shown, now {}", told(&first), told(&now));
     }
     let appended = match log.append("after") {
         Ok(lsn) => lsn,
@@ -198,9 +207,11 @@ fn use_it(disk: &MemDir, log: &Log, seen: &Option<Shown>, seed: u64) {
     if first.3.1.is_none() {
         expected.push((appended.get(), b"after".to_vec()));
     }
-    assert!(second.3 == (expected, first.3.1), "appending changed something else");
+    let same = second.3 == (expected, first.3.1);
+    assert!(same, "appending changed something else: {}, {}", told(&first), told(&second));
     let again = open(&disk.crash(Keep::Nothing)).expect("opens after an append and a crash");
-    assert!(shown(&again) == second, "an acknowledged record is not there");
+    let now = shown(&again);
+    assert!(now == second, "acknowledged {}, now {}", told(&second), told(&now));
     // A trim in the middle, a clean end, and again.
     let trimmed = log.trim(appended);
     assert!(log.poisoned().is_none(), "{trimmed:?}, poisoned by {:?}", log.poisoned());
@@ -208,5 +219,6 @@ fn use_it(disk: &MemDir, log: &Log, seen: &Option<Shown>, seed: u64) {
     let closed = log.clone().close();
     assert!(log.poisoned().is_none(), "{closed:?}");
     let again = open(&disk.killed()).expect("opens after a close");
-    assert!(shown(&again) == third, "what was closed opens as another log");
+    let now = shown(&again);
+    assert!(now == third, "closed {}, now {}", told(&third), told(&now));
 }

@@ -97,7 +97,8 @@ impl Life<'_> {
             }
         }
         self.compare();
-        if self.disk.stopped() || registry.log().poisoned().is_some() {
+        let failed = self.disk.stopped() || registry.log().poisoned().is_some();
+        if self.registry.is_some() && failed {
             assert!(self.trouble, "poisoned on a good disk");
             drop(registry);
             self.lose_power();
