@@ -137,7 +137,7 @@ impl Writer {
             own: Identity::default(),
             segment: Identity::default(),
             sequence: if input.one_in(4) { input.number() } else { last },
-            durable_end: if input.one_in(2) { 8 * input.number() } else { 128 },
+            durable_end: if input.one_in(2) { input.number().wrapping_mul(8) } else { 128 },
             durable_lsn: if input.one_in(2) { input.number() } else { 0 },
             pid: 1,
             marks: if input.one_in(8) { input.number() as u32 } else { 0 },

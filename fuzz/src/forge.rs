@@ -62,7 +62,7 @@ impl Forge<'_> {
             log_id: LOG_ID,
             sequence: Sequence::new(state.sequence).unwrap_or(Sequence::FIRST),
             capacity: 64 << 10,
-            salt: 100 + state.sequence as u32,
+            salt: (state.sequence as u32).wrapping_add(100),
             created_ms: 5,
         };
         match odd {
@@ -257,7 +257,7 @@ impl Forge<'_> {
             232 => (frame.stream, frame.codec) = (input.number() as u32, input.byte()),
             _ => {}
         }
-        let place = if lie == 233 { 8 * input.number() } else { offset as u64 };
+        let place = if lie == 233 { input.number().wrapping_mul(8) } else { offset as u64 };
         let mut encoded = frame.encode(self.header.salt, place);
         if lie == 234 {
             encoded[input.below(FRAME_HEADER_LEN)] ^= 1 << input.below(8);
@@ -281,7 +281,7 @@ impl Forge<'_> {
 fn previous(input: &mut Input<'_>) -> Option<SealReference> {
     Some(SealReference {
         sequence: Sequence::new(input.number())?,
-        offset: 8 * input.number(),
+        offset: input.number().wrapping_mul(8),
         digest: Digest { algorithm: 1 + input.below(2) as u8, bytes: vec![input.byte(); 4] },
     })
 }

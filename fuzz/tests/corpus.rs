@@ -5,8 +5,9 @@ use std::path::Path;
 
 use annals_fuzz::TARGETS;
 
-/// Variations of each saved input. The seed is the input's place and the number.
-const VARIATIONS: u64 = 100;
+/// Variations of the saved inputs of a target, all together; at least a few of each. The seed of one
+/// is the input's place and the number.
+const VARIATIONS: u64 = 1500;
 
 fn run(target: &str) {
     let (_, body) = TARGETS.into_iter().find(|(name, _)| *name == target).unwrap();
@@ -15,11 +16,12 @@ fn run(target: &str) {
         std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty(), "no saved inputs in {}", dir.display());
+    let each = (VARIATIONS / files.len() as u64).max(5);
     for (index, file) in files.iter().enumerate() {
         let bytes = std::fs::read(file).unwrap();
         println!("{}", file.display());
         body(&bytes);
-        for n in 0..VARIATIONS {
+        for n in 0..each {
             let mut random = (index as u64) << 32 | n;
             let varied = vary(&bytes, &mut random);
             let outcome = std::panic::catch_unwind(|| body(&varied));

@@ -17,7 +17,7 @@ const LIMITS: [&str; 6] = [
     "-timeout=5",
     "-rss_limit_mb=512",
     "-max_len=4096",
-    "-len_control=20",
+    "-len_control=0",
     "-detect_leaks=0",
     "-print_final_stats=1",
 ];
