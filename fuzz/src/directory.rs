@@ -68,8 +68,10 @@ pub fn check(disk: &MemDir, seed: u64) {
     let seen = look(disk);
     assert!(all_files(disk) == before, "somebody who only looked has changed a file");
     let before = log_files(disk);
+    let whole = inspect_in(&disk.dir(), Depth::Everything, &mut |_| ())
+        .is_ok_and(|report| report.state < State::Corrupt);
     match open(disk) {
-        Ok(log) => use_it(disk, &log, &seen, seed),
+        Ok(log) => use_it(disk, &log, &seen, whole, seed),
         Err(error) => refused(disk, &before, &error),
     }
 }
@@ -140,9 +142,10 @@ fn look(disk: &MemDir) -> Option<Shown> {
     let part = proven.0.iter().zip(&all.0).all(|(a, b)| a == b);
     let same_start = proven.0.first().map(|(lsn, _)| lsn) == all.0.first().map(|(lsn, _)| lsn);
     assert!(part || !same_start, "what is proven is not part of what is whole");
-    for from in [1, 2, 30, u64::MAX - 1, u64::MAX] {
+    // Each step that finds nothing may read the directory again: a few are enough.
+    for from in [1, 30, u64::MAX] {
         let Ok(mut follow) = reader.follow(Lsn::new(from).expect("not 0")) else { continue };
-        for _ in 0..20 {
+        for _ in 0..6 {
             let _ = follow.try_next();
         }
     }
@@ -178,7 +181,7 @@ fn shown(log: &Log) -> All {
     (log.head_lsn(), log.durable_lsn(), log.holds(), collect(log.range(..)))
 }
 
-fn use_it(disk: &MemDir, log: &Log, seen: &Option<Shown>, seed: u64) {
+fn use_it(disk: &MemDir, log: &Log, seen: &Option<Shown>, whole: bool, seed: u64) {
     let first = shown(log);
     if let Some((seen, _)) = seen {
         let head = first.0.get();
@@ -202,12 +205,17 @@ fn use_it(disk: &MemDir, log: &Log, seen: &Option<Shown>, seed: u64) {
         }
     };
     assert_eq!(first.1.map_or(1, |last| last.get() + 1), appended.get());
+    let kept = log.get(appended).expect("what was just acknowledged can be read");
+    assert_eq!(kept.payload, b"after");
     let second = shown(log);
-    let mut expected = first.3.0.clone();
-    if first.3.1.is_none() {
-        expected.push((appended.get(), b"after".to_vec()));
+    let mut expected = first.3.clone();
+    if expected.1.is_none() {
+        expected.0.push((appended.get(), b"after".to_vec()));
     }
-    let same = second.3 == (expected, first.3.1);
+    // An opening does not read the bodies of sealed segments: a range may meet damage on its way to
+    // the new record, behind the last one that it gave before.
+    let met = !whole && second.3.1 == Some(ErrorKind::Corrupt) && second.3.0 == first.3.0;
+    let same = second.3 == expected || met;
     assert!(same, "appending changed something else: {}, {}", told(&first), told(&second));
     let again = open(&disk.crash(Keep::Nothing)).expect("opens after an append and a crash");
     let now = shown(&again);
