@@ -138,9 +138,11 @@ pub(crate) struct CheckArgs {
 
 /// How results are printed.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) enum Format {
+pub enum Format {
+    /// Lines for people.
     #[default]
     Text,
+    /// JSON for programs.
     Json,
 }
 

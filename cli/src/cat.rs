@@ -8,7 +8,7 @@ use annals_wal::{ErrorKind, LogReader, Lsn, StoredRecord};
 
 use crate::args::{CatArgs, Format};
 use crate::decode::{Shown, decode, json_line, kind_name, session};
-use crate::escape::{cut, escape};
+use crate::escape::{cut, escape, escape_json};
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, message};
 
@@ -143,17 +143,40 @@ impl Cat<'_> {
         {
             return Ok(());
         }
-        if let Shown::Undecodable(why) = &shown {
-            message(&format!("wal: LSN {}: {why}", record.lsn));
+        if let Some(why) = complaint(record, &shown) {
+            message(&why);
             self.exit = Exit::Failed;
         }
-        let line = match self.args.format {
-            Format::Json => {
-                json_line(record, &shown).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?
-            }
-            Format::Text => text_line(record, &shown),
-        };
+        let line = line(record, &shown, self.args.format)
+            .map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
         Ok(out.line(&line)?)
+    }
+}
+
+/// What `wal cat` prints of a record: its line, and the message beside it if it has one.
+///
+/// # Errors
+/// What serde_json said; no record makes it say anything.
+pub fn cat_record(
+    record: &StoredRecord,
+    format: Format,
+) -> serde_json::Result<(String, Option<String>)> {
+    let shown = decode(record);
+    Ok((line(record, &shown, format)?, complaint(record, &shown)))
+}
+
+fn line(record: &StoredRecord, shown: &Shown, format: Format) -> serde_json::Result<String> {
+    match format {
+        Format::Json => Ok(escape_json(&json_line(record, shown)?)),
+        Format::Text => Ok(text_line(record, shown)),
+    }
+}
+
+/// A decoder's reason may hold names that stand in the record.
+fn complaint(record: &StoredRecord, shown: &Shown) -> Option<String> {
+    match shown {
+        Shown::Undecodable(why) => Some(format!("wal: LSN {}: {}", record.lsn, escape(why))),
+        _ => None,
     }
 }
 

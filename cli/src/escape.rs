@@ -32,6 +32,25 @@ fn is_format(c: char) -> bool {
     )
 }
 
+/// A line of valid JSON with the same value and none of those characters. JSON allows C0 controls
+/// as white space between tokens and nowhere else, and all others inside strings and nowhere else;
+/// so the ones become spaces and the others `\u` escapes, whatever the text is.
+pub(crate) fn escape_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\0'..='\u{1f}' => out.push(' '),
+            c if c.is_control() || is_format(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// At most `width` characters, the cut marked.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     match text.char_indices().nth(width) {

@@ -7,7 +7,7 @@ use annals_wal::inspect::{Depth, Finding, Report, Role, SegmentReport, State, in
 use serde_json::{Value, json};
 
 use crate::args::{Format, InspectArgs, VerifyArgs};
-use crate::escape::escape;
+use crate::escape::{escape, escape_json};
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, Tone, bytes_progress};
 
@@ -16,10 +16,7 @@ const SEGMENTS_SHOWN: usize = 20;
 
 pub(crate) fn inspect(args: &InspectArgs, out: &mut Out) -> Result<Exit, Failure> {
     let report = report(&args.dir, Depth::Seals, &mut |_| ())?;
-    match args.format {
-        Format::Json => print_json(&args.dir, &report, "wal.inspect/1", out)?,
-        Format::Text => print_text(&args.dir, &report, out)?,
-    }
+    show("inspect", &args.dir, &report, args.format, out)?;
     Ok(report.state.into())
 }
 
@@ -29,11 +26,30 @@ pub(crate) fn verify(args: &VerifyArgs, out: &mut Out) -> Result<Exit, Failure> 
     let report = report(&args.dir, Depth::Everything, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
     let report = report?;
-    match args.format {
-        Format::Json => print_json(&args.dir, &report, "wal.verify/1", out)?,
-        Format::Text => print_verdict(&args.dir, &report, out)?,
-    }
+    show("verify", &args.dir, &report, args.format, out)?;
     Ok(report.state.into())
+}
+
+/// What `wal inspect` or `wal verify` prints of a report off a terminal.
+pub fn print_report(verb: &str, dir: &Path, report: &Report, format: Format) -> Vec<u8> {
+    let mut out = Out::memory();
+    // Memory does not fail.
+    let _ = show(verb, dir, report, format, &mut out);
+    out.into_memory()
+}
+
+fn show(
+    verb: &str,
+    dir: &Path,
+    report: &Report,
+    format: Format,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    match (format, verb) {
+        (Format::Json, _) => print_json(dir, report, &format!("wal.{verb}/1"), out),
+        (Format::Text, "verify") => print_verdict(dir, report, out),
+        (Format::Text, _) => print_text(dir, report, out),
+    }
 }
 
 /// For the progress bar alone.
@@ -217,7 +233,7 @@ fn print_json(dir: &Path, report: &Report, schema: &str, out: &mut Out) -> Resul
         "findings": report.findings.iter().map(finding_json).collect::<Vec<_>>(),
         "leftovers": report.leftovers,
     });
-    Ok(out.line(&value.to_string())?)
+    Ok(out.line(&escape_json(&value.to_string()))?)
 }
 
 fn segment_json(segment: &SegmentReport) -> Value {

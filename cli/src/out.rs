@@ -6,13 +6,34 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Buffered stdout.
+/// Buffered stdout, or memory.
 pub(crate) struct Out {
-    to: BufWriter<io::Stdout>,
+    to: To,
     colour: bool,
     /// The reader of our output went away (`| head`): nothing more is printed, and that is no
     /// failure. Whatever is being done besides printing goes on.
     gone: bool,
+}
+
+enum To {
+    Stdout(BufWriter<io::Stdout>),
+    Memory(Vec<u8>),
+}
+
+impl Write for To {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            To::Stdout(stdout) => stdout.write(bytes),
+            To::Memory(memory) => memory.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            To::Stdout(stdout) => stdout.flush(),
+            To::Memory(_) => Ok(()),
+        }
+    }
 }
 
 /// A colour that means something, beside the word that says it.
@@ -28,7 +49,21 @@ impl Out {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let colour = !plain && io::stdout().is_terminal();
-        Out { to: BufWriter::with_capacity(64 << 10, io::stdout()), colour, gone: false }
+        let to = To::Stdout(BufWriter::with_capacity(64 << 10, io::stdout()));
+        Out { to, colour, gone: false }
+    }
+
+    /// What would be printed, kept: without colours, as off a terminal.
+    pub(crate) fn memory() -> Out {
+        Out { to: To::Memory(Vec::new()), colour: false, gone: false }
+    }
+
+    /// What was kept.
+    pub(crate) fn into_memory(self) -> Vec<u8> {
+        match self.to {
+            To::Stdout(_) => Vec::new(),
+            To::Memory(memory) => memory,
+        }
     }
 
     /// One line.

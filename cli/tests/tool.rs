@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use annals_wal::{Log, Options};
+use annals_wal::{Batch, Codec, Kind, Log, Options, Record};
 use serde_json::Value;
 
 fn wal(args: &[&str]) -> Output {
@@ -252,6 +252,39 @@ fn hostile_payloads_reach_no_terminal_unescaped() {
     }
     let printed = stdout(&wal(&["cat", text(&path)]));
     assert!(!printed.contains('\u{9b}') && !printed.contains('\u{202e}'), "{printed:?}");
+}
+
+/// JSON may hold DEL, C1 and bidirectional controls as they are, and tabs between its tokens; the
+/// line that `cat` makes of it may not (fuzz target `json`).
+#[test]
+fn json_output_holds_no_character_that_a_terminal_obeys() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let log = Log::open(&path).unwrap();
+    let json = "{\"a\":\t\"\u{9b}31m \u{7f} \u{202e} \u{e0041}\"}";
+    let records = [
+        Record::new(json).codec(Codec::JSON),
+        Record::new("text \u{9b}31m \u{2066}"),
+        // A transaction on a key with a bidirectional control in its name.
+        Record::new(*b"\0\0\0\0\x01\0\0\0\0\0\0\0\x01\0\0\0\x04\0\0\0\0\0\0\0a\xe2\x80\xae")
+            .kind(Kind::new(0x0100).unwrap()),
+    ];
+    log.append_batch(records.into_iter().collect::<Batch>()).unwrap();
+    log.set_hold("\u{9b}\u{202e}", annals_wal::Lsn::FIRST).unwrap();
+    log.close().unwrap();
+    for verb in ["cat", "inspect", "verify"] {
+        let printed = stdout(&wal(&[verb, text(&path), "--format", "json"]));
+        let obeyed =
+            |c: &char| c.is_control() && *c != '\n' || "\u{202e}\u{2066}\u{e0041}".contains(*c);
+        assert_eq!(printed.chars().find(obeyed), None, "{verb}: {printed:?}");
+        let first: Value = serde_json::from_str(printed.lines().next().unwrap()).unwrap();
+        if verb == "cat" {
+            let value: Value = serde_json::from_str(json).unwrap();
+            assert_eq!(first["payload"], value, "escaping changes no value");
+        } else {
+            assert_eq!(first["holds"][0]["name"], "\u{9b}\u{202e}");
+        }
+    }
 }
 
 #[test]

@@ -3,20 +3,25 @@
 
 use std::path::Path;
 
-/// Variations of each saved input. The seed is the input's place and the number.
-const VARIATIONS: u64 = 100;
+use annals_fuzz::TARGETS;
 
-fn run(target: &str, body: fn(&[u8])) {
+/// Variations of the saved inputs of a target, all together; at least a few of each. The seed of one
+/// is the input's place and the number.
+const VARIATIONS: u64 = 1500;
+
+fn run(target: &str) {
+    let (_, body) = TARGETS.into_iter().find(|(name, _)| *name == target).unwrap();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     let mut files: Vec<_> =
         std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty(), "no saved inputs in {}", dir.display());
+    let each = (VARIATIONS / files.len() as u64).max(5);
     for (index, file) in files.iter().enumerate() {
         let bytes = std::fs::read(file).unwrap();
         println!("{}", file.display());
         body(&bytes);
-        for n in 0..VARIATIONS {
+        for n in 0..each {
             let mut random = (index as u64) << 32 | n;
             let varied = vary(&bytes, &mut random);
             let outcome = std::panic::catch_unwind(|| body(&varied));
@@ -74,20 +79,35 @@ fn vary(bytes: &[u8], random: &mut u64) -> Vec<u8> {
 
 #[test]
 fn decode() {
-    run("decode", annals_fuzz::decode);
+    run("decode");
 }
 
 #[test]
 fn scan() {
-    run("scan", annals_fuzz::scan);
+    run("scan");
 }
 
 #[test]
 fn directory() {
-    run("directory", annals_fuzz::directory);
+    run("directory");
+}
+
+#[test]
+fn operations() {
+    run("operations");
+}
+
+#[test]
+fn registry() {
+    run("registry");
 }
 
 #[test]
 fn payloads() {
-    run("payloads", annals_fuzz::payloads);
+    run("payloads");
+}
+
+#[test]
+fn json() {
+    run("json");
 }

@@ -64,6 +64,11 @@ impl Forger {
 
 /// A log whose open record says that the last LSN but one came before it, with these records.
 fn near_the_last_lsn(records: &[u64]) -> MemDir {
+    forged_open(u64::MAX - 1, u64::MAX, records)
+}
+
+/// A log whose open record says that this LSN came before it and that this one is the head.
+fn forged_open(before: u64, head: u64, records: &[u64]) -> MemDir {
     let first = MemDir::new(5);
     let log = open(&first).unwrap();
     let disk = first.crash(Keep::Everything);
@@ -71,9 +76,9 @@ fn near_the_last_lsn(records: &[u64]) -> MemDir {
     let mut bytes = disk.bytes(&name(1)).unwrap();
     bytes[128..].fill(0);
     let mut forger = Forger::new(bytes, 128);
-    let head = Some(lsn(u64::MAX));
+    let head = Some(lsn(head));
     let body = OwnBody { generation: Some(Generation(1)), head, ..OwnBody::default() };
-    forger.put(format::KIND_OPEN, 0, u64::MAX - 1, &body.encode());
+    forger.put(format::KIND_OPEN, 0, before, &body.encode());
     records.iter().for_each(|lsn| forger.put(0, 2, *lsn, b"x"));
     disk.set_bytes(&name(1), forger.bytes);
     disk.lose("CONTROL");
@@ -140,4 +145,23 @@ fn an_own_record_that_may_be_ignored_is_ignored() {
     assert_eq!(log.durable_lsn(), Some(lsn(2)));
     assert_eq!(log.append("goes on").unwrap(), lsn(3));
     assert_eq!(log.range(..).unwrap().map(Result::unwrap).count(), 3);
+}
+
+/// Fuzz target `directory`, input `head-beyond-the-end`. A head above the next LSN was believed: the
+/// log took records, acknowledged them, and called each of them trimmed.
+#[test]
+fn a_head_beyond_the_end_of_the_log_is_refused() {
+    for (records, head) in [(&[][..], 2), (&[1, 2], 4), (&[1], u64::MAX)] {
+        let disk = forged_open(0, head, records);
+        let before = disk.bytes(&name(1));
+        let refused = open(&disk).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
+        assert!(refused.to_string().contains("row C"), "{refused}");
+        assert_eq!(disk.bytes(&name(1)), before);
+        assert_eq!(disk.names().iter().filter(|name| *name != "LOCK").count(), 1);
+    }
+    // One above the last LSN is where a trim of everything leaves it.
+    let log = open(&forged_open(0, 3, &[1, 2])).unwrap();
+    let next = log.append("kept").unwrap();
+    assert_eq!((log.head_lsn(), log.get(next).unwrap().payload), (next, b"kept".to_vec()));
 }

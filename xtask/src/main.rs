@@ -2,6 +2,7 @@
 //!
 //! Never here: a proof of its own; it builds and runs what the rooms have.
 
+mod fuzz;
 mod races;
 mod schedules;
 mod tally;
@@ -14,11 +15,16 @@ const MENU: &str = "cargo xtask VERB
   races [--iterations N]
                     N times (default 1000) 10 threads x 100 status transitions in a registry
   schedules [--iterations N] [NAME]
-                    N schedules (default 2000) of each scenario of the commit queue, by shuttle";
+                    N schedules (default 2000) of each scenario of the commit queue, by shuttle
+  fuzz [--minutes N] [--target T]
+                    each fuzz target N (default 10) minutes; needs cargo-fuzz and a nightly";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let verb = args.next();
+    if verb.as_deref() == Some("fuzz") {
+        return fuzz::fuzz(args);
+    }
     let rounds = args.next().unwrap_or_else(|| "200".to_owned());
     match verb.as_deref() {
         Some("demo-rounds") => demo_rounds(&rounds),

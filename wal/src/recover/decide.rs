@@ -184,6 +184,7 @@ fn plan_active(
     check_active_open(segment, survey, &state)?;
     let witness = witness(facts, segment, survey);
     let torn = judge_damage(segment, survey, witness, &state, facts)?;
+    check_head(segment, survey, &state)?;
     let short = segment.file_len < header.capacity;
     let clean = survey.ends_in_close() && !torn && !short;
     let mut plan = Plan {
@@ -266,6 +267,18 @@ fn check_active_open(segment: &SegmentFacts, survey: &Survey, state: &State) -> 
         return Err(corrupt(Row::G, segment.sequence, FRAMES_START, why));
     }
     Ok(())
+}
+
+/// A trim keeps nothing above the LSN after the last durable one, so no writer of ours names a
+/// higher head; a log that had one would call every record that it takes trimmed.
+fn check_head(segment: &SegmentFacts, survey: &Survey, state: &State) -> Judged<()> {
+    let next = state.last_lsn.saturating_add(1);
+    if state.head.get() <= next {
+        return Ok(());
+    }
+    let why = format!("its head is LSN {}, and the next record is LSN {next}", state.head);
+    let named = survey.own.iter().rev().find(|own| own.body.head == Some(state.head));
+    Err(corrupt(Row::C, segment.sequence, named.map_or(FRAMES_START, |own| own.offset), why))
 }
 
 /// The highest offset in the active segment that something proves to have been durable.
