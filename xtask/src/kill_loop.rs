@@ -1,0 +1,4 @@
+use std::process::ExitCode;
+pub(crate) fn command(_args: &[String]) -> ExitCode {
+    ExitCode::from(2)
+}

@@ -1,0 +1,269 @@
+//! `cargo xtask power-loss`: real file systems lose power at thousands of places, and the logs on
+//! them are read back.
+//!
+//! A recording ([`record`]) is a base image and every write, flush and discard that the disk got
+//! while a writer ([`writer`]) worked, with marks of what was begun and acknowledged among them
+//! ([`mark`]). A cut ([`cuts`]) is a place in it and a choice of what the disk kept; its image is
+//! mounted, which replays the file system's journal, and the logs on it are opened and judged
+//! ([`oracle`]). Everything about a cut follows from recording, seed and number.
+//! Never here: qemu, mounts and loops by hand; [`rig`] has them as guards.
+
+mod cuts;
+pub(crate) mod dice;
+pub(crate) mod flags;
+mod found;
+mod image;
+pub(crate) mod logwrites;
+mod mark;
+mod oracle;
+mod record;
+mod replay;
+mod report;
+pub(crate) mod rig;
+mod story;
+mod told;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use crate::say;
+use flags::Flags;
+use record::{Plan, Recording};
+use replay::Replay;
+use report::Tally;
+use rig::{Fs, Res, Scratch, Stop};
+
+/// The hidden verb of the process that writes.
+pub(crate) const WRITER: &str = "power-loss-writer";
+
+const USAGE: &str = "cargo xtask power-loss [--fs ext4|xfs|btrfs] [--cuts N] [--seed S]
+  --fs F           one file system; all three without it
+  --cuts N         cuts on each (default 2000)
+  --seed S         of recordings and cuts (default 1)
+  --per N          cuts of one recording (default 500)
+  --recording DIR  cut this recording, which a violation has kept
+  --only CUT       only the cut of this number
+  --keep           leave the recordings
+  --lossy          a writer that acknowledges before it writes: succeeds if it is found out
+  --no-barrier     ext4 without barriers, so without FLUSH: succeeds if it is found out";
+
+/// Sessions and calls of one recording.
+const SESSIONS: u64 = 8;
+const ROUNDS: u64 = 24;
+/// Violations told before a run gives up.
+const TOLD_MAX: u64 = 5;
+
+pub(crate) fn writer_command(args: &[String]) -> ExitCode {
+    let orders = writer::Orders::from_args(args).ok_or_else(|| "bad orders".to_owned());
+    match orders.and_then(|orders| writer::write(&orders)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            say(&format!("the writer: {e}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+pub(crate) fn command(args: &[String]) -> ExitCode {
+    let valued = ["fs", "cuts", "seed", "per", "recording", "only"];
+    let flags = match Flags::parse(args, &valued, &["lossy", "no-barrier", "keep", "help"]) {
+        Ok(flags) if !flags.has("help") => flags,
+        Ok(_) => {
+            say(USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Err(e) => {
+            say(&format!("{e}\n{USAGE}"));
+            return ExitCode::from(2);
+        }
+    };
+    let (mut passed, mut failed) = (0, 0);
+    let done = all(&flags, &mut passed, &mut failed);
+    verdict(done, passed, failed)
+}
+
+/// The last line of every proof of this house, and its exit code.
+pub(crate) fn verdict(done: Res<Option<String>>, passed: u64, failed: u64) -> ExitCode {
+    let broken = match done {
+        Ok(None) => false,
+        Ok(Some(skipped)) => {
+            say(&format!("{passed} passed, {failed} failed, skipped: {skipped}"));
+            return if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        Err(e) => {
+            say(&format!("error: {e}"));
+            true
+        }
+    };
+    say(&format!("{passed} passed, {failed} failed"));
+    if broken || failed > 0 || passed == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// All file systems asked for. `Some` says why it was skipped.
+fn all(flags: &Flags, passed: &mut u64, failed: &mut u64) -> Res<Option<String>> {
+    let systems = match flags.text("fs") {
+        Some(name) => vec![Fs::of(name)?],
+        None if flags.has("no-barrier") => vec![Fs::Ext4],
+        None => Fs::ALL.to_vec(),
+    };
+    if let Some(what) = rig::missing(&systems, true) {
+        return Ok(Some(what));
+    }
+    let stop = Stop::on_signals();
+    let writer = if flags.has("lossy") { lossy_writer()? } else { this_binary()? };
+    for fs in systems {
+        let run = Run { fs, flags, stop: &stop, writer: &writer };
+        let tally = run.run()?;
+        if !(flags.has("lossy") || flags.has("no-barrier")) {
+            *passed += tally.passed;
+            *failed += tally.failed;
+        } else if tally.failed > 0 {
+            say(&format!("{}: the lie was found out, as it must be", fs.name()));
+            *passed += 1;
+        } else {
+            say(&format!("{}: the lie was not found out: this proves nothing", fs.name()));
+            *failed += 1;
+        }
+    }
+    Ok(None)
+}
+
+fn this_binary() -> Res<PathBuf> {
+    std::env::current_exe().map_err(|e| e.to_string())
+}
+
+/// This program, built so that an append is acknowledged before it is written.
+fn lossy_writer() -> Res<PathBuf> {
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+    let target = format!("{target}/lossy");
+    let mut build = crate::cargo(&target, "--cfg annals_lossy");
+    if !crate::run(build.args(["build", "--release", "-p", "xtask"])) {
+        return Err("the lossy build failed".into());
+    }
+    Ok(Path::new(&target).join("release/xtask"))
+}
+
+struct Run<'a> {
+    fs: Fs,
+    flags: &'a Flags,
+    stop: &'a Stop,
+    writer: &'a Path,
+}
+
+impl Run<'_> {
+    fn run(&self) -> Res<Tally> {
+        let seed = self.flags.number("seed")?.unwrap_or(1);
+        let cuts = self.flags.number("cuts")?.unwrap_or(2000);
+        let per = self.flags.number("per")?.unwrap_or(500).max(1);
+        let only = self.flags.number("only")?;
+        let start = Instant::now();
+        let mut tally = Tally::default();
+        let name = self.fs.name();
+        say(&format!("{name}: seed {seed}, {cuts} cuts"));
+        if let Some(dir) = self.flags.text("recording") {
+            let scratch = Scratch::new(&format!("power-{name}"))?;
+            let recording = Recording::load(Path::new(dir))?;
+            let numbers: Vec<u64> = only.map_or_else(|| (0..cuts).collect(), |n| vec![n]);
+            self.replay(&recording, seed, &numbers, &scratch, &mut tally)?;
+        } else {
+            for number in 0..cuts.div_ceil(per) {
+                let numbers: Vec<u64> = (number * per..cuts.min((number + 1) * per))
+                    .filter(|n| only.is_none_or(|only| only == *n))
+                    .collect();
+                if numbers.is_empty() {
+                    continue;
+                }
+                let mut scratch = Scratch::new(&format!("power-{name}"))?;
+                let recording = self.record(seed + number, &scratch)?;
+                let failed = tally.failed;
+                self.replay(&recording, seed, &numbers, &scratch, &mut tally)?;
+                if self.flags.has("keep") || (tally.failed > failed && !self.is_lie()) {
+                    scratch.keep();
+                    say(&format!("  the recording is left in {}", scratch.path().display()));
+                }
+                if tally.failed >= TOLD_MAX {
+                    break;
+                }
+            }
+        }
+        tally.lines().iter().for_each(|line| say(line));
+        let seconds = start.elapsed().as_secs_f64();
+        let rate = (tally.passed + tally.failed) as f64 / seconds;
+        say(&format!("  {seconds:.0} s, {rate:.1} cuts a second with recordings"));
+        Ok(tally)
+    }
+
+    fn is_lie(&self) -> bool {
+        self.flags.has("lossy") || self.flags.has("no-barrier")
+    }
+
+    fn record(&self, seed: u64, scratch: &Scratch) -> Res<Recording> {
+        let start = Instant::now();
+        let barrier = if self.flags.has("no-barrier") { "barrier=0" } else { "" };
+        let plan = Plan {
+            fs: self.fs,
+            seed,
+            sessions: SESSIONS,
+            rounds: ROUNDS,
+            writer: self.writer,
+            mount_options: barrier,
+            stop: self.stop,
+        };
+        let recording = plan.record(scratch)?;
+        let (flushed, probes) = recording.probes();
+        say(&format!(
+            "  recording {seed}: {} requests in {:.1} s, {} FLUSHes and {} marks behind the start; \
+             {flushed} of {probes} lone fdatasyncs became a FLUSH",
+            recording.log.entries.len(),
+            start.elapsed().as_secs_f64(),
+            recording.flushes(),
+            recording.marks.len(),
+        ));
+        if (probes == 0 || flushed < probes) && !self.flags.has("no-barrier") {
+            return Err("an fdatasync did not reach the device as a FLUSH: no proof here".into());
+        }
+        Ok(recording)
+    }
+
+    fn replay(
+        &self,
+        recording: &Recording,
+        seed: u64,
+        numbers: &[u64],
+        scratch: &Scratch,
+        tally: &mut Tally,
+    ) -> Res<()> {
+        let replay = Replay { fs: self.fs, recording, seed, stop: self.stop };
+        let mut told = tally.failed;
+        let name = self.fs.name();
+        replay.cuts(numbers.iter().copied(), scratch, tally, |violation, disk| {
+            told += 1;
+            let cut = &violation.cut;
+            say(&format!(
+                "VIOLATION on {name}: cut {} before request {} of {}, kept of the open epoch: \
+                 {:?}, its seed {:#x}",
+                cut.number,
+                cut.position,
+                recording.log.entries.len(),
+                cut.mode,
+                cut.seed
+            ));
+            violation.problems.iter().take(4).for_each(|problem| say(&format!("    {problem}")));
+            if !self.is_lie() {
+                let kept = recording.dir.join(format!("cut-{}.img", cut.number));
+                let mut copy = Command::new("cp");
+                let _ = rig::run(copy.arg("--sparse=always").arg(disk).arg(&kept));
+                let dir = recording.dir.display();
+                say(&format!(
+                    "    its disk is {}; again: cargo xtask power-loss --fs {name} --recording \
+                     {dir} --seed {seed} --only {}",
+                    kept.display(),
+                    cut.number
+                ));
+            }
+            told < TOLD_MAX
+        })
+    }
+}
