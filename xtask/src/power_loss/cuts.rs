@@ -15,6 +15,8 @@ use super::logwrites::{Entry, WriteLog};
 
 /// What a disk writes whole or not at all; a sector-torn write is torn at these.
 const SECTOR: u64 = 512;
+/// What a file system may rely on.
+const BLOCK: u64 = 4096;
 
 /// What is kept of the open epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -79,9 +81,14 @@ pub(crate) fn apply_all(log: &WriteLog, entries: Range<usize>, image: &mut Image
     }
 }
 
-/// Applies what this cut keeps of the open epoch. `whole` are ranges that the file system relies
-/// on being written whole: its superblocks, where there is but one of them.
-pub(crate) fn apply_open(log: &WriteLog, cut: &Cut, whole: &[Range<u64>], image: &mut Image) {
+/// Applies what this cut keeps of the open epoch. `is_whole` says of a block, by its place and
+/// content, that it is never torn.
+pub(crate) fn apply_open(
+    log: &WriteLog,
+    cut: &Cut,
+    is_whole: &dyn Fn(u64, &[u8]) -> bool,
+    image: &mut Image,
+) {
     let mut dice = Dice::new(cut.seed);
     for entry in &log.entries[open_epoch(log, cut.position)] {
         let keep = dice.percent(50);
@@ -97,7 +104,7 @@ pub(crate) fn apply_open(log: &WriteLog, cut: &Cut, whole: &[Range<u64>], image:
                     0 => apply_part(log, entry, 0..entry.len, image),
                     1 => {}
                     _ => {
-                        for part in sectors(entry, whole) {
+                        for part in sectors(log, entry, is_whole) {
                             if dice.percent(50) {
                                 apply_part(log, entry, part, image);
                             }
@@ -109,17 +116,24 @@ pub(crate) fn apply_open(log: &WriteLog, cut: &Cut, whole: &[Range<u64>], image:
     }
 }
 
-/// The entry in parts of one sector, relative to its start; a range of `whole` stays one part.
-fn sectors(entry: &Entry, whole: &[Range<u64>]) -> Vec<Range<u64>> {
+/// The entry in parts of one sector, relative to its start; a whole block stays one part.
+fn sectors(
+    log: &WriteLog,
+    entry: &Entry,
+    is_whole: &dyn Fn(u64, &[u8]) -> bool,
+) -> Vec<Range<u64>> {
     let mut parts = Vec::new();
     let mut at = 0;
     while at < entry.len {
         let place = entry.offset + at;
-        let end = match whole.iter().find(|range| range.contains(&place)) {
-            Some(range) => range.end - entry.offset,
-            None => at + SECTOR,
+        let from = usize::try_from(at).unwrap_or(usize::MAX);
+        let data = log.data(entry).get(from..).unwrap_or(&[]);
+        let data = &data[..data.len().min(BLOCK as usize)];
+        let part = match place.is_multiple_of(BLOCK) && is_whole(place, data) {
+            true => BLOCK,
+            false => SECTOR,
         };
-        let end = end.min(entry.len);
+        let end = (at + part).min(entry.len);
         parts.push(at..end);
         at = end;
     }
@@ -154,7 +168,7 @@ mod tests {
         let cut = Cut { number: 0, position, mode, seed };
         let mut image = Image::new(vec![9; 5 * 512]);
         apply_all(&log, 0..open_epoch(&log, position).start, &mut image);
-        apply_open(&log, &cut, &[], &mut image);
+        apply_open(&log, &cut, &|_, _| false, &mut image);
         image.bytes().chunks(512).map(|sector| sector[0]).collect()
     }
 
@@ -195,15 +209,20 @@ mod tests {
 
     #[test]
     fn what_must_be_whole_is_never_torn() {
-        let log = WriteLog::parse(Forge::new().entry(0, 10, 0, 2).bytes()).unwrap();
+        let log = WriteLog::parse(Forge::new().entry(7, 17, 0, 2).bytes()).unwrap();
+        let mut torn = 0;
         for seed in 0..100 {
             let cut = Cut { number: 0, position: 1, mode: Mode::Sectors, seed };
-            let mut image = Image::new(vec![9; 10 * 512]);
-            apply_open(&log, &cut, &[1024..2048, 2048..3072], &mut image);
-            for inside in image.bytes()[1024..3072].chunks(1024) {
-                assert!(inside.iter().all(|byte| *byte == inside[0]), "seed {seed}");
-            }
+            let mut image = Image::new(vec![9; 24 * 512]);
+            apply_open(&log, &cut, &|place, block| place == 4096 && block[0] == 2, &mut image);
+            let is_torn = |range: Range<usize>| {
+                let inside = &image.bytes()[range];
+                inside.iter().any(|byte| *byte != inside[0])
+            };
+            assert!(!is_torn(4096..8192), "seed {seed}");
+            torn += usize::from(is_torn(8192..12288));
         }
+        assert!(torn > 10, "{torn}");
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Run<'_> {
                 if numbers.is_empty() {
                     continue;
                 }
-                let mut scratch = Scratch::new(&format!("power-{name}"))?;
+                let mut scratch = Scratch::new(&format!("power-{name}-{number}"))?;
                 let recording = self.record(seed + number, &scratch)?;
                 let failed = tally.failed;
                 self.replay(&recording, seed, &numbers, &scratch, &mut tally)?;

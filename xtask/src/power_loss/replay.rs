@@ -71,7 +71,8 @@ impl Replay<'_> {
                 heard += 1;
             }
             image.mark();
-            apply_open(log, &cut, &self.fs.whole(), &mut image);
+            let is_whole = |place: u64, block: &[u8]| self.fs.is_whole(place, block);
+            apply_open(log, &cut, &is_whole, &mut image);
             let written = image.write_to(&disk).map_err(|e| e.to_string());
             let writes = open_writes(log, cut.position, area);
             let judged = written.and_then(|()| self.judge(&told, device.device(), &target))?;
@@ -91,7 +92,9 @@ impl Replay<'_> {
     }
 
     fn judge(&self, told: &Told, device: &Path, target: &Path) -> Res<(Vec<String>, Met)> {
-        let mounted = match Mounted::mount(device, target, self.fs, "") {
+        // Two replays of one recording are two file systems of one name, which xfs refuses.
+        let options = if self.fs == Fs::Xfs { "nouuid" } else { "" };
+        let mounted = match Mounted::mount(device, target, self.fs, options) {
             Ok(mounted) => mounted,
             Err(e) => return Ok((vec![format!("the file system: {e}")], Met::default())),
         };

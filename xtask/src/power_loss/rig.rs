@@ -4,7 +4,6 @@
 //! ctrl-c has set [`Stop`]. Never here: an opinion on logs. Next room: [`super::record`].
 
 use std::fs::{self, File};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -17,6 +16,14 @@ pub(crate) type Res<T> = Result<T, String>;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const MIB: u64 = 1 << 20;
+
+/// First bytes of the blocks of xfs metadata, version 5 (`xfs_format.h`, `xfs_da_format.h`).
+const XFS_MAGICS: [&[u8; 4]; 15] = [
+    b"XFSB", b"XAGF", b"XAGI", b"XAFL", b"AB3B", b"AB3C", b"IAB3", b"FIB3", b"BMA3", b"R3FC",
+    b"RMB3", b"XDB3", b"XDD3", b"XDF3", b"XSLM",
+];
+/// Those whose magic comes after two pointers: index and attribute blocks.
+const XFS_DA_MAGICS: [[u8; 2]; 4] = [[0x3E, 0xBE], [0x3D, 0xF1], [0x3D, 0xFF], [0x3B, 0xEE]];
 
 /// Says that somebody wants it to end.
 #[derive(Clone, Default)]
@@ -70,14 +77,21 @@ impl Fs {
         }
     }
 
-    /// Blocks that the file system itself relies on being written whole, because it has no other
-    /// copy that a mount would look at: they are lost or kept, never torn.
-    pub(crate) fn whole(self) -> Vec<Range<u64>> {
-        let block = |at: u64| at..at + 4096;
+    /// Whether this block of 4 KiB is one that the file system itself relies on being written whole,
+    /// because nothing would mend it: it is lost or kept, never torn. Everything else is torn at
+    /// 512 bytes. On ext4 and btrfs these are the superblocks. xfs replays its log over a block
+    /// only if the block's own LSN is older, so a torn directory block with a new first sector stays
+    /// torn, and the mount is refused (seen: "Metadata CRC error ... xfs_dir3_block").
+    pub(crate) fn is_whole(self, place: u64, block: &[u8]) -> bool {
         match self {
-            Fs::Ext4 => Vec::from([block(0)]),
-            Fs::Xfs => Vec::new(),
-            Fs::Btrfs => Vec::from([block(64 << 10), block(64 << 20)]),
+            Fs::Ext4 => place == 0,
+            Fs::Btrfs => [64 << 10, 64 << 20].contains(&place),
+            Fs::Xfs => {
+                block.get(..4).is_some_and(|magic| XFS_MAGICS.iter().any(|m| *m == magic))
+                    || block
+                        .get(8..10)
+                        .is_some_and(|magic| XFS_DA_MAGICS.iter().any(|m| m == magic))
+            }
         }
     }
 
