@@ -29,6 +29,8 @@ pub(crate) struct Plan<'a> {
     /// The binary that writes: this one, or one that lies.
     pub(crate) writer: &'a Path,
     pub(crate) mount_options: &'a str,
+    /// A sync that the writer leaves out.
+    pub(crate) skip: &'a str,
     pub(crate) stop: &'a Stop,
 }
 
@@ -94,6 +96,7 @@ impl Plan<'_> {
             seed: self.seed,
             sessions: self.sessions,
             rounds: self.rounds,
+            skip: self.skip.to_owned(),
         };
         let mut command = Command::new(self.writer);
         command.arg(super::WRITER).args(orders.to_args()).stdin(Stdio::null());

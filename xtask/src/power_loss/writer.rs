@@ -8,15 +8,17 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use annals_observer::{CallId, Observer};
 use annals_registry::{Key, Outcome, Registry, TxResult};
+use annals_wal::fs::Dir;
 use annals_wal::{Batch, Log, Lsn, Options};
 
 use super::dice::Dice;
 use super::mark::{Mark, SECTOR, What};
+use super::skip;
 use super::story;
 use super::told::hold_name;
 
@@ -31,6 +33,8 @@ pub(crate) struct Orders {
     pub(crate) seed: u64,
     pub(crate) sessions: u64,
     pub(crate) rounds: u64,
+    /// A sync to leave out, by name; none if empty.
+    pub(crate) skip: String,
 }
 
 impl Orders {
@@ -38,15 +42,16 @@ impl Orders {
         let Orders { marks_at, seed, sessions, rounds, .. } = self;
         let mut args = vec![self.root.display().to_string(), self.device.display().to_string()];
         args.extend([marks_at, seed, sessions, rounds].map(u64::to_string));
+        args.push(self.skip.clone());
         args
     }
 
     pub(crate) fn from_args(args: &[String]) -> Option<Orders> {
-        let [root, device, rest @ ..] = args else { return None };
+        let [root, device, rest @ .., skip] = args else { return None };
         let numbers: Vec<u64> = rest.iter().map_while(|word| word.parse().ok()).collect();
         let [marks_at, seed, sessions, rounds] = numbers[..] else { return None };
-        let (root, device) = (root.into(), device.into());
-        Some(Orders { root, device, marks_at, seed, sessions, rounds })
+        let (root, device, skip) = (root.into(), device.into(), skip.clone());
+        Some(Orders { root, device, marks_at, seed, sessions, rounds, skip })
     }
 }
 
@@ -123,11 +128,7 @@ struct Session<'a> {
 impl Session<'_> {
     fn run(&self, state: &mut State) -> Done {
         let n = self.session;
-        let open = || {
-            let plain = open(&self.orders.root.join(story::PLAIN_DIR))?;
-            let shared = open(&self.orders.root.join(story::SHARED_DIR))?;
-            Ok((plain, shared))
-        };
+        let open = || Ok((self.open(story::PLAIN_DIR)?, self.open(story::SHARED_DIR)?));
         let (plain, shared) = self.marks.around(What::Session, (0, n, 0), open, |_| (n, 0))?;
         let registry = Registry::on(shared.clone()).map_err(text)?;
         let observer = Observer::on(shared.clone()).map_err(text)?;
@@ -139,6 +140,14 @@ impl Session<'_> {
             plain.close().map_err(text)?;
         }
         Ok(())
+    }
+
+    fn dir(&self, name: &str) -> Arc<dyn Dir> {
+        skip::dir(&self.orders.root.join(name), skip::point(&self.orders.skip))
+    }
+
+    fn open(&self, name: &str) -> Result<Log, String> {
+        options().open_in(self.dir(name)).map_err(|e| format!("{name}: {e}"))
     }
 
     fn work(
@@ -302,8 +311,8 @@ impl Session<'_> {
         }
         *backups += 1;
         let number = *backups;
-        let dir = self.orders.root.join(story::backup_dir(number));
-        let call = || log.backup(&dir).map_err(text);
+        let dir = self.dir(&story::backup_dir(number));
+        let call = || log.backup_in(dir).map_err(text);
         self.marks
             .around(What::Backup, (number, 0, 0), call, |report| {
                 (report.first_lsn.get(), report.last_lsn.map_or(0, Lsn::get))
@@ -314,8 +323,4 @@ impl Session<'_> {
 
 pub(crate) fn options() -> Options {
     Options::new().segment_bytes(story::SEGMENT_BYTES)
-}
-
-fn open(dir: &Path) -> Result<Log, String> {
-    options().open(dir).map_err(|e| format!("{}: {e}", dir.display()))
 }
