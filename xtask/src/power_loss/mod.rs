@@ -27,13 +27,16 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use crate::say;
 use annals_wal::fs::SyncPoint;
 use flags::Flags;
 use record::{Plan, Recording};
-use replay::Replay;
+use replay::{Replay, Violation};
 use report::Tally;
 use rig::{Fs, Res, Scratch, Stop};
 
@@ -45,6 +48,7 @@ const USAGE: &str = "cargo xtask power-loss [--fs ext4|xfs|btrfs] [--cuts N] [--
   --cuts N         cuts on each (default 2000)
   --seed S         of recordings and cuts (default 1)
   --per N          cuts of one recording (default 500)
+  --jobs J         cuts at once (default 1; 6 on xfs, whose unmount mostly sleeps)
   --recording DIR  cut this recording, which a violation has kept
   --only CUT       only the cut of this number
   --keep           leave the recordings
@@ -71,7 +75,7 @@ pub(crate) fn writer_command(args: &[String]) -> ExitCode {
 }
 
 pub(crate) fn command(args: &[String]) -> ExitCode {
-    let valued = ["fs", "cuts", "seed", "per", "recording", "only", "skip"];
+    let valued = ["fs", "cuts", "seed", "per", "recording", "only", "skip", "jobs"];
     let flags = match Flags::parse(args, &valued, &["lossy", "no-barrier", "keep", "help"]) {
         Ok(flags) if !flags.has("help") => flags,
         Ok(_) => {
@@ -263,34 +267,52 @@ impl Run<'_> {
         tally: &mut Tally,
     ) -> Res<()> {
         let replay = Replay { fs: self.fs, recording, seed, stop: self.stop };
-        let mut told = tally.failed;
-        let name = self.fs.name();
-        replay.cuts(numbers.iter().copied(), scratch, tally, |violation, disk| {
-            told += 1;
-            let cut = &violation.cut;
-            say(&format!(
-                "VIOLATION on {name}: cut {} before request {} of {}, kept of the open epoch: \
-                 {:?}, its seed {:#x}",
-                cut.number,
-                cut.position,
-                recording.log.entries.len(),
-                cut.mode,
-                cut.seed
-            ));
-            violation.problems.iter().take(4).for_each(|problem| say(&format!("    {problem}")));
-            if !self.is_lie() {
-                let kept = recording.dir.join(format!("cut-{}.img", cut.number));
-                let mut copy = Command::new("cp");
-                let _ = rig::run(copy.arg("--sparse=always").arg(disk).arg(&kept));
-                let dir = recording.dir.display();
-                say(&format!(
-                    "    its disk is {}; again: cargo xtask power-loss --fs {name} --recording \
-                     {dir} --seed {seed} --only {}",
-                    kept.display(),
-                    cut.number
-                ));
-            }
-            told < TOLD_MAX
+        let jobs = self.flags.number("jobs")?.unwrap_or(self.fs.jobs()).max(1) as usize;
+        let told = AtomicU64::new(tally.failed);
+        let tally = Mutex::new(tally);
+        let one = |job: usize| {
+            let numbers = numbers.iter().copied().skip(job).step_by(jobs);
+            let mut own = Tally::default();
+            let done = replay.cuts(job, numbers, scratch, &mut own, |violation, disk| {
+                self.tell(violation, recording, seed, disk);
+                told.fetch_add(1, Ordering::SeqCst) + 1 < TOLD_MAX
+            });
+            tally.lock().map_err(|e| e.to_string())?.merge(own);
+            done
+        };
+        thread::scope(|scope| {
+            let one = &one;
+            let jobs: Vec<_> = (0..jobs).map(|job| scope.spawn(move || one(job))).collect();
+            jobs.into_iter()
+                .try_for_each(|job| job.join().unwrap_or_else(|_| Err("a job panicked".to_owned())))
         })
+    }
+
+    fn tell(&self, violation: &Violation, recording: &Recording, seed: u64, disk: &Path) {
+        let name = self.fs.name();
+        let cut = &violation.cut;
+        say(&format!(
+            "VIOLATION on {name}: cut {} before request {} of {}, kept of the open epoch: {:?}, its \
+             seed {:#x}",
+            cut.number,
+            cut.position,
+            recording.log.entries.len(),
+            cut.mode,
+            cut.seed
+        ));
+        violation.problems.iter().take(4).for_each(|problem| say(&format!("    {problem}")));
+        if self.is_lie() && !self.flags.has("keep") {
+            return;
+        }
+        let kept = recording.dir.join(format!("cut-{}.img", cut.number));
+        let mut copy = Command::new("cp");
+        let _ = rig::run(copy.arg("--sparse=always").arg(disk).arg(&kept));
+        let dir = recording.dir.display();
+        say(&format!(
+            "    its disk is {}; again: cargo xtask power-loss --fs {name} --recording {dir} --seed \
+             {seed} --only {}",
+            kept.display(),
+            cut.number
+        ));
     }
 }

@@ -15,8 +15,6 @@ use super::report::Tally;
 use super::rig::{Fs, Loop, Mounted, Res, Scratch, Stop};
 use super::told::Told;
 
-const DISK: &str = "cut.img";
-
 pub(crate) struct Replay<'a> {
     pub(crate) fs: Fs,
     pub(crate) recording: &'a Recording,
@@ -32,10 +30,11 @@ pub(crate) struct Violation {
 }
 
 impl Replay<'_> {
-    /// Makes the cuts of these numbers. `on_violation` says whether to go on; the disk of the cut,
+    /// Makes the cuts of these numbers, with a disk and a mount of this job's own. `on_violation` says whether to go on; the disk of the cut,
     /// as it was when the power had gone, is then made anew at the path it gets.
     pub(crate) fn cuts(
         &self,
+        job: usize,
         numbers: impl Iterator<Item = u64>,
         scratch: &Scratch,
         tally: &mut Tally,
@@ -47,13 +46,13 @@ impl Replay<'_> {
         let mut cuts: Vec<Cut> = numbers.map(pick).collect();
         cuts.sort_by_key(|cut| cut.position);
 
-        let path = scratch.file(DISK);
+        let path = scratch.file(&format!("disk-{job}.img"));
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         let disk = options.open(&path).map_err(|e| e.to_string())?;
         disk.set_len(area).map_err(|e| e.to_string())?;
         let device = Loop::attach(&path, area)?;
-        let target = scratch.dir("cut")?;
+        let target = scratch.dir(&format!("cut-{job}"))?;
 
         let mut image = Image::new(self.recording.base.clone());
         let (mut durable, mut heard) = (0, 0);

@@ -39,6 +39,21 @@ impl Tally {
         self.backups.1 += u64::from(met.backups.1);
     }
 
+    /// Adds what another job came to.
+    pub(crate) fn merge(&mut self, other: Tally) {
+        let Tally { passed, failed, modes, rows, open, acknowledged, records, .. } = other;
+        self.passed += passed;
+        self.failed += failed;
+        modes.into_iter().for_each(|(mode, n)| *self.modes.entry(mode).or_default() += n);
+        rows.into_iter().for_each(|(row, n)| *self.rows.entry(row).or_default() += n);
+        self.open = (self.open.0 + open.0, self.open.1 + open.1);
+        self.acknowledged += acknowledged;
+        self.records += records;
+        self.cut_bytes += other.cut_bytes;
+        self.trimmed += other.trimmed;
+        self.backups = (self.backups.0 + other.backups.0, self.backups.1 + other.backups.1);
+    }
+
     pub(crate) fn lines(&self) -> Vec<String> {
         let Tally { passed, failed, modes, rows, open, acknowledged, records, .. } = self;
         let cuts = (passed + failed).max(1);

@@ -77,6 +77,11 @@ impl Fs {
         }
     }
 
+    /// How many cuts at once pay. btrfs knows its devices by their id and takes one of each.
+    pub(crate) fn jobs(self) -> u64 {
+        if self == Fs::Xfs { 6 } else { 1 }
+    }
+
     /// Whether this block of 4 KiB is one that the file system itself relies on being written whole,
     /// because nothing would mend it: it is lost or kept, never torn. Everything else is torn at
     /// 512 bytes. On ext4 and btrfs these are the superblocks. xfs replays its log over a block
