@@ -279,3 +279,6 @@ fn go_on(log: Log, dir: &Path, found: &Found) -> Judged {
     }
     log.close().map_err(|e| failed("close", e))
 }
+
+#[cfg(test)]
+mod tests;
