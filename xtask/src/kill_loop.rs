@@ -2,8 +2,8 @@
 //!
 //! Each round a fleet of the binary `wal` writes through the libraries and is killed 5 to 300 ms
 //! after its first word; a fresh process recovers the log and compares it with what this process
-//! was told over the pipe. Logs are begun anew after some tens of rounds, or reading them back would
-//! come to cost more and more. Rooms: [`told`].
+//! was told over the pipe. Logs are begun anew after some tens of rounds, because reading them back
+//! comes to cost more and more. Rooms: [`told`].
 
 mod told;
 
@@ -30,6 +30,7 @@ const USAGE: &str = "cargo xtask kill-loop [--rounds N] [--jobs J] [--seed S] [-
   --rounds N   rounds in total (default 300)
   --jobs J     fleets at once, each on a log of its own (default 1)
   --per N      rounds of one log (default 25)
+  --lossy      a fleet that acknowledges before it writes: succeeds if it is found out
   --dir DIR    where the logs go (default /var/tmp); a real file system, not memory";
 const KILL_MS: (u64, u64) = (5, 300);
 const AGENTS: u64 = 8;
@@ -37,18 +38,24 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const FAILURES_MAX: u64 = 5;
 
 pub(crate) fn command(args: &[String]) -> ExitCode {
-    let flags = match Flags::parse(args, &["rounds", "jobs", "seed", "dir", "per"], &["help"]) {
-        Ok(flags) if !flags.has("help") => flags,
-        Ok(_) => {
-            say(USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(e) => {
-            say(&format!("{e}\n{USAGE}"));
-            return ExitCode::from(2);
-        }
-    };
+    let flags =
+        match Flags::parse(args, &["rounds", "jobs", "seed", "dir", "per"], &["lossy", "help"]) {
+            Ok(flags) if !flags.has("help") => flags,
+            Ok(_) => {
+                say(USAGE);
+                return ExitCode::SUCCESS;
+            }
+            Err(e) => {
+                say(&format!("{e}\n{USAGE}"));
+                return ExitCode::from(2);
+            }
+        };
     match Loop::of(&flags).and_then(|kills| kills.run()) {
+        Ok(figures) if flags.has("lossy") => {
+            let found_out = figures.failed > 0;
+            say(if found_out { "the lie was found out" } else { "the lie was NOT found out" });
+            verdict(Ok(None), u64::from(found_out), u64::from(!found_out))
+        }
         Ok(figures) => verdict(Ok(None), figures.rounds, figures.failed),
         Err(e) => verdict(Err(e), 0, 0),
     }
@@ -65,6 +72,7 @@ struct Loop {
     jobs: u64,
     per: u64,
     seed: u64,
+    lossy: bool,
     stop: Stop,
 }
 
@@ -83,7 +91,11 @@ struct Figures {
 impl Loop {
     fn of(flags: &Flags) -> Res<Loop> {
         let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
-        let mut build = crate::cargo(&target, "");
+        let (target, cfg) = match flags.has("lossy") {
+            true => (format!("{target}/lossy"), "--cfg annals_lossy"),
+            false => (target, ""),
+        };
+        let mut build = crate::cargo(&target, cfg);
         if !crate::run(build.args(["build", "--release", "-p", "annals-cli"])) {
             return Err("the binary `wal` does not build".into());
         }
@@ -96,6 +108,7 @@ impl Loop {
             jobs: flags.number("jobs")?.unwrap_or(1).max(1),
             per: flags.number("per")?.unwrap_or(25).max(1),
             seed: flags.number("seed")?.unwrap_or(1),
+            lossy: flags.has("lossy"),
             stop: Stop::on_signals(),
         })
     }
@@ -105,8 +118,8 @@ impl Loop {
         let fs = file_system(scratch.path())?;
         let Loop { rounds, jobs, per, seed, .. } = self;
         say(&format!(
-            "seed {seed}, {rounds} rounds of {AGENTS} agents, {jobs} at once, {per} to a log, in {} \
-             ({fs})",
+            "seed {seed}, {rounds} rounds of {AGENTS} agents, {jobs} at once, {per} to a log, in \
+             {} ({fs})",
             scratch.path().display()
         ));
         let figures = Mutex::new(Figures::new()?);
@@ -119,7 +132,7 @@ impl Loop {
         });
         let figures = figures.into_inner().map_err(text)?;
         figures.lines(start.elapsed()).iter().for_each(|line| say(line));
-        if figures.failed > 0 {
+        if figures.failed > 0 && !self.lossy {
             scratch.keep();
         }
         self.stop.check()?;

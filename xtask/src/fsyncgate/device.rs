@@ -1,7 +1,7 @@
 //! A disk whose next write or flush fails when it is told to, and which counts its flushes.
 //!
 //! file -> `blklogwrites` (counts) -> `blkdebug`, put in and taken out while it runs (fails) -> raw
-//! -> FUSE export -> loop device -> file system. qemu is spoken to over QMP: one JSON object a line.
+//! -> FUSE export -> loop device -> file system. qemu is spoken to over QMP, a JSON object a line.
 //! Never here: an opinion on what a failure means. Next room: [`super::kernel`].
 
 use std::fs;

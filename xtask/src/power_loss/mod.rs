@@ -292,8 +292,8 @@ impl Run<'_> {
         let name = self.fs.name();
         let cut = &violation.cut;
         say(&format!(
-            "VIOLATION on {name}: cut {} before request {} of {}, kept of the open epoch: {:?}, its \
-             seed {:#x}",
+            "VIOLATION on {name}: cut {} before request {} of {}, kept of the open epoch: {:?}, \
+             its seed {:#x}",
             cut.number,
             cut.position,
             recording.log.entries.len(),
@@ -309,8 +309,8 @@ impl Run<'_> {
         let _ = rig::run(copy.arg("--sparse=always").arg(disk).arg(&kept));
         let dir = recording.dir.display();
         say(&format!(
-            "    its disk is {}; again: cargo xtask power-loss --fs {name} --recording {dir} --seed \
-             {seed} --only {}",
+            "    its disk is {}; again: cargo xtask power-loss --fs {name} --recording {dir} \
+             --seed {seed} --only {}",
             kept.display(),
             cut.number
         ));

@@ -30,8 +30,9 @@ pub(crate) struct Violation {
 }
 
 impl Replay<'_> {
-    /// Makes the cuts of these numbers, with a disk and a mount of this job's own. `on_violation` says whether to go on; the disk of the cut,
-    /// as it was when the power had gone, is then made anew at the path it gets.
+    /// Makes the cuts of these numbers, with a disk and a mount of this job's own.
+    /// `on_violation` says whether to go on; the disk of the cut, as it was when the power had
+    /// gone, is then made anew at the path it gets.
     pub(crate) fn cuts(
         &self,
         job: usize,

@@ -82,11 +82,11 @@ impl Fs {
         if self == Fs::Xfs { 6 } else { 1 }
     }
 
-    /// Whether this block of 4 KiB is one that the file system itself relies on being written whole,
-    /// because nothing would mend it: it is lost or kept, never torn. Everything else is torn at
-    /// 512 bytes. On ext4 and btrfs these are the superblocks. xfs replays its log over a block
-    /// only if the block's own LSN is older, so a torn directory block with a new first sector stays
-    /// torn, and the mount is refused (seen: "Metadata CRC error ... xfs_dir3_block").
+    /// Whether this block of 4 KiB is one that the file system itself relies on being written
+    /// whole, because nothing would mend it: it is lost or kept, never torn. Everything else is
+    /// torn at 512 bytes. On ext4 and btrfs these are the superblocks. xfs replays its log over a
+    /// block only if the block's own LSN is older, so a torn directory block with a new first
+    /// sector stays torn and the mount is refused (seen: "Metadata CRC error" of xfs_dir3_block).
     pub(crate) fn is_whole(self, place: u64, block: &[u8]) -> bool {
         match self {
             Fs::Ext4 => place == 0,

@@ -1,7 +1,7 @@
 //! The writer: a process that does with two logs what programs do, and marks every call.
 //!
 //! The log `plain` takes batches of three threads, holds, trims and backups; the log `shared` has a
-//! registry, an observer and plain records on it. Sessions end with a close or with dropped handles.
+//! registry, an observer and plain records on it. Sessions end with a close or by dropped handles.
 //! A mark *begun* is written before the call, a mark *done* after it returned.
 //! Never here: a check of what is written. Next room: [`super::replay`].
 
