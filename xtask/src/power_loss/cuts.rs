@@ -15,8 +15,10 @@ use super::logwrites::{Entry, WriteLog};
 
 /// What a disk writes whole or not at all; a sector-torn write is torn at these.
 const SECTOR: u64 = 512;
-/// What a file system may rely on.
-const BLOCK: u64 = 4096;
+
+/// Of a place and the data from there on: how many bytes are written whole or not at all, if that
+/// is not one sector.
+type Whole<'a> = &'a dyn Fn(u64, &[u8]) -> Option<u64>;
 
 /// What is kept of the open epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -81,14 +83,9 @@ pub(crate) fn apply_all(log: &WriteLog, entries: Range<usize>, image: &mut Image
     }
 }
 
-/// Applies what this cut keeps of the open epoch. `is_whole` says of a block, by its place and
-/// content, that it is never torn.
-pub(crate) fn apply_open(
-    log: &WriteLog,
-    cut: &Cut,
-    is_whole: &dyn Fn(u64, &[u8]) -> bool,
-    image: &mut Image,
-) {
+/// Applies what this cut keeps of the open epoch. `whole` says, by place and content,
+/// how many bytes there are never torn.
+pub(crate) fn apply_open(log: &WriteLog, cut: &Cut, whole: Whole<'_>, image: &mut Image) {
     let mut dice = Dice::new(cut.seed);
     for entry in &log.entries[open_epoch(log, cut.position)] {
         let keep = dice.percent(50);
@@ -104,7 +101,7 @@ pub(crate) fn apply_open(
                     0 => apply_part(log, entry, 0..entry.len, image),
                     1 => {}
                     _ => {
-                        for part in sectors(log, entry, is_whole) {
+                        for part in sectors(log, entry, whole) {
                             if dice.percent(50) {
                                 apply_part(log, entry, part, image);
                             }
@@ -116,24 +113,15 @@ pub(crate) fn apply_open(
     }
 }
 
-/// The entry in parts of one sector, relative to its start; a whole block stays one part.
-fn sectors(
-    log: &WriteLog,
-    entry: &Entry,
-    is_whole: &dyn Fn(u64, &[u8]) -> bool,
-) -> Vec<Range<u64>> {
+/// The entry in parts of one sector, relative to its start; what is whole stays one part.
+fn sectors(log: &WriteLog, entry: &Entry, whole: Whole<'_>) -> Vec<Range<u64>> {
     let mut parts = Vec::new();
     let mut at = 0;
     while at < entry.len {
         let place = entry.offset + at;
         let from = usize::try_from(at).unwrap_or(usize::MAX);
         let data = log.data(entry).get(from..).unwrap_or(&[]);
-        let data = &data[..data.len().min(BLOCK as usize)];
-        let part = match place.is_multiple_of(BLOCK) && is_whole(place, data) {
-            true => BLOCK,
-            false => SECTOR,
-        };
-        let end = (at + part).min(entry.len);
+        let end = (at + whole(place, data).unwrap_or(SECTOR)).min(entry.len);
         parts.push(at..end);
         at = end;
     }
@@ -168,7 +156,7 @@ mod tests {
         let cut = Cut { number: 0, position, mode, seed };
         let mut image = Image::new(vec![9; 5 * 512]);
         apply_all(&log, 0..open_epoch(&log, position).start, &mut image);
-        apply_open(&log, &cut, &|_, _| false, &mut image);
+        apply_open(&log, &cut, &|_, _| None, &mut image);
         image.bytes().chunks(512).map(|sector| sector[0]).collect()
     }
 
@@ -214,7 +202,12 @@ mod tests {
         for seed in 0..100 {
             let cut = Cut { number: 0, position: 1, mode: Mode::Sectors, seed };
             let mut image = Image::new(vec![9; 24 * 512]);
-            apply_open(&log, &cut, &|place, block| place == 4096 && block[0] == 2, &mut image);
+            apply_open(
+                &log,
+                &cut,
+                &|place, data| (place == 4096 && data[0] == 2).then_some(4096),
+                &mut image,
+            );
             let is_torn = |range: Range<usize>| {
                 let inside = &image.bytes()[range];
                 inside.iter().any(|byte| *byte != inside[0])

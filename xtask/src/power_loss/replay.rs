@@ -71,8 +71,8 @@ impl Replay<'_> {
                 heard += 1;
             }
             image.mark();
-            let is_whole = |place: u64, block: &[u8]| self.fs.is_whole(place, block);
-            apply_open(log, &cut, &is_whole, &mut image);
+            let whole = |place: u64, data: &[u8]| self.fs.whole(place, data);
+            apply_open(log, &cut, &whole, &mut image);
             let written = image.write_to(&disk).map_err(|e| e.to_string());
             let writes = open_writes(log, cut.position, area);
             let judged = written.and_then(|()| self.judge(&told, device.device(), &target))?;

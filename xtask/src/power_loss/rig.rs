@@ -17,6 +17,10 @@ pub(crate) type Res<T> = Result<T, String>;
 const PATIENCE: Duration = Duration::from_secs(20);
 const MIB: u64 = 1 << 20;
 
+/// Magic and type, versions 1 and 2, of the superblock of ext4's journal.
+const JBD2_SUPERBLOCKS: [[u8; 8]; 2] =
+    [[0xC0, 0x3B, 0x39, 0x98, 0, 0, 0, 3], [0xC0, 0x3B, 0x39, 0x98, 0, 0, 0, 4]];
+
 /// First bytes of the blocks of xfs metadata, version 5 (`xfs_format.h`, `xfs_da_format.h`).
 const XFS_MAGICS: [&[u8; 4]; 15] = [
     b"XFSB", b"XAGF", b"XAGI", b"XAFL", b"AB3B", b"AB3C", b"IAB3", b"FIB3", b"BMA3", b"R3FC",
@@ -82,28 +86,31 @@ impl Fs {
         if self == Fs::Xfs { 6 } else { 1 }
     }
 
-    /// Whether this block of 4 KiB is one that the file system itself relies on being written
-    /// whole, because nothing would mend it: it is lost or kept, never torn. Everything else is
-    /// torn at 512 bytes. On ext4 and btrfs these are the superblocks. xfs replays its log over a
-    /// block only if the block's own LSN is older, so a torn directory block with a new first
-    /// sector stays torn and the mount is refused (seen: "Metadata CRC error" of xfs_dir3_block).
-    pub(crate) fn is_whole(self, place: u64, block: &[u8]) -> bool {
-        match self {
-            Fs::Ext4 => place == 0,
-            Fs::Btrfs => [64 << 10, 64 << 20].contains(&place),
+    /// How many bytes here are ones that the file system itself relies on being written whole,
+    /// because nothing would mend them: they are lost or kept, never torn. Everything else is torn
+    /// at 512 bytes. Found by mounts that were refused. On ext4 it is the superblock (1024 bytes
+    /// under one checksum), and that of its journal, made likewise; on btrfs the superblock and
+    /// its copy. xfs replays its log over a block only if the block's own LSN is older, so a
+    /// torn directory block with a new first sector stays torn.
+    pub(crate) fn whole(self, place: u64, data: &[u8]) -> Option<u64> {
+        let begins = |magic: &[u8]| data.starts_with(magic);
+        let (is_whole, len) = match self {
+            Fs::Ext4 => (place == 1024 || JBD2_SUPERBLOCKS.iter().any(|magic| begins(magic)), 1024),
+            Fs::Btrfs => ([64 << 10, 64 << 20].contains(&place), 4096),
             Fs::Xfs => {
-                block.get(..4).is_some_and(|magic| XFS_MAGICS.iter().any(|m| *m == magic))
-                    || block
-                        .get(8..10)
-                        .is_some_and(|magic| XFS_DA_MAGICS.iter().any(|m| m == magic))
+                let da = data.get(8..10).unwrap_or_default();
+                let known = XFS_MAGICS.iter().any(|magic| begins(*magic))
+                    || XFS_DA_MAGICS.iter().any(|magic| magic == da);
+                (known && place.is_multiple_of(4096), 4096)
             }
-        }
+        };
+        is_whole.then_some(len)
     }
 
     pub(crate) fn make(self, file: &Path) -> Res<()> {
         let mut mkfs = Command::new(format!("mkfs.{}", self.name()));
         match self {
-            Fs::Ext4 => mkfs.args(["-q", "-F"]),
+            Fs::Ext4 => mkfs.args(["-q", "-F", "-b", "4096"]),
             Fs::Xfs => mkfs.args(["-q", "-f"]),
             Fs::Btrfs => mkfs.args(["-q", "-f"]),
         };
