@@ -10,8 +10,9 @@ mod log;
 
 use std::process::ExitCode;
 
+use crate::power_loss::file_system::Fs;
 use crate::power_loss::flags::Flags;
-use crate::power_loss::rig::{self, Fs, Res, Stop};
+use crate::power_loss::rig::{self, Res, Stop};
 use crate::power_loss::verdict;
 use crate::say;
 use device::Fault;

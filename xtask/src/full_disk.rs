@@ -16,8 +16,9 @@ use std::thread;
 use annals_wal::{ErrorKind, Log, Lsn, Options};
 
 use crate::power_loss::dice::Dice;
+use crate::power_loss::file_system::Fs;
 use crate::power_loss::flags::Flags;
-use crate::power_loss::rig::{self, Fs, Loop, Mounted, Res, Scratch, Stop};
+use crate::power_loss::rig::{self, Loop, Mounted, Res, Scratch, Stop};
 use crate::power_loss::verdict;
 use crate::say;
 

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::power_loss::file_system::Fs;
 use crate::power_loss::logwrites::WriteLog;
-use crate::power_loss::rig::{Daemon, Fs, Loop, Mounted, Res, Scratch};
+use crate::power_loss::rig::{Daemon, Loop, Mounted, Res, Scratch};
 
 /// What fails, once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

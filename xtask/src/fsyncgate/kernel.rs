@@ -9,7 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::device::{Device, Fault, forget_pages};
-use crate::power_loss::rig::{Fs, Res, wait_for};
+use crate::power_loss::file_system::Fs;
+use crate::power_loss::rig::{Res, wait_for};
 
 const OLD: u8 = b'o';
 const NEW: u8 = b'n';

@@ -9,7 +9,8 @@ use std::path::Path;
 use annals_wal::{ErrorKind, Log, Options};
 
 use super::device::{Device, Fault, forget_pages};
-use crate::power_loss::rig::{Fs, Res};
+use crate::power_loss::file_system::Fs;
+use crate::power_loss::rig::Res;
 
 const ACKNOWLEDGED: u64 = 20;
 

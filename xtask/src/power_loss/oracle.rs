@@ -27,6 +27,8 @@ pub(crate) struct Met {
     /// Whether there was a backup acknowledged, and one under way.
     pub(crate) backups: (bool, bool),
     pub(crate) trimmed: bool,
+    /// The file system itself was refused.
+    pub(crate) unmountable: bool,
 }
 
 pub(crate) struct Judge<'a> {

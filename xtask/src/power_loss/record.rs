@@ -9,9 +9,10 @@ use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::file_system::Fs;
 use super::logwrites::WriteLog;
 use super::mark::{Mark, What};
-use super::rig::{Daemon, Fs, Loop, Mounted, Res, Scratch, Stop, wait_for};
+use super::rig::{Daemon, Loop, Mounted, Res, Scratch, Stop, wait_for};
 use super::writer::Orders;
 
 /// Room for marks behind the file system.

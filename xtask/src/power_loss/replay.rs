@@ -8,11 +8,12 @@ use std::fs::OpenOptions;
 use std::path::Path;
 
 use super::cuts::{Cut, apply_all, apply_open, open_epoch, open_writes};
+use super::file_system::Fs;
 use super::image::Image;
 use super::oracle::{Judge, Met};
 use super::record::Recording;
 use super::report::Tally;
-use super::rig::{Fs, Loop, Mounted, Res, Scratch, Stop};
+use super::rig::{Loop, Mounted, Res, Scratch, Stop};
 use super::told::Told;
 
 pub(crate) struct Replay<'a> {
@@ -96,7 +97,10 @@ impl Replay<'_> {
         let options = if self.fs == Fs::Xfs { "nouuid" } else { "" };
         let mounted = match Mounted::mount(device, target, self.fs, options) {
             Ok(mounted) => mounted,
-            Err(e) => return Ok((vec![format!("the file system: {e}")], Met::default())),
+            Err(e) => {
+                let met = Met { unmountable: true, ..Met::default() };
+                return Ok((vec![format!("the file system: {e}")], met));
+            }
         };
         let mut judge = Judge::new(told, self.recording.seed);
         judge.judge(target);

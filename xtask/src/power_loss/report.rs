@@ -11,6 +11,8 @@ use super::oracle::Met;
 pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
+    /// Of these, file systems that did not mount.
+    pub(crate) unmountable: u64,
     modes: BTreeMap<Mode, u64>,
     rows: BTreeMap<String, u64>,
     /// Cuts with an open epoch, and the requests in it.
@@ -26,6 +28,7 @@ impl Tally {
     pub(crate) fn add(&mut self, cut: &Cut, open: usize, told: u64, met: &Met, good: bool) {
         *(if good { &mut self.passed } else { &mut self.failed }) += 1;
         *self.modes.entry(cut.mode).or_default() += 1;
+        self.unmountable += u64::from(met.unmountable);
         for row in &met.rows {
             *self.rows.entry(row.clone()).or_default() += 1;
         }
@@ -44,6 +47,7 @@ impl Tally {
         let Tally { passed, failed, modes, rows, open, acknowledged, records, .. } = other;
         self.passed += passed;
         self.failed += failed;
+        self.unmountable += other.unmountable;
         modes.into_iter().for_each(|(mode, n)| *self.modes.entry(mode).or_default() += n);
         rows.into_iter().for_each(|(row, n)| *self.rows.entry(row).or_default() += n);
         self.open = (self.open.0 + open.0, self.open.1 + open.1);

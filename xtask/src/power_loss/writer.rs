@@ -3,7 +3,7 @@
 //! The log `plain` takes batches of three threads, holds, trims and backups; the log `shared` has a
 //! registry, an observer and plain records on it. Sessions end with a close or by dropped handles.
 //! A mark *begun* is written before the call, a mark *done* after it returned.
-//! Never here: a check of what is written. Next room: [`super::replay`].
+//! Never here: a check of what is written. Next room: [`super::house`].
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -16,13 +16,11 @@ use annals_registry::{Key, Outcome, Registry, TxResult};
 use annals_wal::fs::Dir;
 use annals_wal::{Batch, Log, Lsn, Options};
 
-use super::dice::Dice;
 use super::mark::{Mark, SECTOR, What};
 use super::skip;
 use super::story;
-use super::told::hold_name;
 
-type Done = Result<(), String>;
+pub(super) type Done = Result<(), String>;
 
 pub(crate) struct Orders {
     /// The mounted file system.
@@ -56,18 +54,18 @@ impl Orders {
 }
 
 /// Where marks go. Each thread has a sector of its own.
-struct Marks {
+pub(super) struct Marks {
     file: File,
     at: u64,
 }
 
 impl Marks {
-    fn put(&self, mark: Mark) -> Done {
+    pub(super) fn put(&self, mark: Mark) -> Done {
         let at = self.at + (mark.thread % 32) * SECTOR as u64;
         self.file.write_all_at(&mark.sector(), at).map_err(text)
     }
 
-    fn around<T>(
+    pub(super) fn around<T>(
         &self,
         what: What,
         (thread, b, c): (u64, u64, u64),
@@ -82,7 +80,7 @@ impl Marks {
     }
 }
 
-fn text(error: impl std::fmt::Display) -> String {
+pub(super) fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
@@ -119,10 +117,10 @@ struct State {
     backups: u64,
 }
 
-struct Session<'a> {
-    orders: &'a Orders,
-    marks: &'a Marks,
-    session: u64,
+pub(super) struct Session<'a> {
+    pub(super) orders: &'a Orders,
+    pub(super) marks: &'a Marks,
+    pub(super) session: u64,
 }
 
 impl Session<'_> {
@@ -142,7 +140,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn dir(&self, name: &str) -> Arc<dyn Dir> {
+    pub(super) fn dir(&self, name: &str) -> Arc<dyn Dir> {
         skip::dir(&self.orders.root.join(name), skip::point(&self.orders.skip))
     }
 
@@ -268,56 +266,6 @@ impl Session<'_> {
                 .around(What::Entry, (thread, n + 1, 0), end, |receipt| (n + 1, lsn(receipt)))?;
         }
         Ok(())
-    }
-
-    /// Holds, trims and backups, one after the other on one thread.
-    fn keep_house(&self, log: &Log, backups: &mut u64) -> Done {
-        let mut dice = Dice::of(&[self.orders.seed, self.session, 99]);
-        for _ in 0..self.orders.rounds / 2 {
-            let head = log.head_lsn().get();
-            let durable = log.durable_lsn().map_or(head, |lsn| lsn.get().max(head));
-            let within = |dice: &mut Dice| head + dice.below(durable - head + 1);
-            match dice.below(10) {
-                0..2 => self.hold(log, dice.below(3), within(&mut dice))?,
-                2..4 => self.hold(log, dice.below(3), 0)?,
-                4..8 => self.trim(log, within(&mut dice))?,
-                8 => self.backup(log, backups)?,
-                // So that trims never stay behind a hold for long.
-                _ => (0..3).try_for_each(|number| self.hold(log, number, 0))?,
-            }
-        }
-        Ok(())
-    }
-
-    fn hold(&self, log: &Log, number: u64, lsn: u64) -> Done {
-        let name = hold_name(number);
-        let call = || match Lsn::new(lsn) {
-            Some(lsn) => log.set_hold(&name, lsn).map_err(text),
-            None => log.release_hold(&name).map_err(text),
-        };
-        self.marks.around(What::Hold, (30, number, lsn), call, |()| (number, lsn))
-    }
-
-    fn trim(&self, log: &Log, lsn: u64) -> Done {
-        let call = || log.trim(Lsn::new(lsn).unwrap_or(Lsn::FIRST)).map_err(text);
-        self.marks.around(What::Trim, (30, lsn, 0), call, |head| (lsn, head.get())).map(drop)
-    }
-
-    fn backup(&self, log: &Log, backups: &mut u64) -> Done {
-        if *backups > 0 {
-            self.marks.put(Mark::begun(What::Removal, *backups, 0, 0))?;
-            let old = self.orders.root.join(story::backup_dir(*backups));
-            std::fs::remove_dir_all(old).map_err(text)?;
-        }
-        *backups += 1;
-        let number = *backups;
-        let dir = self.dir(&story::backup_dir(number));
-        let call = || log.backup_in(dir).map_err(text);
-        self.marks
-            .around(What::Backup, (number, 0, 0), call, |report| {
-                (report.first_lsn.get(), report.last_lsn.map_or(0, Lsn::get))
-            })
-            .map(drop)
     }
 }
 
