@@ -1,8 +1,18 @@
 //! `cargo xtask`: the menu of heavy proofs. Prints its menu when called without a verb.
 //!
-//! Never here: a proof of its own; it builds and runs what the rooms have.
+//! Never here: a proof. The proofs that need all rooms at once are the library beside this
+//! ([`xtask::sweep`], [`xtask::simulate`]); those on real file systems have a room each:
+//! [`power_loss`], [`fsyncgate`], [`full_disk`], [`kill_loop`]; the rest runs what other crates
+//! have. Invariant: every verb of a proof ends with a line `N passed, N failed`, and exits with
+//! non-zero if anything failed.
 
+mod demo;
+mod fsyncgate;
+mod full_disk;
 mod fuzz;
+mod kill_loop;
+mod power_loss;
+mod proofs;
 mod races;
 mod schedules;
 mod tally;
@@ -10,29 +20,41 @@ mod tally;
 use std::process::{Command, ExitCode};
 
 const MENU: &str = "cargo xtask VERB
-  demo-rounds [N]   N rounds (default 200) of `wal demo`, kills after 5 to 300 ms
-  lossy-demo [N]    the same against a build that acknowledges before it writes: it must fail
-  races [--iterations N]
-                    N times (default 1000) 10 threads x 100 status transitions in a registry
+  crash-sweep       crash and error at every operation of every script, nested twice
+  simulate [--seeds N] [--from S] [--threads T]
+                    N random lives (default 10000) with crashes, faults and damage
   schedules [--iterations N] [NAME]
                     N schedules (default 2000) of each scenario of the commit queue, by shuttle
+  races [--iterations N]
+                    N times (default 1000) 10 threads x 100 status transitions in a registry
   fuzz [--minutes N] [--target T]
-                    each fuzz target N (default 10) minutes; needs cargo-fuzz and a nightly";
+                    each fuzz target N (default 10) minutes; needs cargo-fuzz and a nightly
+  kill-loop [--rounds N] [--jobs J]
+                    kill -9 of the demo's fleet, N times
+  power-loss --fs ext4|xfs|btrfs [--cuts N]
+                    replayed power cuts on a real file system; --help says more
+  fsyncgate         what a failed fsync does on ext4, xfs, btrfs, and what the log makes of it
+  full-disk         a 32 MiB file system fills under four writers
+  demo-rounds [N]   N rounds (default 200) of `wal demo`, kills after 5 to 300 ms
+  lossy-demo [N]    the same against a build that acknowledges before it writes: it must fail";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let verb = args.next();
-    if verb.as_deref() == Some("fuzz") {
-        return fuzz::fuzz(args);
-    }
-    let rounds = args.next().unwrap_or_else(|| "200".to_owned());
+    let rest: Vec<String> = args.collect();
     match verb.as_deref() {
-        Some("demo-rounds") => demo_rounds(&rounds),
-        Some("crash-sweep") => crash_sweep(),
-        Some("simulate") => simulate(&rounds),
-        Some("lossy-demo") => lossy_demo(&rounds),
-        Some("races") => races::run(),
+        Some("crash-sweep") => proofs::crash_sweep(),
+        Some("simulate") => proofs::simulation(),
         Some("schedules") => schedules::run(),
+        Some("races") => races::run(),
+        Some("fuzz") => fuzz::fuzz(rest.into_iter()),
+        Some("kill-loop") => kill_loop::command(&rest),
+        Some("power-loss") => power_loss::command(&rest),
+        Some(power_loss::WRITER) => power_loss::writer_command(&rest),
+        Some("fsyncgate") => fsyncgate::command(&rest),
+        Some("full-disk") => full_disk::command(&rest),
+        Some("demo-rounds") => demo::rounds(&rest),
+        Some("lossy-demo") => demo::lossy(&rest),
         _ => {
             say(MENU);
             ExitCode::from(2)
@@ -40,81 +62,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn crash_sweep() -> ExitCode {
-    let start = std::time::Instant::now();
-    let told = |script: &xtask::sweep::Script, s: &xtask::sweep::Swept| {
-        say(&format!(
-            "{:32} {:4} ops {:?} crashes {:?} errors {} states {:.1}s",
-            script.name,
-            s.ops,
-            s.crashes,
-            s.errors,
-            s.states,
-            start.elapsed().as_secs_f64()
-        ));
-        for v in &s.violations {
-            say(v);
-        }
-    };
-    let s = xtask::sweep::sweep_all(xtask::sweep::Depth::WHOLE, 2, &told);
-    say(&format!("{s:?}"));
-    ExitCode::SUCCESS
-}
-
-fn simulate(seeds: &str) -> ExitCode {
-    let from: u64 = std::env::args().nth(3).and_then(|s| s.parse().ok()).unwrap_or(0);
-    let seeds: u64 = seeds.parse().unwrap_or(1000);
-    let start = std::time::Instant::now();
-    let done = xtask::simulate::simulate(from..from + seeds, 2);
-    let t = start.elapsed().as_secs_f64();
-    say(&format!(
-        "{:?} {:.1}/s ops/seed {:.0} crashes/seed {:.2} faults/seed {:.2}",
-        done.tally,
-        seeds as f64 / t,
-        done.tally.ops as f64 / seeds as f64,
-        done.tally.crashes as f64 / seeds as f64,
-        done.tally.faults as f64 / seeds as f64
-    ));
-    for v in &done.violations {
-        say(&format!("{v:?}"));
-    }
-    say(&format!("{} passed, {} failed", done.seeds - done.failed, done.failed));
-    ExitCode::SUCCESS
-}
-
-fn demo_rounds(rounds: &str) -> ExitCode {
-    if run(&mut demo("target/xtask-demo", "", rounds)) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
-}
-
-/// Succeeds if the lying build is found out.
-fn lossy_demo(rounds: &str) -> ExitCode {
-    let mut build = cargo("target/lossy", "--cfg annals_lossy");
-    if !run(build.args(["build", "--release", "-p", "annals-cli"])) {
-        return ExitCode::FAILURE;
-    }
-    if run(&mut demo("target/lossy", "--cfg annals_lossy", rounds)) {
-        say("the lossy build passed the demo: the demo proves nothing");
-        return ExitCode::FAILURE;
-    }
-    say("the lossy build was found out, as it must be");
-    ExitCode::SUCCESS
-}
-
-/// The demo in a fresh directory below the target directory.
-fn demo(target: &str, flags: &str, rounds: &str) -> Command {
-    let dir = format!("{target}/demo-log");
-    let _ = std::fs::remove_dir_all(&dir);
-    let _ = std::fs::create_dir_all(target);
-    let mut command = cargo(if flags.is_empty() { "target" } else { target }, flags);
-    command.args(["run", "--release", "-p", "annals-cli", "--", "demo", &dir]);
-    command.args(["--agents", "8", "--seconds", "0.3", "--rounds", rounds]);
-    command
-}
-
+/// Cargo with a target directory and flags of its own.
 fn cargo(target: &str, flags: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.env("CARGO_TARGET_DIR", target);
@@ -124,11 +72,12 @@ fn cargo(target: &str, flags: &str) -> Command {
     command
 }
 
+/// Runs it; tells whether it succeeded.
 fn run(command: &mut Command) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-#[expect(clippy::print_stderr, reason = "xtask talks to the person who called it")]
+#[expect(clippy::print_stdout, reason = "xtask talks to the person who called it")]
 fn say(text: &str) {
-    eprintln!("{text}");
+    println!("{text}");
 }
