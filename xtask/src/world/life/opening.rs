@@ -23,8 +23,8 @@ impl World {
         self.rooms = None;
         let mut last = String::new();
         // A fault that is armed may end an opening; and a writeback that failed while nobody
-        // looked is told to the next process, once.
-        let attempts = if self.pauses { 1 } else { 4 };
+        // looked is told to the next process, once for every file that it hit.
+        let attempts = if self.pauses { 1 } else { 12 };
         for attempt in 0..attempts {
             if self.disk.stopped() {
                 if self.pauses {
