@@ -39,13 +39,14 @@ impl World {
             if !self.pauses && !self.passes_rows {
                 self.count_rows();
             }
-            match self.open() {
+            match self.open_when_free() {
                 Ok(rooms) => {
                     self.rooms = Some(rooms);
                     return Ok(());
                 }
                 Err(Opening::Violated(why)) => return Err(why),
                 Err(Opening::Failed(why)) => last = why,
+                Err(Opening::Locked) => {}
             }
         }
         if self.pauses {
@@ -55,9 +56,22 @@ impl World {
         Err(format!("no opening succeeds, though nothing fails any more: {last}"))
     }
 
+    /// A log just dropped keeps its lock until its committer is gone, and on a busy machine that
+    /// takes longer than the 200 ms that an opening waits: such a refusal says nothing.
+    fn open_when_free(&mut self) -> Result<Rooms, Opening> {
+        for _ in 0..300 {
+            match self.open() {
+                Err(Opening::Locked) => std::thread::yield_now(),
+                opened => return opened,
+            }
+        }
+        Err(Opening::Violated("the lock of a log that was dropped is never free".to_owned()))
+    }
+
     fn open(&mut self) -> Result<Rooms, Opening> {
         self.tally.openings += 1;
         let log = options().open_in(self.disk.dir()).map_err(|e| match e.kind() {
+            ErrorKind::Locked => Opening::Locked,
             ErrorKind::Io | ErrorKind::Full | ErrorKind::Poisoned => Opening::failed(&e),
             _ => Opening::Violated(format!("opening: {e:?}")),
         })?;
@@ -101,6 +115,7 @@ impl World {
 
 /// Why an opening gave no rooms.
 enum Opening {
+    Locked,
     Failed(String),
     Violated(String),
 }
