@@ -6,6 +6,7 @@
 //! have. Invariant: every verb of a proof ends with a line `N passed, N failed`, and exits with
 //! non-zero if anything failed.
 
+mod coverage;
 mod demo;
 mod fsyncgate;
 mod full_disk;
@@ -29,6 +30,7 @@ const MENU: &str = "cargo xtask VERB
                     N times (default 1000) 10 threads x 100 status transitions in a registry
   fuzz [--minutes N] [--target T]
                     each fuzz target N (default 10) minutes; needs cargo-fuzz and a nightly
+  coverage          lines of format, scan and recover that the tests reach; needs LLVM's tools
   kill-loop [--rounds N] [--jobs J]
                     kill -9 of the demo's fleet, N times
   power-loss --fs ext4|xfs|btrfs [--cuts N]
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Some("simulate") => proofs::simulation(),
         Some("schedules") => schedules::run(),
         Some("races") => races::run(),
+        Some("coverage") => coverage::run(),
         Some("fuzz") => fuzz::fuzz(rest.into_iter()),
         Some("kill-loop") => kill_loop::command(&rest),
         Some("power-loss") => power_loss::command(&rest),
