@@ -169,3 +169,48 @@ fn waiting_for_an_lsn_waits_for_its_own_group() {
     let third = second.next().unwrap();
     assert_eq!(log.wait_durable(third).unwrap_err().kind(), ErrorKind::OutOfRange);
 }
+
+/// `cargo xtask full-disk` does the same on a real file system of 32 MiB.
+#[test]
+fn a_disk_fills_under_four_writers_and_they_go_on_when_there_is_space() {
+    const WRITERS: u64 = 4;
+    let disk = MemDir::new(46);
+    let log = open(&disk).unwrap();
+    // What writer `w` wrote as its `n`-th, by LSN.
+    let acked = std::sync::Mutex::new(std::collections::BTreeMap::new());
+    let fill = |until_full: bool| {
+        std::thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let (log, acked) = (log.clone(), &acked);
+                scope.spawn(move || {
+                    for n in 0..if until_full { u64::MAX } else { 40 } {
+                        let mut payload = format!("{writer} {n} {until_full} ").into_bytes();
+                        payload.resize(3_000, writer as u8);
+                        match log.append(payload.clone()) {
+                            Ok(lsn) => drop(acked.lock().unwrap().insert(lsn.get(), payload)),
+                            Err(error) => {
+                                assert!(until_full, "{error}");
+                                assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+                                assert!(!error.outcome_unknown(), "no LSN was given: {error}");
+                                return;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+    };
+    disk.set_bytes_free(Some(500_000));
+    fill(true);
+    let full_at = acked.lock().unwrap().len();
+    disk.set_bytes_free(None);
+    fill(false);
+    assert!(log.poisoned().is_none());
+    log.close().unwrap();
+    let acked = acked.into_inner().unwrap();
+    println!("full after {full_at} records, {} in the end", acked.len());
+    assert_eq!(acked.len(), full_at + 160);
+    let log = open(&disk.crash(annals_wal::fs::mem::Keep::Nothing)).unwrap();
+    let found: Vec<_> = log.range(..).unwrap().map(|r| r.unwrap().payload).collect();
+    assert_eq!(found, acked.into_values().collect::<Vec<_>>(), "dense, and each in its place");
+}
