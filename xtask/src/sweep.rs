@@ -1,7 +1,7 @@
 //! Exhaustive sweeps: a script is stopped, and made to fail, at every one of its operations; the
 //! opening that follows at every one of its own; and the one after that too.
 //!
-//! Never here: the scripts ([`scripts`]), the model. Invariants: every operation of the script is
+//! Never here: the scripts ([`mod@scripts`]), the model. Invariants: every operation of the script is
 //! a crash point and an error point; a state that was reached before (same disk, same model) is
 //! not gone through again, so that what is counted is different states and not repetitions.
 //! Deterministic: no seed but those made from the operation's number.
