@@ -1,13 +1,16 @@
-//! Writes the first inputs of the corpus from small real logs:
+//! Writes the first inputs of the corpus from small real logs; the others (`cover-*`) were found by
+//! fuzzing and kept by `-merge=1`, and what once failed has a name that says so:
 //! cargo run --manifest-path fuzz/Cargo.toml --example seeds
 
 use std::path::Path;
 
 use annals_observer::{JsonText, Observer};
 use annals_registry::{Key, Registry};
-use annals_wal::format::{KIND_OPEN, segment_name};
+use annals_wal::format::{
+    Digest, Hold, KIND_OPEN, OwnBody, SealBody, SealReference, SnapshotHeader, segment_name,
+};
 use annals_wal::fs::mem::MemDir;
-use annals_wal::{Batch, Options, Record, Sequence};
+use annals_wal::{Batch, Generation, LogId, Lsn, Options, Record, Sequence};
 
 fn save(target: &str, name: &str, bytes: &[u8]) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
@@ -60,19 +63,40 @@ fn main() {
         log.append(vec![n; 30_000]).unwrap();
     }
     drop(log);
-    let files: Vec<_> =
-        (1..=3).map(|n| disk.bytes(&segment_name(Sequence::new(n).unwrap())).unwrap()).collect();
-    save("scan", "sealed", &with_mode(0, &files[0]));
+    let sealed = disk.bytes(&segment_name(Sequence::FIRST)).unwrap();
+    save("scan", "sealed", &with_mode(0, &sealed));
     let small = MemDir::new(2);
     let log = options().open_in(small.dir()).unwrap();
     log.append("small").unwrap();
     drop(log);
     let small = small.bytes(&segment_name(Sequence::FIRST)).unwrap();
     for mode in [0, 4, 12] {
-        save("directory", &format!("one-{mode}"), &[&[mode][..], &small].concat());
         save("directory", &format!("short-{mode}"), &with_mode(mode, &small));
     }
-    let both = [&[1u8][..], &files[0], &files[1]].concat();
-    save("directory", "two", &both);
-    save("directory", "three", &[&[3u8][..], &files[0], &files[1], &files[2]].concat());
+    own_bodies();
+}
+
+/// A body with every field, and a snapshot's header: no small log has them.
+fn own_bodies() {
+    let lsn = |n| Lsn::new(n).unwrap();
+    let digest = Digest { algorithm: 1, bytes: vec![1, 2, 3, 4] };
+    let seal = SealBody {
+        count: 3,
+        lsns: Some((lsn(4), lsn(6))),
+        log_id: LogId([7; 16]),
+        salt: 9,
+        digest: digest.clone(),
+    };
+    let body = OwnBody {
+        generation: Some(Generation(2)),
+        head: Some(lsn(3)),
+        holds: vec![Hold { name: "a".to_owned(), lsn: lsn(3) }],
+        previous: Some(SealReference { sequence: Sequence::FIRST, offset: 256, digest }),
+        times_ms: Some((1, 2)),
+        seal: Some(seal),
+    };
+    save("decode", "every-field", &body.encode());
+    let snapshot =
+        SnapshotHeader { log_id: LogId([7; 16]), lsn: lsn(5), generation: Generation(2) };
+    save("decode", "snapshot-header", &snapshot.encode());
 }

@@ -1,6 +1,5 @@
-//! Segments written by a program of choices: honest frame after honest frame, except where the
-//! input asks for a lie. A few bytes of input make a segment that passes every checksum and is
-//! wrong in one place, which no mutation of 64 KiB of raw bytes does.
+//! Segments written by a program of choices: honest frames, except where the input asks for a lie.
+//! A few bytes make a segment that passes every checksum and is wrong in one place.
 //!
 //! Never here: a judgement. Next rooms: [`crate::scan`], [`crate::directory`].
 

@@ -5,17 +5,21 @@
 //! one of three: done, refused with nothing changed, or unknown, and then the next opening decides
 //! and shows the whole transaction or none of it.
 
+mod calls;
+mod hostile;
+
 use std::collections::BTreeMap;
 
 use annals_registry::{
-    Abort, Cas, Change, Codec, Commit, Entry, Error, ErrorKind, Expected, Key, Outcome,
-    Precondition, Prefix, Registry, Revision, TRANSACTION, TxResult, Value, decode_transaction,
+    Change, Codec, Entry, Error, ErrorKind, Expected, Key, Prefix, Registry, Revision, Value,
 };
+use annals_wal::Options;
 use annals_wal::fs::SyncPoint;
 use annals_wal::fs::mem::{Keep, MemDir, SyncFailure};
-use annals_wal::{Lsn, Options, Record};
 
 use crate::input::Input;
+
+pub use hostile::forged;
 
 const PATHS: [&str; 8] = ["a", "a/b", "a/b/c", "a/b-", "a/b0", "b", "b/a", "ü\u{202e}/z"];
 const PREFIXES: [&str; 7] = ["", "a", "a/b", "a/b/c", "b", "nowhere", "ü\u{202e}"];
@@ -201,161 +205,6 @@ impl Life<'_> {
         }
     }
 
-    fn write(&mut self, registry: &Registry) {
-        let change = self.change();
-        let answer = match &change {
-            Change::Put { key, value } => registry.put(key, value.clone()),
-            Change::Delete { key } => registry.delete(key),
-        };
-        match answer {
-            Ok(revision) => self.done(&[change], revision),
-            Err(error) => self.failed(&error, &[change]),
-        }
-    }
-
-    fn swap(&mut self, registry: &Registry) {
-        let (change, expected) = (self.change(), self.expected());
-        let key = change.key().clone();
-        let (answer, held) = match (&change, expected) {
-            (Change::Delete { .. }, Expected::At(revision)) => {
-                (registry.compare_and_delete(&key, revision), self.holds(&key, expected))
-            }
-            (Change::Delete { .. }, _) => return,
-            (Change::Put { value, .. }, _) => {
-                let held = self.holds(&key, expected);
-                (registry.compare_and_swap(&key, expected, value.clone()), held)
-            }
-        };
-        match answer {
-            Ok(Cas::Done(revision)) => {
-                assert!(held, "swapped what was not as expected");
-                self.done(&[change], revision);
-            }
-            Ok(Cas::Conflict { current }) => {
-                assert!(!held, "refused what was as expected");
-                assert_eq!(current.as_ref(), self.entries.get(&key));
-            }
-            Err(error) => self.failed(&error, &[change]),
-        }
-    }
-
-    fn commit(&mut self, registry: &Registry) {
-        let preconditions: Vec<_> = (0..self.input.below(4))
-            .map(|_| Precondition { key: self.key(), expected: self.expected() })
-            .collect();
-        let mut changes = self.changes();
-        if self.input.one_in(16) {
-            changes.clear();
-        }
-        let keys: std::collections::BTreeSet<_> = changes.iter().map(Change::key).collect();
-        let invalid = changes.is_empty() || keys.len() < changes.len();
-        let unmet = preconditions.iter().find(|p| !self.holds(&p.key, p.expected)).cloned();
-        match (registry.commit(&preconditions, &changes), unmet) {
-            (Err(error), _) if error.kind() == ErrorKind::Invalid => assert!(invalid, "{error}"),
-            (Err(error), _) => self.failed(&error, &changes),
-            (Ok(Commit::Done(revision)), None) => {
-                assert!(!invalid, "two changes of one key, or none at all");
-                self.done(&changes, revision);
-            }
-            (Ok(Commit::Conflict { key, current }), Some(unmet)) => {
-                assert_eq!((&key, current.as_ref()), (&unmet.key, self.entries.get(&key)));
-            }
-            (outcome, unmet) => panic!("{outcome:?}, and unmet was {unmet:?}"),
-        }
-    }
-
-    fn transact(&mut self, registry: &Registry) {
-        let changes = self.changes();
-        let reads = Prefix::new(self.input.pick(&PREFIXES)).expect("a prefix");
-        let abort = self.input.one_in(4);
-        let (mut runs, before) = (0, self.entries.clone());
-        let outcome = registry.transact(|tx| -> TxResult<(), u8> {
-            runs += 1;
-            let found = tx.scan(&reads)?;
-            let inside = before.iter().filter(|(key, _)| reads.covers(key));
-            let expected: Vec<_> = inside.map(|(k, e)| (k.clone(), e.value.clone())).collect();
-            assert_eq!(found, expected, "a transaction reads the last state");
-            for change in &changes {
-                match change {
-                    Change::Put { key, value } => tx.put(key, value.clone()),
-                    Change::Delete { key } => tx.delete(key),
-                }
-            }
-            if let Some(change) = changes.last() {
-                let own = tx.get(change.key())?;
-                let wrote =
-                    matches!(change, Change::Put { value, .. } if own.as_ref() == Some(value));
-                assert!(wrote || own.is_none(), "it reads its own writes");
-            }
-            if abort { Err(Abort::Because(7)) } else { Ok(()) }
-        });
-        // The last change of a key is the one that counts, and there is one in the log.
-        let last: BTreeMap<_, _> = changes.iter().map(|c| (c.key().clone(), c.clone())).collect();
-        let changes: Vec<_> = last.into_values().collect();
-        match outcome {
-            Ok(Outcome::Aborted(7)) => assert!(abort),
-            Ok(Outcome::Done { revision: Some(revision), .. }) => {
-                assert!(!abort && runs == 1, "nobody else was there");
-                self.done(&changes, revision);
-            }
-            Ok(outcome) => panic!("nobody else is there: {outcome:?}"),
-            Err(error) => self.failed(&error, &changes),
-        }
-    }
-
-    /// A transaction that no registry wrote, in the log of one: it is read whole or refused with
-    /// its LSN, each time the same. False if it was refused: nothing can follow.
-    fn hostile(&mut self, registry: Registry) -> bool {
-        let payload = forged(&mut self.input);
-        let appended = registry.log().append(Record::new(payload.clone()).kind(TRANSACTION));
-        let Ok(lsn) = appended else {
-            drop(registry);
-            assert!(self.trouble, "a good disk, but {appended:?}");
-            // It may be in the log all the same: then nothing is known of it.
-            return false;
-        };
-        drop(registry);
-        self.lose_power();
-        let decoded = decode_transaction(lsn, &payload);
-        match decoded {
-            Ok(changes) => {
-                let revision = self.revision_of(lsn, &changes);
-                apply(&mut self.entries, &changes, revision);
-                self.open();
-                true
-            }
-            Err(expected) => {
-                for _ in 0..2 {
-                    let options = Options::new().segment_bytes(64 << 10);
-                    let log = options.open_in(self.disk.dir()).expect("the log is whole");
-                    let refused = Registry::on(log).expect_err("half a state");
-                    assert_eq!(refused.kind(), expected.kind());
-                    assert_eq!(refused.to_string(), expected.to_string());
-                    assert!(expected.to_string().contains(&format!("LSN {lsn}")), "{expected}");
-                }
-                false
-            }
-        }
-    }
-
-    /// Only a registry makes revisions: another one reads the same log and says.
-    fn revision_of(&mut self, lsn: Lsn, changes: &[Change]) -> Revision {
-        let options = Options::new().segment_bytes(64 << 10);
-        let log = options.open_in(self.disk.crash(Keep::Nothing).dir()).expect("a good disk");
-        let other = Registry::on(log).expect("it was decoded");
-        let put = changes.iter().find_map(|change| other.get(change.key()));
-        let revision = match put {
-            Some(entry) => entry.revision,
-            // All deleted: any commit on the copy has the next one; an older one is as good.
-            None => other.put(&Key::new("x").expect("a key"), Value::raw(*b"x")).expect("good"),
-        };
-        assert!(revision.lsn() >= lsn);
-        if revision.lsn() == lsn {
-            self.revisions.push(revision);
-        }
-        revision
-    }
-
     fn close(&mut self) {
         if let Some(registry) = self.registry.take() {
             let closed = registry.log().clone().close();
@@ -398,40 +247,4 @@ fn apply(entries: &mut Entries, changes: &[Change], revision: Revision) {
             Change::Delete { key } => entries.remove(&key),
         };
     }
-}
-
-/// The bytes of a transaction by its layout (registry/src/codec.rs), each field open to lies; or
-/// any bytes.
-pub fn forged(input: &mut Input<'_>) -> Vec<u8> {
-    if input.one_in(4) {
-        return input.some().to_vec();
-    }
-    let version: u32 = if input.one_in(8) { input.number() as u32 } else { 0 };
-    let count = input.below(4);
-    let claimed = if input.one_in(8) { input.number() } else { count as u64 };
-    let mut out = version.to_le_bytes().to_vec();
-    out.extend_from_slice(&claimed.to_le_bytes());
-    for _ in 0..count {
-        let delete = input.one_in(3);
-        let tag = if input.one_in(16) { input.number() as u32 } else { u32::from(delete) };
-        out.extend_from_slice(&tag.to_le_bytes());
-        let path = input.pick(&PATHS).as_bytes();
-        let key = if input.one_in(4) { input.some() } else { path };
-        text(&mut out, key, input);
-        if !delete {
-            out.push(input.byte());
-            let value = input.some();
-            text(&mut out, value, input);
-        }
-    }
-    if input.one_in(16) {
-        out.extend_from_slice(input.some());
-    }
-    out
-}
-
-fn text(out: &mut Vec<u8>, bytes: &[u8], input: &mut Input<'_>) {
-    let len = if input.one_in(16) { input.number() } else { bytes.len() as u64 };
-    out.extend_from_slice(&len.to_le_bytes());
-    out.extend_from_slice(bytes);
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use annals_wal::Window;
-use annals_wal::format::{self, FRAMES_START, SegmentHeader};
+use annals_wal::format::{self, FRAMES_START, OwnBody, SegmentHeader};
 use annals_wal::fs::mem::MemDir;
 use annals_wal::fs::{Access, Dir};
 use annals_wal::scan::{Source, Step, Walker};
@@ -38,6 +38,8 @@ pub fn scan(bytes: &[u8]) {
     let room = 16 * file.len() + (64 << 10);
     assert!(used.peak <= room, "{used:?} for a file of {}", file.len());
     assert!(steps >= survey.damages.len(), "no damage without a step");
+    let kept = (survey.kept.end, survey.kept.records, survey.kept.last_lsn);
+    assert_eq!(kept, whole_batches(&file, &header), "end, records, last LSN");
     kept_stays_kept(&file, &header, &survey, usize::from(mode >> 2));
     let disk = MemDir::new(1);
     disk.make().expect("memory does not fail");
@@ -83,6 +85,27 @@ fn walk(file: &[u8], header: &SegmentHeader) -> usize {
         }
     }
     steps
+}
+
+/// End, records and last LSN of the whole batches before the first trouble: what a survey keeps,
+/// counted without one.
+fn whole_batches(file: &[u8], header: &SegmentHeader) -> (u64, u64, u64) {
+    let mut walker = Walker::new(file, header);
+    let (mut whole, mut records) = ((FRAMES_START, 0, 0), 0);
+    while let Some(Step::Frame(frame)) = walker.step().expect("memory does not fail") {
+        let own = frame.header.is_own();
+        let known = frame.header.kind < format::OWN_KIND_IGNORABLE;
+        let payload = if frame.trouble.is_none() { walker.payload(&frame).ok() } else { None };
+        let Some(payload) = payload else { break };
+        if own && known && OwnBody::decode(payload).is_err() {
+            break;
+        }
+        records += u64::from(!own);
+        if own || !frame.header.goes_on() {
+            whole = (frame.end(), records, frame.header.lsn);
+        }
+    }
+    whole
 }
 
 /// What a survey says of the part that it keeps.

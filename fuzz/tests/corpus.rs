@@ -5,8 +5,8 @@ use std::path::Path;
 
 use annals_fuzz::TARGETS;
 
-/// Variations of the saved inputs of a target, all together; at least a few of each. The seed of one
-/// is the input's place and the number.
+/// Variations of the saved inputs of a target, all together; at least a few of each. The seed of
+/// one is the input's place and the number.
 const VARIATIONS: u64 = 1500;
 
 fn run(target: &str) {
@@ -65,7 +65,7 @@ fn vary(bytes: &[u8], random: &mut u64) -> Vec<u8> {
             3 => out.truncate(at),
             4 => {
                 let len = (next(random) % 64).min(out.len() - at);
-                out[at..at + len].fill(if next(random) % 2 == 0 { 0 } else { 0xFF });
+                out[at..at + len].fill(if next(random) & 1 == 0 { 0 } else { 0xFF });
             }
             _ => {
                 let from = next(random) % out.len();

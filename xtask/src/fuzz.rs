@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz [--minutes N] [--target T]`: libFuzzer on every target of `fuzz/`, one after the
-//! other, with the limits that are part of what is proven.
+//! `cargo xtask fuzz [--minutes N] [--target T]`: libFuzzer on every target of `fuzz/`, one after
+//! the other, with the limits that are part of what is proven.
 //!
 //! Never here: a target or an oracle (`fuzz/src`). Invariants: a tool that is missing is said and
 //! counted as skipped, never as passed; a finding fails the run and stays in `fuzz/artifacts`.
@@ -9,18 +9,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// 5 s for an input, 512 MiB for the process. One allocation has 64 MiB: that limit is in
-/// `fuzz/src/memory.rs`, because libFuzzer's own needs a sanitizer. None is used: no code of ours is
-/// `unsafe`, and without it each input runs several times as fast. A thread that is still at work
-/// when an input ends is no leak.
-const LIMITS: [&str; 6] = [
-    "-timeout=5",
-    "-rss_limit_mb=512",
-    "-max_len=4096",
-    "-len_control=0",
-    "-detect_leaks=0",
-    "-print_final_stats=1",
-];
+/// 5 s for an input, 512 MiB for the process. One allocation has 64 MiB: that limit stands in
+/// `fuzz/src/memory.rs`, because libFuzzer's own needs a sanitizer. None is used: no code of ours
+/// is `unsafe`, and without it an input runs several times as fast.
+const LIMITS: [&str; 5] =
+    ["-timeout=5", "-rss_limit_mb=512", "-max_len=4096", "-len_control=0", "-print_final_stats=1"];
 
 /// Reads the arguments after the verb and runs what they name.
 pub(crate) fn fuzz(args: impl Iterator<Item = String>) -> ExitCode {
