@@ -13,9 +13,9 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use annals_wal::fs::mem::MemDir;
+use annals_wal::fs::mem::{Fault, Keep, MemDir, SyncFailure};
 use annals_wal::fs::os::OsDir;
-use annals_wal::fs::{Access, Dir, FileSystem, LockMode, SyncPoint};
+use annals_wal::fs::{Access, Dir, File, FileSystem, LockMode, SyncPoint};
 
 /// Runs a check on both.
 fn on_both(check: fn(&dyn Dir)) {
@@ -165,4 +165,149 @@ fn status_tells_a_files_names_and_a_replacement_from_it() {
         assert!(other.is_some(), "another file, another lock");
         assert_eq!(lock.status().unwrap().links, 0);
     });
+}
+
+/// The bytes of the file as this descriptor reads them.
+fn shown(file: &dyn File) -> Vec<u8> {
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    let read = file.read_at(&mut bytes, 0).unwrap();
+    bytes.truncate(read);
+    bytes
+}
+
+/// A file with durable bytes, seen through two descriptors, and new bytes in the cache.
+fn old_and_new() -> (MemDir, Arc<dyn File>, Arc<dyn File>) {
+    let disk = MemDir::new(1);
+    let dir = disk.dir();
+    dir.make().unwrap();
+    dir.sync_parent(SyncPoint::Parent).unwrap();
+    let file = dir.create("a").unwrap();
+    file.write_at(b"old", 0).unwrap();
+    file.sync_data(SyncPoint::Group).unwrap();
+    dir.sync(SyncPoint::Published).unwrap();
+    let other = dir.open("a", Access::Write).unwrap();
+    file.write_at(b"new", 0).unwrap();
+    (disk, file, other)
+}
+
+fn eio(result: std::io::Result<()>) {
+    assert_eq!(result.unwrap_err().raw_os_error(), Some(5));
+}
+
+/// What Linux 6.18 was seen to do on ext4, xfs and btrfs alike when one write to the device fails
+/// (`cargo xtask fsyncgate` looks again): the first sync fails, the second succeeds and has done
+/// nothing; every descriptor that was open is told once; the cache shows the new bytes, the disk
+/// has the old ones; writing them again and a sync make them durable.
+#[test]
+fn a_failed_sync_lies_as_linux_was_seen_to() {
+    let (disk, file, other) = old_and_new();
+    disk.fail_sync(SyncPoint::Group, 0, SyncFailure::CleanNew);
+    eio(file.sync_data(SyncPoint::Group));
+    file.sync_data(SyncPoint::Group).unwrap();
+    eio(other.sync_data(SyncPoint::Group));
+    other.sync_data(SyncPoint::Group).unwrap();
+    let after = disk.dir().open("a", Access::Write).unwrap();
+    after.sync_data(SyncPoint::Group).unwrap();
+    assert_eq!(shown(&*file), b"new");
+    for keep in [Keep::Nothing, Keep::Some(1), Keep::Some(2)] {
+        assert_eq!(disk.crash(keep).bytes("a").unwrap(), b"old", "{keep:?}");
+    }
+    after.write_at(b"new", 0).unwrap();
+    after.sync_data(SyncPoint::Group).unwrap();
+    assert_eq!(disk.crash(Keep::Nothing).bytes("a").unwrap(), b"new");
+}
+
+/// The same when the kernel's own writeback meets the error: nobody is told until a sync, and the
+/// first descriptor opened afterwards is told too, if nobody was before.
+#[test]
+fn a_failed_writeback_is_told_late_and_once() {
+    for how in [SyncFailure::CleanNew, SyncFailure::CleanOld] {
+        let (disk, file, other) = old_and_new();
+        disk.fault_at(disk.ops(), Fault::Writeback(how));
+        disk.dir().create("b").unwrap();
+        let after = disk.dir().open("a", Access::Write).unwrap();
+        eio(after.sync_data(SyncPoint::Group));
+        let later = disk.dir().open("a", Access::Write).unwrap();
+        later.sync_data(SyncPoint::Group).unwrap();
+        eio(file.sync_data(SyncPoint::Group));
+        eio(other.sync_data(SyncPoint::Group));
+        file.sync_data(SyncPoint::Group).unwrap();
+        let seen = if how == SyncFailure::CleanNew { b"new" } else { b"old" };
+        assert_eq!(shown(&*file), seen);
+        assert_eq!(disk.crash(Keep::Nothing).bytes("a").unwrap(), b"old");
+    }
+}
+
+/// Short writes store a prefix and say so, EINTR stores nothing, a full disk stores nothing.
+#[test]
+fn short_interrupted_and_full_writes_say_what_they_did() {
+    let (disk, file, _) = old_and_new();
+    disk.fault_at(disk.ops(), Fault::Short(3));
+    let stored = file.write_at(&[7; 100], 0).unwrap();
+    assert!(stored < 100);
+    let bytes = shown(&*file);
+    assert!(bytes.iter().take(stored).all(|byte| *byte == 7) && bytes.len() >= stored);
+    disk.fault_at(disk.ops(), Fault::Interrupted);
+    let error = file.write_at(b"x", 500).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    disk.set_bytes_free(Some(10));
+    let error = file.write_at(&[1; 100], 1000).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    assert_eq!(shown(&*file), bytes);
+    disk.set_bytes_free(None);
+    disk.short_reads(Some(1));
+    let mut read = [0; 100];
+    let lengths: Vec<_> = (0..40).filter_map(|_| file.read_at(&mut read, 0).ok()).collect();
+    assert!(lengths.iter().all(|len| *len > 0) && lengths.iter().any(|len| *len < bytes.len()));
+    assert!(lengths.len() < 40, "some reads are interrupted");
+}
+
+/// Copy on write needs space for an overwrite until it is synced; in place needs none.
+#[test]
+fn an_overwrite_needs_space_where_the_file_system_copies() {
+    for copies in [false, true] {
+        let (disk, file, _) = old_and_new();
+        file.sync_data(SyncPoint::Group).unwrap();
+        disk.copy_on_write(copies);
+        disk.set_bytes_free(Some(512));
+        file.write_at(b"one", 0).unwrap();
+        file.sync_data(SyncPoint::Group).unwrap();
+        disk.set_bytes_free(Some(0));
+        assert_eq!(file.write_at(b"two", 0).is_err(), copies);
+    }
+}
+
+/// With `tear_sectors` a sector can come out of a crash as the head of one image and the tail of
+/// another; without, never.
+#[test]
+fn a_sector_tears_inside_only_when_asked() {
+    let torn = |tear: bool| {
+        let disk = MemDir::new(1);
+        disk.tear_sectors(tear);
+        let dir = disk.dir();
+        dir.make().unwrap();
+        dir.sync_parent(SyncPoint::Parent).unwrap();
+        let file = dir.create("a").unwrap();
+        file.write_at(&[1; 512], 0).unwrap();
+        file.sync_data(SyncPoint::Group).unwrap();
+        dir.sync(SyncPoint::Published).unwrap();
+        file.write_at(&[2; 512], 0).unwrap();
+        let crashed = |seed| disk.crash(Keep::Some(seed)).bytes("a").unwrap();
+        (0..20).map(crashed).filter(|bytes| bytes.contains(&1) && bytes.contains(&2)).count()
+    };
+    assert_eq!(torn(false), 0);
+    assert!(torn(true) > 0);
+}
+
+/// Where a crash has few outcomes, all of them can be had by number, each once.
+#[test]
+fn every_outcome_of_a_crash_has_a_number() {
+    let (disk, file, _) = old_and_new();
+    assert_eq!(disk.crash_outcomes(), 2);
+    file.write_at(b"newer", 600).unwrap();
+    // The old sector or the new one; the second sector or not; three sizes.
+    assert_eq!(disk.crash_outcomes(), 12);
+    let outcomes: std::collections::BTreeSet<_> =
+        (0..12).map(|n| disk.crash(Keep::Nth(n)).bytes("a").unwrap()).collect();
+    assert!(outcomes.len() >= 8, "{} different ones", outcomes.len());
 }

@@ -30,9 +30,11 @@ pub(crate) enum What {
     Backup,
     /// Backup number `thread` is removed.
     Removal,
+    /// A recovery has returned and shown `plain` (`thread` 0) or `shared` (1) up to LSN `c`.
+    Shown,
 }
 
-const WORDS: [(What, &str); 10] = [
+const WORDS: [(What, &str); 11] = [
     (What::Probe, "probe"),
     (What::Work, "work"),
     (What::Session, "session"),
@@ -43,6 +45,7 @@ const WORDS: [(What, &str); 10] = [
     (What::Trim, "trim"),
     (What::Backup, "backup"),
     (What::Removal, "removal"),
+    (What::Shown, "shown"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

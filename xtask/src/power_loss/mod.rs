@@ -43,6 +43,8 @@ const USAGE: &str = "cargo xtask power-loss [--fs ext4|xfs|btrfs] [--cuts N] [--
   --seed S         of recordings and cuts (default 1)
   --per N          cuts of one recording (default 500)
   --jobs J         cuts at once (default 1; 6 on xfs, whose unmount mostly sleeps)
+  --nested N       recoveries of each recording whose own writes are cut again, 25 times
+                   each (default 2)
   --recording DIR  cut this recording, which a violation has kept
   --only CUT       only the cut of this number
   --keep           leave the recordings
@@ -63,7 +65,7 @@ pub(crate) fn writer_command(args: &[String]) -> ExitCode {
 }
 
 pub(crate) fn command(args: &[String]) -> ExitCode {
-    let valued = ["fs", "cuts", "seed", "per", "recording", "only", "skip", "jobs"];
+    let valued = ["fs", "cuts", "seed", "per", "recording", "only", "skip", "jobs", "nested"];
     let flags = match Flags::parse(args, &valued, &["lossy", "no-barrier", "keep", "help"]) {
         Ok(flags) if !flags.has("help") => flags,
         Ok(_) => {

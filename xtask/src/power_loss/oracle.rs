@@ -82,6 +82,13 @@ impl<'a> Judge<'a> {
         found
     }
 
+    /// What a recovery has shown stays, and nothing was appended after it.
+    fn check_shown(&mut self, name: &str, shown: Option<u64>, last: u64) {
+        if shown.is_some_and(|shown| shown != last) {
+            self.problem(name, &format!("recovery had shown {shown:?}; now it ends at LSN {last}"));
+        }
+    }
+
     fn plain(&mut self, dir: &Path) -> Judged {
         let log = self.open(dir)?;
         let name = story::PLAIN_DIR;
@@ -89,6 +96,7 @@ impl<'a> Judge<'a> {
         for problem in batches_missing(&self.told.appends, &story::PLAIN, self.seed, &found) {
             self.problem(name, &problem);
         }
+        self.check_shown(name, self.told.shown[0], found.last);
         self.met.trimmed = found.head > 1;
         let (low, high) = self.told.head;
         if found.head < low || found.head > high {
@@ -107,6 +115,7 @@ impl<'a> Judge<'a> {
         let log = self.open(dir)?;
         let name = story::SHARED_DIR;
         let found = self.read(name, &log);
+        self.check_shown(name, self.told.shown[1], found.last);
         let mut problems = batches_missing(&self.told.appends, &[story::RAW], self.seed, &found);
         problems.extend(entries_missing(&self.told.entries, self.seed, &found));
         let registry = Registry::on(log.clone()).map_err(|e| format!("the registry: {e}"))?;

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use super::file_system::Fs;
 use super::logwrites::WriteLog;
-use super::mark::{Mark, What};
+use super::mark::{Mark, SECTOR, What};
 use super::rig::{Daemon, Loop, Mounted, Res, Scratch, Stop, wait_for};
 use super::writer::Orders;
 
@@ -20,6 +20,7 @@ const MARKS_BYTES: u64 = 1 << 20;
 const BASE: &str = "base.img";
 const LOG: &str = "writes.log";
 const SEED: &str = "seed";
+const BEFORE: &str = "before.marks";
 
 /// How a recording is made.
 pub(crate) struct Plan<'a> {
@@ -33,6 +34,8 @@ pub(crate) struct Plan<'a> {
     /// A sync that the writer leaves out.
     pub(crate) skip: &'a str,
     pub(crate) stop: &'a Stop,
+    /// The disk to begin with, and the marks before it; a new file system if there is none.
+    pub(crate) disk: Option<(&'a Path, Vec<Mark>)>,
 }
 
 /// A base image, the writes that followed, and what was told in between.
@@ -45,6 +48,8 @@ pub(crate) struct Recording {
     pub(crate) marks: Vec<(usize, Mark)>,
     /// Cuts are made from this entry on: the writer had begun.
     pub(crate) first: usize,
+    /// Marks of what came before the base image.
+    pub(crate) before: Vec<Mark>,
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -60,14 +65,18 @@ impl Plan<'_> {
             let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
             file.map_err(text)
         };
-        create(&raw)?.set_len(bytes).map_err(text)?;
-        self.fs.make(&raw)?;
-        // Sparse: coreutils look for holes.
-        super::rig::run(
-            Command::new("cp")
-                .arg("--sparse=always")
-                .args([raw.as_os_str(), scratch.file(BASE).as_os_str()]),
-        )?;
+        match &self.disk {
+            Some((disk, before)) => {
+                let sectors: Vec<u8> = before.iter().flat_map(|mark| mark.sector()).collect();
+                fs::write(scratch.file(BEFORE), sectors).map_err(text)?;
+                copy(disk, &raw)?;
+            }
+            None => {
+                create(&raw)?.set_len(bytes).map_err(text)?;
+                self.fs.make(&raw)?;
+            }
+        }
+        copy(&raw, &scratch.file(BASE))?;
         let file = OpenOptions::new().write(true).open(&raw).map_err(text)?;
         file.set_len(bytes + MARKS_BYTES).map_err(text)?;
         create(&scratch.file(LOG))?;
@@ -126,6 +135,11 @@ impl Plan<'_> {
     }
 }
 
+/// Copies a disk; holes stay holes.
+pub(crate) fn copy(from: &Path, to: &Path) -> Res<()> {
+    super::rig::run(Command::new("cp").arg("--sparse=always").arg(from).arg(to))
+}
+
 impl Recording {
     /// Reads a recording that lies in this directory.
     pub(crate) fn load(dir: &Path) -> Res<Recording> {
@@ -136,6 +150,8 @@ impl Recording {
         let base = read(BASE)?;
         let seed = String::from_utf8(read(SEED)?).map_err(text)?.trim().parse().map_err(text)?;
         let log = WriteLog::parse(read(LOG)?)?;
+        let before = fs::read(dir.join(BEFORE)).unwrap_or_default();
+        let before = before.chunks(SECTOR).filter_map(Mark::parse).collect();
         let area = base.len() as u64;
         let marks: Vec<(usize, Mark)> = (0..)
             .zip(&log.entries)
@@ -147,7 +163,7 @@ impl Recording {
         if !marks.iter().any(|(_, mark)| mark.what == What::Work && mark.done) {
             return Err("the recording has no mark of the writer's end".into());
         }
-        Ok(Recording { dir: dir.to_owned(), seed, base, log, marks, first })
+        Ok(Recording { dir: dir.to_owned(), seed, base, log, marks, first, before })
     }
 
     /// Of the writer's lone fdatasyncs, how many were a write of the file system and then a FLUSH

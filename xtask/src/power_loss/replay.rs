@@ -10,6 +10,7 @@ use std::path::Path;
 use super::cuts::{Cut, apply_all, apply_open, open_epoch, open_writes};
 use super::file_system::Fs;
 use super::image::Image;
+use super::mark::Mark;
 use super::oracle::{Judge, Met};
 use super::record::Recording;
 use super::report::Tally;
@@ -59,6 +60,7 @@ impl Replay<'_> {
         let mut image = Image::new(self.recording.base.clone());
         let (mut durable, mut heard) = (0, 0);
         let mut told = Told::new();
+        self.recording.before.iter().for_each(|mark| told.hear(*mark));
         for cut in cuts {
             self.stop.check()?;
             let open = open_epoch(log, cut.position);
@@ -90,6 +92,21 @@ impl Replay<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Makes the disk of one cut; returns the marks before it.
+    pub(crate) fn disk(&self, number: u64, path: &Path) -> Res<(Cut, Vec<Mark>)> {
+        let log = &self.recording.log;
+        let cut = Cut::pick(log, self.recording.first, self.fs.bytes(), self.seed, number);
+        let mut image = Image::new(self.recording.base.clone());
+        apply_all(log, 0..open_epoch(log, cut.position).start, &mut image);
+        let whole = |place: u64, data: &[u8]| self.fs.whole(place, data);
+        apply_open(log, &cut, &whole, &mut image);
+        let file = std::fs::File::create(path).map_err(|e| e.to_string())?;
+        image.write_to(&file).map_err(|e| e.to_string())?;
+        let before = self.recording.marks.iter().take_while(|(at, _)| *at < cut.position);
+        let before = before.map(|(_, mark)| *mark);
+        Ok((cut.clone(), self.recording.before.iter().copied().chain(before).collect()))
     }
 
     fn judge(&self, told: &Told, device: &Path, target: &Path) -> Res<(Vec<String>, Met)> {

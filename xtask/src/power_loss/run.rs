@@ -5,7 +5,6 @@
 //! [`super::replay`].
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -15,7 +14,7 @@ use annals_wal::fs::SyncPoint;
 
 use super::file_system::Fs;
 use super::flags::Flags;
-use super::record::{Plan, Recording};
+use super::record::{Plan, Recording, copy};
 use super::replay::{Replay, Violation};
 use super::report::Tally;
 use super::rig::{self, Res, Scratch, Stop};
@@ -27,6 +26,8 @@ const SESSIONS: u64 = 8;
 const ROUNDS: u64 = 24;
 /// Violations told before a run gives up.
 const TOLD_MAX: u64 = 5;
+/// Cuts inside one recovery.
+const NESTED_CUTS: u64 = 25;
 
 /// All file systems asked for. `Some` says why it was skipped.
 pub(super) fn all(flags: &Flags, passed: &mut u64, failed: &mut u64) -> Res<Option<String>> {
@@ -128,6 +129,10 @@ impl Run<'_> {
                 let recording = self.record(seed + number, &scratch)?;
                 let failed = tally.failed;
                 self.replay(&recording, seed, &numbers, &scratch, &mut tally)?;
+                let recovers = !self.flags.has("lossy") && !self.flags.has("no-barrier");
+                if recovers && only.is_none() && tally.failed < TOLD_MAX {
+                    self.nested(&recording, seed, number * per, &mut tally)?;
+                }
                 if self.flags.has("keep") || (tally.failed > failed && !self.is_lie()) {
                     scratch.keep();
                     say(&format!("  the recording is left in {}", scratch.path().display()));
@@ -160,6 +165,7 @@ impl Run<'_> {
             mount_options: barrier,
             skip: self.skip,
             stop: self.stop,
+            disk: None,
         };
         let recording = plan.record(scratch)?;
         let (flushed, probes) = recording.probes();
@@ -207,6 +213,43 @@ impl Run<'_> {
         })
     }
 
+    /// Cuts the power again while the logs recover from a cut, on a few disks of the recording.
+    fn nested(&self, of: &Recording, seed: u64, first: u64, tally: &mut Tally) -> Res<()> {
+        let disks = self.flags.number("nested")?.unwrap_or(2);
+        for number in first..first + disks {
+            let name = self.fs.name();
+            let mut scratch = Scratch::new(&format!("power-{name}-nested-{number}"))?;
+            let disk = scratch.file("begin.img");
+            let outer = Replay { fs: self.fs, recording: of, seed, stop: self.stop };
+            let (cut, before) = outer.disk(number, &disk)?;
+            let plan = Plan {
+                fs: self.fs,
+                seed: of.seed,
+                sessions: 0,
+                rounds: 0,
+                writer: self.writer,
+                mount_options: "",
+                skip: self.skip,
+                stop: self.stop,
+                disk: Some((&disk, before)),
+            };
+            let recording = plan.record(&scratch)?;
+            say(&format!(
+                "  recovery from cut {number} ({:?}): {} requests, {} FLUSHes",
+                cut.mode,
+                recording.log.entries.len(),
+                recording.flushes()
+            ));
+            let failed = tally.failed;
+            let numbers: Vec<u64> = (0..NESTED_CUTS).collect();
+            self.replay(&recording, seed, &numbers, &scratch, tally)?;
+            if tally.failed > failed && !self.is_lie() {
+                scratch.keep();
+            }
+        }
+        Ok(())
+    }
+
     fn tell(&self, violation: &Violation, recording: &Recording, seed: u64, disk: &Path) {
         let name = self.fs.name();
         let cut = &violation.cut;
@@ -224,8 +267,7 @@ impl Run<'_> {
             return;
         }
         let kept = recording.dir.join(format!("cut-{}.img", cut.number));
-        let mut copy = Command::new("cp");
-        let _ = rig::run(copy.arg("--sparse=always").arg(disk).arg(&kept));
+        let _ = copy(disk, &kept);
         let dir = recording.dir.display();
         say(&format!(
             "    its disk is {}; again: cargo xtask power-loss --fs {name} --recording {dir} \

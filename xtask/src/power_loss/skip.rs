@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use annals_wal::fs::os::OsDir;
-use annals_wal::fs::{Access, Dir, DirEntry, DirLock, File, Identity, LockMode, SyncPoint};
+use annals_wal::fs::{
+    Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Standing, Status, SyncPoint,
+};
 
 /// The sync point of this name.
 pub(crate) fn point(name: &str) -> Option<SyncPoint> {
@@ -44,6 +46,14 @@ impl Skipping {
 }
 
 impl Dir for Skipping {
+    fn standing(&self) -> io::Result<Standing> {
+        self.dir.standing()
+    }
+
+    fn status(&self, name: &str) -> io::Result<Status> {
+        self.dir.status(name)
+    }
+
     fn sync_parent(&self, point: SyncPoint) -> io::Result<()> {
         if point == self.skip { Ok(()) } else { self.dir.sync_parent(point) }
     }
@@ -107,6 +117,10 @@ impl Dir for Skipping {
 }
 
 impl File for SkippingFile {
+    fn status(&self) -> io::Result<Status> {
+        self.file.status()
+    }
+
     fn sync_data(&self, point: SyncPoint) -> io::Result<()> {
         if point == self.skip { Ok(()) } else { self.file.sync_data(point) }
     }

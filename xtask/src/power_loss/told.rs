@@ -41,6 +41,8 @@ pub(crate) struct Told {
     /// The holds after a change that was begun and not acknowledged.
     pub(crate) holds_next: Option<Holds>,
     pub(crate) backup: Option<Backup>,
+    /// The last LSN that a recovery has shown, of `plain` and of `shared`.
+    pub(crate) shown: [Option<u64>; 2],
 }
 
 pub(crate) fn hold_name(number: u64) -> String {
@@ -81,6 +83,7 @@ impl Told {
                 }
             }
             What::Removal => self.backup = None,
+            What::Shown => self.shown[usize::from(thread == 1)] = Some(c),
         }
     }
 

@@ -29,6 +29,7 @@ pub(crate) struct Orders {
     pub(crate) device: PathBuf,
     pub(crate) marks_at: u64,
     pub(crate) seed: u64,
+    /// None: only open the logs that are there.
     pub(crate) sessions: u64,
     pub(crate) rounds: u64,
     /// A sync to leave out, by name; none if empty.
@@ -87,11 +88,26 @@ pub(super) fn text(error: impl std::fmt::Display) -> String {
 pub(crate) fn write(orders: &Orders) -> Done {
     let file = OpenOptions::new().write(true).open(&orders.device).map_err(text)?;
     let marks = Marks { file, at: orders.marks_at };
+    if orders.sessions == 0 {
+        return recover(orders, &marks);
+    }
     probe(&orders.root, &marks)?;
     marks.put(Mark::begun(What::Work, 0, 0, 0))?;
     let mut state = State::default();
     for session in 1..=orders.sessions {
         Session { orders, marks: &marks, session }.run(&mut state)?;
+    }
+    marks.put(Mark::done(What::Work, 0, 0, 0))
+}
+
+/// Opens both logs after a cut, tells what they show, and lets go of them.
+fn recover(orders: &Orders, marks: &Marks) -> Done {
+    marks.put(Mark::begun(What::Work, 0, 0, 0))?;
+    let session = Session { orders, marks, session: 0 };
+    for (thread, name) in [(0, story::PLAIN_DIR), (1, story::SHARED_DIR)] {
+        let log = session.open(name)?;
+        let last = log.recovery().last_lsn.map_or(log.head_lsn().get() - 1, Lsn::get);
+        marks.put(Mark::done(What::Shown, thread, 0, last))?;
     }
     marks.put(Mark::done(What::Work, 0, 0, 0))
 }

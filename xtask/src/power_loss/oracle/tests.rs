@@ -85,7 +85,13 @@ fn what_was_told_and_is_there_is_no_problem() {
 #[test]
 fn every_lie_about_what_was_told_is_seen() {
     type Lie = fn(&mut Told);
-    let lies: [(&str, Lie); 13] = [
+    let lies: [(&str, Lie); 15] = [
+        ("plain: recovery had shown Some(90)", |told| {
+            told.hear(Mark::done(What::Shown, 0, 0, 90));
+        }),
+        ("shared: recovery had shown Some(3)", |told| {
+            told.hear(Mark::done(What::Shown, 1, 0, 3));
+        }),
         ("acknowledged at LSN 90, is LOST", |told| {
             told.hear(Mark::done(What::Append, 0, 4, 90));
         }),

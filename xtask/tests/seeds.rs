@@ -1,0 +1,35 @@
+//! Lives that once found something, kept as the acts they came down to.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+
+use annals_wal::fs::SyncPoint;
+use annals_wal::fs::mem::{Fault, SyncFailure};
+use xtask::simulate::live;
+use xtask::world::{Act, Life, Then};
+
+fn lives(life: Life, acts: &[Act]) {
+    if let Err((at, why)) = live(life, acts) {
+        panic!("act {at}: {why}");
+    }
+}
+
+/// Seed 1062448: a writeback of several files failed while nobody looked; each of them tells one
+/// opening. The world gave up too early, the log was right.
+#[test]
+fn each_file_tells_one_opening_of_a_failed_writeback() {
+    let life = Life { copy_on_write: true, seed: 894_454_943_129_396_402, ..Life::default() };
+    let acts = [
+        Act::Append { records: 2, bytes: 11932 },
+        Act::FailSync { point: SyncPoint::Seal, nth: 0, how: SyncFailure::CleanNew },
+        Act::Append { records: 1, bytes: 12626 },
+        Act::Append { records: 3, bytes: 10736 },
+        Act::Fill { bytes: 38700 },
+        Act::Submit { records: 1, bytes: 524 },
+        Act::FaultIn { ops: 12, fault: Fault::Writeback(SyncFailure::CleanOld) },
+        Act::Call { session: 3, bytes: 10, flushed: false },
+        Act::StopIn { ops: 13, then: Then::Kill },
+        Act::Close,
+        Act::Trim { permille: 356 },
+    ];
+    lives(life, &acts);
+}
