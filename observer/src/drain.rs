@@ -20,6 +20,7 @@ use crate::codec::{EncodedEntry, entry_cap};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::ids::{InstanceId, SpanId, Ticket};
+use crate::mutant;
 
 /// What every clone of an observer shares.
 #[derive(Debug)]
@@ -130,14 +131,14 @@ impl Drain {
         let batch = entries.into_iter().zip(first..).map(|(entry, n)| entry.stamp(n)).collect();
         match self.push(&batch) {
             Ok(ordered) => {
-                state.last += count;
+                state.last += if mutant::is("observer:tickets-twice") { 0 } else { count };
                 state.last_lsn = Some(ordered.value);
                 let ticket = Ticket { instance: self.instance, sequence: state.last };
                 Ok(Submitted { ticket, pending: ordered.pending })
             }
             Err(error) => {
                 // An entry that may be in the log keeps its ticket: it must not be given twice.
-                if error.outcome_unknown() {
+                if error.outcome_unknown() && !mutant::is("observer:unknown-gives-back") {
                     state.last += count;
                 }
                 state.refused += count;
@@ -157,7 +158,7 @@ impl Drain {
     /// Returns when everything submitted before this call is durable.
     pub(crate) fn flush(&self) -> Result<Option<Lsn>> {
         let last = self.peek().last_lsn;
-        if let Some(lsn) = last {
+        if let Some(lsn) = last.filter(|_| !mutant::is("observer:flush-does-not-wait")) {
             self.log.wait_durable(lsn).map_err(|error| self.failed(error))?;
         }
         Ok(last)

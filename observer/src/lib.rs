@@ -58,6 +58,8 @@ mod ids;
 pub mod import;
 mod json;
 mod kind;
+#[path = "../../wal/src/mutant.rs"]
+mod mutant;
 mod observer;
 mod read;
 mod session;

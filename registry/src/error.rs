@@ -11,6 +11,7 @@ use std::sync::Arc;
 use annals_wal::Lsn;
 
 use crate::key::Key;
+use crate::mutant;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -96,7 +97,7 @@ impl Error {
 
     /// The log's own error, with what it says about the outcome.
     pub(crate) fn of_log(error: annals_wal::Error) -> Error {
-        let unknown = error.outcome_unknown();
+        let unknown = error.outcome_unknown() && !mutant::is("registry:unknown-is-not-done");
         Error::build(kind_of(&error), error.to_string(), unknown, Some(error))
     }
 

@@ -61,6 +61,8 @@ mod change;
 mod codec;
 mod error;
 mod key;
+#[path = "../../wal/src/mutant.rs"]
+mod mutant;
 mod nesting;
 mod options;
 mod rebuild;

@@ -25,6 +25,7 @@ use annals_wal::{Batch, Claim, Codec, EncodedBatch, Log, Lsn, Record};
 use crate::change::Change;
 use crate::codec::{self, TRANSACTION};
 use crate::error::{Error, Result};
+use crate::mutant;
 use crate::nesting;
 use crate::options::Options;
 use crate::state::{Ahead, Durable, Transaction};
@@ -85,7 +86,8 @@ impl Shared {
 
     /// Moves whole transactions that have become durable from `state` to `durable`.
     pub(crate) fn promote(&self) {
-        let Some(durable_lsn) = self.log.durable_lsn() else { return };
+        let early = mutant::is("registry:promoted-before-durable").then(|| self.state().applied());
+        let Some(durable_lsn) = self.log.durable_lsn().max(early.flatten()) else { return };
         if self.promoted.load(Ordering::Acquire) >= durable_lsn.get() {
             return;
         }
@@ -127,8 +129,16 @@ impl Shared {
         let mut changes = Some(changes);
         let pushed = self.log.ordered_durable(|slot| {
             let mut state = self.state();
-            if let Err(conflict) = check(&state) {
+            if let Err(conflict) = check(&state)
+                && !mutant::is("registry:read-set")
+            {
                 return Ok(Err(conflict));
+            }
+            if mutant::is("registry:applied-before-the-push")
+                && let Some(changes) = changes.take()
+            {
+                let lsn = state.applied().and_then(Lsn::next).unwrap_or(Lsn::FIRST);
+                state.apply(Transaction { lsn, changes });
             }
             let lsn = *slot.push(&mut batch)?.end();
             if let Some(changes) = changes.take() {

@@ -15,6 +15,7 @@ use crate::format::{self, SEGMENT_HEADER_LEN};
 use crate::fs::{Access, Dir, File, SyncPoint, os::OsDir, read_full, write_zeros};
 use crate::ids::{Lsn, Sequence};
 use crate::log::Log;
+use crate::mutant;
 use crate::options::Options;
 use crate::trust;
 
@@ -80,6 +81,9 @@ fn prepare_target(to: &dyn Dir, options: &Options) -> Result<()> {
         return Err(Error::invalid(why));
     }
     to.sync_parent(SyncPoint::BackupParent).map_err(|e| failed(to, "syncing the parent of", e))?;
+    if mutant::is("backup:no-mark") {
+        return Ok(());
+    }
     let mark = to.create(format::ARCHIVE_NAME).map_err(|e| failed(to, "marking", e))?;
     crate::fs::write_once(&*mark, b"a backup that is not finished: remove this directory\n", 0)
         .map_err(|e| failed(to, "marking", e))?;
@@ -137,6 +141,8 @@ fn publish(to: &dyn Dir, sequences: &[Sequence]) -> Result<()> {
             .map_err(|e| failed(to, "publishing", e))?;
     }
     to.sync(SyncPoint::BackupNames).map_err(|e| failed(to, "syncing", e))?;
-    to.remove(format::ARCHIVE_NAME).map_err(|e| failed(to, "finishing", e))?;
+    if !mutant::is("backup:no-mark") {
+        to.remove(format::ARCHIVE_NAME).map_err(|e| failed(to, "finishing", e))?;
+    }
     to.sync(SyncPoint::BackupDone).map_err(|e| failed(to, "syncing", e))
 }

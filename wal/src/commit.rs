@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Location, Result};
 use crate::fork::Home;
 use crate::fs::{Dir, DirLock};
 use crate::ids::{LogId, Lsn, Sequence};
+use crate::mutant;
 use crate::options::Options;
 use crate::prepare::{Order, PrepareFailed, Prepared, prepare};
 use crate::queue::{Group, Mode, NoPlace, Queue, poisoned};
@@ -226,10 +227,21 @@ impl Core {
         };
         drop(writer);
         for group in waiting {
-            group.cohort.publish(Err(cause.clone().unknown()));
+            let lied = mutant::is("poison:the-queue-is-told-ok");
+            group.cohort.publish(if lied { Ok(()) } else { Err(cause.clone().unknown()) });
         }
         self.room.notify_all();
         self.work.notify_all();
+    }
+
+    /// What two mutants do instead of poisoning: the writer stays and the log goes on.
+    fn goes_on(&self, writer: Writer, cohort: &Cohort, error: Error) {
+        {
+            let mut queue = self.queue();
+            queue.writer = Some(writer);
+            queue.in_flight = None;
+        }
+        cohort.publish(Err(error.unknown()));
     }
 
     /// Runs `f` under the queue lock until it has its place: prepares segments and waits for
@@ -398,6 +410,11 @@ impl Leader<'_> {
                     lsns: None,
                 };
                 let error = Error::io(doing, e).with_kind(ErrorKind::Poisoned).at(location);
+                let written = doing.starts_with("writing");
+                if mutant::is(if written { "poison:write" } else { "poison:sync" }) {
+                    self.told = true;
+                    return self.core.goes_on(writer, &self.cohort, error);
+                }
                 // The file is let go before anyone is told: nothing may touch it again.
                 drop(writer);
                 self.core.poison(error.clone());

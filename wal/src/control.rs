@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::format::{CONTROL_NAME, Control, Identity};
 use crate::fs::{Access, Dir, File, write_once};
 use crate::ids::{Generation, LogId, Sequence};
+use crate::mutant;
 use crate::recover::facts::ControlFacts;
 
 /// The open control block of a log that this process owns.
@@ -30,7 +31,8 @@ impl ControlBlock {
     ) -> ControlBlock {
         let file = dir.open(CONTROL_NAME, Access::Write).or_else(|_| dir.create(CONTROL_NAME)).ok();
         let own = file.as_ref().and_then(|file| file.identity().ok()).unwrap_or_default();
-        let claim = trusted.map(|facts| facts.control);
+        let claim = trusted.filter(|_| !mutant::is("control:claim-not-carried"));
+        let claim = claim.map(|facts| facts.control);
         let block = Control {
             log_id,
             generation,

@@ -9,6 +9,7 @@
 
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::ids::{Generation, LogId, Lsn, Sequence};
+use crate::mutant;
 
 // ---------------------------------------------------------------------------------------------
 // Constants
@@ -277,23 +278,26 @@ impl SegmentHeader {
 
     /// Checks the checksum first, then believes the version, then the rest.
     pub fn decode(bytes: &[u8]) -> HeaderVerdict {
-        let Some(bytes) = bytes.first_chunk::<SEGMENT_HEADER_LEN>() else {
+        let unchecked = mutant::is("length:segment-header").then(|| get_array(bytes, 0));
+        let Some(bytes) = unchecked.as_ref().or(bytes.first_chunk::<SEGMENT_HEADER_LEN>()) else {
             return HeaderVerdict::Bad("the file is shorter than a segment header");
         };
         if bytes[..8] != SEGMENT_MAGIC {
             return HeaderVerdict::Bad("the segment's magic is wrong");
         }
-        if crc32(&bytes[..SEGMENT_HEADER_LEN - 4]) != get_u32(bytes, SEGMENT_HEADER_LEN - 4) {
+        let sound =
+            crc32(&bytes[..SEGMENT_HEADER_LEN - 4]) == get_u32(bytes, SEGMENT_HEADER_LEN - 4);
+        if !sound && !mutant::is("checksum:segment-header") {
             return HeaderVerdict::Bad("the segment header's checksum is wrong");
         }
         let version = get_u16(bytes, 8);
-        if version != VERSION {
+        if version != VERSION && !mutant::is("row-f:any-version") {
             return HeaderVerdict::Unsupported(format!(
                 "segment format version {version}; this build knows version {VERSION}"
             ));
         }
         let incompatible = get_u32(bytes, 12);
-        if incompatible & !INCOMPATIBLE_KNOWN != 0 {
+        if incompatible & !INCOMPATIBLE_KNOWN != 0 && !mutant::is("row-f:any-feature") {
             return HeaderVerdict::Unsupported(format!(
                 "segment feature bits {incompatible:#010x}; this build knows none of them"
             ));
@@ -375,7 +379,8 @@ impl FrameHeader {
     /// the seed makes of them.
     pub fn decode(bytes: &[u8; FRAME_HEADER_LEN], salt: u32, offset: u64) -> Option<FrameHeader> {
         let crc = crc32_seeded(frame_seed(salt, offset), &bytes[4..]);
-        if crc != get_u32(bytes, 0) || *bytes == [0; FRAME_HEADER_LEN] {
+        let sound = crc == get_u32(bytes, 0) || mutant::is("checksum:frame-header");
+        if !sound || *bytes == [0; FRAME_HEADER_LEN] {
             return None;
         }
         Some(FrameHeader::parse(bytes))
@@ -412,11 +417,12 @@ impl FrameHeader {
 
     /// Why this code must not interpret the frame, if it must not.
     pub fn unsupported(&self) -> Option<String> {
-        if self.flags & !FLAGS_KNOWN != 0 {
+        if self.flags & !FLAGS_KNOWN != 0 && !mutant::is("row-f:any-flag") {
             return Some(format!("frame flags {:#04x}", self.flags));
         }
         let known = matches!(self.kind, KIND_OPEN | KIND_SEAL | KIND_TRIM | KIND_CLOSE);
-        if self.is_own() && !known && self.kind < OWN_KIND_IGNORABLE {
+        let kind_counts = self.kind < OWN_KIND_IGNORABLE && !mutant::is("row-f:any-kind");
+        if self.is_own() && !known && kind_counts {
             return Some(format!("own record of kind {:#06x}", self.kind));
         }
         None
@@ -429,6 +435,8 @@ impl FrameHeader {
 }
 
 fn frame_seed(salt: u32, offset: u64) -> u32 {
+    let salt = if mutant::is("checksum:no-salt") { 0 } else { salt };
+    let offset = if mutant::is("checksum:no-offset") { 0 } else { offset };
     salt ^ (offset / ALIGN) as u32
 }
 
@@ -590,7 +598,9 @@ impl OwnBody {
             match tag {
                 TAG_GENERATION => body.generation = Some(Generation(exact_u64(value)?)),
                 TAG_HEAD => body.head = Some(lsn(exact_u64(value)?)?),
-                TAG_HOLD if body.holds.len() == HOLDS_MAX => return Err(bad_body()),
+                TAG_HOLD if body.holds.len() >= HOLDS_MAX && !mutant::is("length:holds") => {
+                    return Err(bad_body());
+                }
                 TAG_HOLD => body.holds.push(decode_hold(value)?),
                 TAG_PREVIOUS => body.previous = Some(decode_previous(value)?),
                 TAG_COUNT => count = Some(exact_u64(value)?),
@@ -604,7 +614,7 @@ impl OwnBody {
                     segment = Some((LogId(get_array(value, 0)), get_u32(value, 16)));
                 }
                 TAG_DIGEST => digest = Some(decode_digest(value)?),
-                tag if tag >= TAG_IGNORABLE => {}
+                tag if tag >= TAG_IGNORABLE || mutant::is("row-f:any-field") => {}
                 tag => {
                     return Err(Error::new(
                         ErrorKind::Unsupported,
@@ -632,15 +642,21 @@ fn push_tlv(out: &mut Vec<u8>, tag: u16, parts: &[&[u8]]) {
 }
 
 fn split_tlv(bytes: &[u8]) -> Result<(u16, &[u8], &[u8])> {
-    let (head, rest) = bytes.split_at_checked(TLV_HEAD).ok_or_else(bad_body)?;
+    let checked = bytes.split_at_checked(TLV_HEAD);
+    let unchecked = mutant::is("length:field-head").then(|| bytes.split_at(TLV_HEAD));
+    let (head, rest) = unchecked.or(checked).ok_or_else(bad_body)?;
     let len = get_u32(head, 2) as usize;
+    if mutant::is("length:field") {
+        return Ok((get_u16(head, 0), &rest[..len], &rest[len..]));
+    }
     let (value, rest) = rest.split_at_checked(len).ok_or_else(bad_body)?;
     Ok((get_u16(head, 0), value, rest))
 }
 
 fn decode_hold(value: &[u8]) -> Result<Hold> {
     let (number, name) = value.split_at_checked(8).ok_or_else(bad_body)?;
-    if name.is_empty() || name.len() > HOLD_NAME_MAX {
+    let fits = !name.is_empty() && name.len() <= HOLD_NAME_MAX;
+    if !fits && !mutant::is("length:hold-name") {
         return Err(bad_body());
     }
     let name = std::str::from_utf8(name).map_err(|_| bad_body())?;
@@ -747,9 +763,11 @@ impl Control {
     /// `None` for anything but a sound block of a known version: it is a hint, so what cannot be
     /// read claims nothing.
     pub fn decode(bytes: &[u8]) -> Option<Control> {
-        let bytes = bytes.first_chunk::<CONTROL_LEN>()?;
+        let unchecked = mutant::is("length:control").then(|| get_array(bytes, 0));
+        let bytes = unchecked.as_ref().or(bytes.first_chunk::<CONTROL_LEN>())?;
         let sound = bytes[..8] == CONTROL_MAGIC
-            && crc32(&bytes[..CONTROL_LEN - 4]) == get_u32(bytes, CONTROL_LEN - 4)
+            && (crc32(&bytes[..CONTROL_LEN - 4]) == get_u32(bytes, CONTROL_LEN - 4)
+                || mutant::is("checksum:control"))
             && get_u16(bytes, 8) == VERSION;
         sound.then(|| Control {
             log_id: LogId(get_array(bytes, 16)),
@@ -798,7 +816,8 @@ impl SnapshotHeader {
 
     /// `None` for anything but a sound header of a known version.
     pub fn decode(bytes: &[u8]) -> Option<SnapshotHeader> {
-        let bytes = bytes.first_chunk::<SEGMENT_HEADER_LEN>()?;
+        let unchecked = mutant::is("length:snapshot-header").then(|| get_array(bytes, 0));
+        let bytes = unchecked.as_ref().or(bytes.first_chunk::<SEGMENT_HEADER_LEN>())?;
         let sound = bytes[..8] == SNAPSHOT_MAGIC
             && crc32(&bytes[..SEGMENT_HEADER_LEN - 4]) == get_u32(bytes, SEGMENT_HEADER_LEN - 4)
             && get_u16(bytes, 8) == VERSION;

@@ -60,6 +60,7 @@ mod ids;
 pub mod inspect;
 mod lock;
 mod log;
+mod mutant;
 mod open;
 mod options;
 mod pending;

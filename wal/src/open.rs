@@ -13,6 +13,7 @@ use crate::fork::Home;
 use crate::fs::{Dir, SyncPoint};
 use crate::lock::take_lock;
 use crate::log::Log;
+use crate::mutant;
 use crate::options::Options;
 use crate::queue::{Counters, Mode, Queue, Tail};
 use crate::recover::apply::{Opened, apply};
@@ -86,7 +87,8 @@ fn check_extension(facts: &Facts, options: &Options) -> Result<()> {
     let Some(active) = &facts.active else { return Ok(()) };
     let segment = &facts.segments[active.index];
     let Some(header) = segment.good_header() else { return Ok(()) };
-    if header.capacity <= options.segment_bytes_max.max(segment.file_len) {
+    let may_be = options.segment_bytes_max.max(segment.file_len);
+    if header.capacity <= may_be || mutant::is("length:extension") {
         return Ok(());
     }
     let why = format!(
@@ -177,7 +179,7 @@ fn core_of(
         room: Condvar::new(),
         options,
         shared: Arc::new(shared),
-        lock: Mutex::new(Some(lock)),
+        lock: Mutex::new(Some(lock).filter(|_| !mutant::is("lock:let-go"))),
         watch,
         home,
     }

@@ -13,6 +13,7 @@ use crate::error::{Error, is_full};
 use crate::format::{self, FRAMES_START, Identity, SegmentHeader};
 use crate::fs::{Dir, File, Status, SyncPoint, write_once, write_zeros};
 use crate::ids::{LogId, Sequence};
+use crate::mutant;
 
 /// A segment that is empty and waiting.
 #[derive(Debug)]
@@ -62,6 +63,11 @@ pub(crate) fn prepare(dir: &dyn Dir, order: Order) -> Result<Prepared, PrepareFa
         poison: false,
         replaced_is_gone: false,
     };
+    if mutant::is("publish:in-place") {
+        remove_if_there(dir, &name).map_err(|e| failed("replacing", e))?;
+        let made = fill(dir, order, &name).map_err(|(e, _)| failed("preparing", e))?;
+        return dir.sync(SyncPoint::Published).map(|()| made).map_err(|e| failed("syncing", e));
+    }
     remove_if_there(dir, &tmp).map_err(|e| failed("removing the leftover of", e))?;
     let prepared = match fill(dir, order, &tmp) {
         Ok(prepared) => prepared,
@@ -117,6 +123,9 @@ fn random_salt(dir: &dyn Dir, taken: [u32; 2]) -> io::Result<u32> {
         let mut bytes = [0; 4];
         dir.random(&mut bytes)?;
         let salt = u32::from_le_bytes(bytes);
+        if mutant::is("salt:the-neighbours") {
+            return Ok(taken[0].max(1));
+        }
         if !taken.contains(&salt) {
             return Ok(salt);
         }

@@ -13,6 +13,7 @@ use crate::cohort::Cohort;
 use crate::error::Error;
 use crate::format::{self, FRAME_HEADER_LEN, FRAMES_START, Hold, OwnBody, SealReference};
 use crate::ids::{Generation, Lsn, Sequence};
+use crate::mutant;
 use crate::prepare::Prepared;
 use crate::record::EncodedBatch;
 use crate::writer::{SealState, Writer, open_body};
@@ -138,7 +139,13 @@ impl Queue {
             let why = "the batch is empty: encode one with at least one record and push it once";
             return Err(NoPlace::Failed(Error::invalid(why)));
         }
-        self.make_place(batch.len_bytes(), self.tail.records_end)?;
+        if mutant::is("order:place-before-lsn") {
+            self.last_lsn = last.get();
+        }
+        let limit = self.tail.records_end;
+        let limit =
+            if mutant::is("reserve:for-records-too") { self.tail.own_records_end } else { limit };
+        self.make_place(batch.len_bytes(), limit)?;
         let frames = std::mem::take(&mut batch.frames);
         let count = std::mem::take(&mut batch.count);
         self.place(frames, first.get());

@@ -12,6 +12,7 @@ use std::io;
 use crate::format::{
     self, ALIGN, FRAME_HEADER_LEN, FRAMES_START, FrameHeader, KIND_SEAL, SegmentHeader,
 };
+use crate::mutant;
 
 /// Bytes that can be read at an offset, in order, with a window that the source chooses.
 pub trait Source {
@@ -226,7 +227,7 @@ impl<S: Source> Walker<S> {
             return Ok(None);
         }
         let left = self.source.len().saturating_sub(self.at);
-        if left < FRAME_HEADER_LEN as u64 {
+        if left < FRAME_HEADER_LEN as u64 && !mutant::is("length:header-in-file") {
             return self.finish_short(left);
         }
         let offset = self.at;
@@ -293,25 +294,26 @@ impl<S: Source> Walker<S> {
         if self.sealed {
             return Some("a frame stands after the seal");
         }
-        if frame.end() > self.limits.of(header) {
+        if frame.end() > self.limits.of(header) && !mutant::is("length:frame-in-segment") {
             return Some("the frame reaches beyond what its kind may take of the segment");
         }
-        if frame.witness().is_none() {
+        if frame.witness().is_none() && !mutant::is("lag:impossible") {
             return Some("the durable lag points before the first frame");
         }
         if header.is_own() {
             if self.in_batch == Batch::Inside {
                 return Some("one of the log's own records stands inside a batch");
             }
-            if header.flags != 0 {
+            if header.flags != 0 && !mutant::is("flags:own-record") {
                 return Some("one of the log's own records carries batch flags");
             }
+        } else if mutant::is("batch:begin") {
         } else if self.in_batch == Batch::Between && !header.is_batch_first() {
             return Some("a batch goes on that never began");
         } else if self.in_batch == Batch::Inside && header.is_batch_first() {
             return Some("a batch begins inside another");
         }
-        if self.lsn_follows(header, frame.offset) {
+        if self.lsn_follows(header, frame.offset) || mutant::is("lsn:any") {
             None
         } else {
             Some("the LSN does not follow the one before")
@@ -337,17 +339,18 @@ impl<S: Source> Walker<S> {
     }
 
     fn body_trouble(&mut self, frame: &Frame) -> io::Result<Option<&'static str>> {
-        if frame.end() > self.source.len() {
+        if frame.end() > self.source.len() && !mutant::is("length:frame-in-file") {
             return Ok(Some("the file ends inside the frame"));
         }
         let len = frame.header.len as usize;
         let padding = frame.header.frame_size() as usize - FRAME_HEADER_LEN - len;
         let body = self.source.bytes(frame.offset + FRAME_HEADER_LEN as u64, len + padding)?;
         let (payload, padding) = body.split_at(len);
-        if format::crc32(payload) != frame.header.payload_crc {
+        let sound = format::crc32(payload) == frame.header.payload_crc;
+        if !sound && !mutant::is("checksum:payload") {
             return Ok(Some("the payload's checksum is wrong"));
         }
-        if padding.iter().any(|byte| *byte != 0) {
+        if padding.iter().any(|byte| *byte != 0) && !mutant::is("padding:anything") {
             return Ok(Some("the padding after the payload is not zero"));
         }
         Ok(None)

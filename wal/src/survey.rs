@@ -12,6 +12,7 @@ use crate::format::{
     OwnBody, SegmentHeader,
 };
 use crate::ids::{Generation, Lsn};
+use crate::mutant;
 use crate::scan::{Frame, Source, Step, Trouble, Walker};
 
 /// What one pass over a segment found.
@@ -211,7 +212,7 @@ impl Surveyor {
     ) -> io::Result<()> {
         self.close_range(&frame.header);
         let impossible = matches!(frame.trouble, Some(Trouble::Impossible(_)));
-        if !impossible {
+        if !impossible && !mutant::is("witness:frames") {
             self.survey.witness = self.survey.witness.max(frame.witness().unwrap_or(0));
             self.survey.highest_lsn = self.survey.highest_lsn.max(frame.header.lsn);
         }
@@ -231,7 +232,7 @@ impl Surveyor {
         }
         let encoded = frame.header.encode(segment.salt, frame.offset);
         self.running.add(&frame.header, &encoded, frame.end());
-        if frame.header.is_own() || !frame.header.goes_on() {
+        if frame.header.is_own() || !frame.header.goes_on() || mutant::is("batch:end") {
             self.survey.kept = self.running.clone();
         }
         self.survey.own.extend(own);

@@ -12,6 +12,7 @@ use crate::format::{self, HOLD_NAME_MAX, HOLDS_MAX, Hold, KIND_TRIM, OwnBody};
 use crate::fs::SyncPoint;
 use crate::ids::{Lsn, Sequence};
 use crate::log::Log;
+use crate::mutant;
 use crate::queue::Queue;
 use crate::sync::{Ordering, PoisonError};
 
@@ -69,12 +70,18 @@ impl Log {
     pub fn trim(&self, lsn: Lsn) -> Result<Lsn> {
         let core = self.core_arc();
         let mut head = Lsn::FIRST;
+        if mutant::is("order:trim-record-before-unlink") {
+            self.remove_below(lsn)?;
+        }
         self.change(|queue| {
             let durable = core.shared.durable_lsn.load(Ordering::Acquire);
             let limit = Lsn::new(durable.saturating_add(1)).unwrap_or(Lsn::FIRST);
             let lowest = queue.holds.iter().map(|hold| hold.lsn).min().unwrap_or(limit);
+            let lowest = if mutant::is("holds:ignored") { limit } else { lowest };
+            let limit = if mutant::is("head:past-the-end") { lsn } else { limit };
             // The head never goes back.
-            head = lsn.min(lowest).min(limit).max(queue.head);
+            head = lsn.min(lowest).min(limit);
+            head = if mutant::is("head:goes-back") { head } else { head.max(queue.head) };
             Ok((head, queue.holds.clone()))
         })?;
         self.remove_below(head)?;

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::format::{KIND_OPEN, KIND_SEAL, KIND_TRIM};
 use crate::fs::Dir;
 use crate::ids::{Generation, LogId, Lsn, Sequence};
+use crate::mutant;
 use crate::recover::Facts;
 use crate::recover::apply::SegmentSpan;
 use crate::recover::facts::{Active, is_same_file, read_control};
@@ -116,6 +117,8 @@ fn foreign_snapshot(facts: &Facts, unproven: bool) -> Snapshot {
     let Some(active) = &facts.active else { return snapshot };
     let segment = &facts.segments[active.index];
     let witness = active.survey.as_ref().map_or(0, |survey| survey.witness);
+    let kept = active.survey.as_ref().map_or(0, |survey| survey.kept.end);
+    let witness = if mutant::is("readers:no-bound") { witness.max(kept) } else { witness };
     snapshot.bound = SegmentBound { sequence: segment.sequence, end: witness };
     let control = facts.control.as_ref().filter(|c| c.own_matches).map(|c| c.control);
     if let Some(control) = control.filter(|c| Some(c.log_id) == snapshot.log_id) {

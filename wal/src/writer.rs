@@ -16,6 +16,7 @@ use crate::format::{
 };
 use crate::fs::{Dir, File, SyncPoint, write_once};
 use crate::ids::{Generation, Lsn};
+use crate::mutant;
 use crate::prepare::Prepared;
 use crate::queue::{Group, Placed, Rotation};
 use crate::survey::Kept;
@@ -114,6 +115,7 @@ impl Writer {
     ) -> Result<Committed, (&'static str, io::Error)> {
         // Whoever took the lock since then has this segment, too: not a byte into it.
         self.watch.lock_stands().map_err(|e| (LOOKING, e))?;
+        let late = mutant::is("order:seal-before-next").then(|| self.segment.file.clone());
         let mut syncs = 1;
         let before = self.kept.end;
         if let Some(rotation) = group.rotation.take() {
@@ -129,12 +131,29 @@ impl Writer {
         if appends {
             self.touch_times();
         }
-        if let Some(state) = seal_after {
+        if let Some(state) = seal_after
+            && !mutant::is("rotation:no-seal")
+        {
             self.push_seal(state);
         }
         let file: &dyn File = &*self.segment.file;
         write_once(file, &self.buffer, start).map_err(|e| ("writing a group", e))?;
-        file.sync_data(SyncPoint::Group).map_err(|e| ("syncing a group", e))?;
+        if mutant::is("control:before-the-sync") {
+            self.control.publish(
+                self.segment.header.sequence,
+                self.segment.identity,
+                self.kept.end,
+                self.kept.last_lsn,
+            );
+        }
+        let synced = match file.sync_data(SyncPoint::Group) {
+            Err(_) if mutant::is("sync:retried-and-believed") => file.sync_data(SyncPoint::Group),
+            synced => synced,
+        };
+        synced.map_err(|e| ("syncing a group", e))?;
+        if let Some(late) = late {
+            late.sync_data(SyncPoint::Seal).map_err(|e| ("syncing a seal", e))?;
+        }
         self.names_stand()?;
         self.durable_end = self.kept.end;
         self.publish();
@@ -151,12 +170,14 @@ impl Writer {
     fn rotate(&mut self, rotation: Rotation) -> Result<u64, (&'static str, io::Error)> {
         let mut syncs = 0;
         self.buffer.clear();
-        if self.sealed.is_none() {
+        if self.sealed.is_none() && !mutant::is("rotation:no-seal") {
             let start = self.kept.end;
             self.push_seal(&rotation.state);
             let file: &dyn File = &*self.segment.file;
             write_once(file, &self.buffer, start).map_err(|e| ("writing a seal", e))?;
-            file.sync_data(SyncPoint::Seal).map_err(|e| ("syncing a seal", e))?;
+            if !mutant::is("order:seal-before-next") {
+                file.sync_data(SyncPoint::Seal).map_err(|e| ("syncing a seal", e))?;
+            }
             syncs = 1;
             self.buffer.clear();
         }
@@ -206,6 +227,9 @@ impl Writer {
     }
 
     fn lag(&self, offset: u64) -> u32 {
+        if mutant::is("lag:claims-too-much") {
+            return 0;
+        }
         // Capacity is at most 32 GiB, so the quotient fits.
         ((offset - self.durable_end) / ALIGN) as u32
     }

@@ -12,6 +12,7 @@ mod fsyncgate;
 mod full_disk;
 mod fuzz;
 mod kill_loop;
+mod mutants;
 mod power_loss;
 mod proofs;
 mod races;
@@ -24,6 +25,8 @@ const MENU: &str = "cargo xtask VERB
   crash-sweep       crash and error at every operation of every script, nested twice
   simulate [--seeds N] [--from S] [--threads T]
                     N random lives (default 10000) with crashes, faults and damage
+  mutants [--only NAME] [--jobs N]
+                    one line of the code left out at a time: which proof dies of it?
   schedules [--iterations N] [NAME]
                     N schedules (default 2000) of each scenario of the commit queue, by shuttle
   races [--iterations N]
@@ -47,6 +50,8 @@ fn main() -> ExitCode {
     match verb.as_deref() {
         Some("crash-sweep") => proofs::crash_sweep(),
         Some("simulate") => proofs::simulation(),
+        Some("mutants") => mutants::command(),
+        Some(mutants::judge::VERB) => mutants::judge::command(&rest),
         Some("schedules") => schedules::run(),
         Some("races") => races::run(),
         Some("coverage") => coverage::run(),

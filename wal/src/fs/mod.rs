@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use crate::format::Identity;
+use crate::mutant;
 pub use standing::{FileSystem, Standing, Status};
 
 #[cfg(any(test, feature = "testing"))]
@@ -223,7 +224,9 @@ pub(crate) fn read_full(file: &dyn File, out: &mut [u8], offset: u64) -> io::Res
     while done < out.len() {
         match file.read_at(&mut out[done..], offset + done as u64) {
             Ok(0) => break,
+            Ok(n) if mutant::is("read:short-is-the-end") => return Ok(done + n),
             Ok(n) => done += n,
+            Err(e) if mutant::is("read:interrupted-fails") => return Err(e),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
@@ -237,13 +240,14 @@ pub(crate) fn read_full(file: &dyn File, out: &mut [u8], offset: u64) -> io::Res
 pub(crate) fn write_once(file: &dyn File, bytes: &[u8], offset: u64) -> io::Result<()> {
     loop {
         match file.write_at(bytes, offset) {
-            Ok(n) if n == bytes.len() => return Ok(()),
+            Ok(n) if n == bytes.len() || mutant::is("write:short-is-whole") => return Ok(()),
             Ok(n) => {
                 return Err(io::Error::new(
                     io::ErrorKind::WriteZero,
                     format!("short write: {n} of {} bytes", bytes.len()),
                 ));
             }
+            Err(e) if mutant::is("write:interrupted-fails") => return Err(e),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }

@@ -21,6 +21,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fs4::TryLockError;
 
+use crate::mutant;
+
 use super::{
     Access, Dir, DirEntry, DirLock, File, FileSystem, Identity, LockMode, Standing, Status,
     SyncPoint,
@@ -104,6 +106,9 @@ impl Dir for OsDir {
     }
 
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        if mutant::is("link:replaces") {
+            let _ = fs::remove_file(self.at(to));
+        }
         fs::hard_link(self.at(from), self.at(to))
     }
 
@@ -130,6 +135,7 @@ impl Dir for OsDir {
         };
         match tried {
             Ok(()) => {}
+            Err(TryLockError::WouldBlock) if mutant::is("lock:nobody-is-refused") => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(e)) => return Err(e),
         }

@@ -18,6 +18,7 @@ use crate::format::{
 };
 use crate::fs::{Access, Dir, SyncPoint, write_once, write_zeros};
 use crate::ids::{LogId, Sequence};
+use crate::mutant;
 use crate::prepare::{Order, Prepared, prepare, random_log_id};
 use crate::survey::{Kept, Survey};
 use crate::watch::Watch;
@@ -59,14 +60,20 @@ pub(crate) fn apply(
     let open_control = || ControlBlock::open(&**dir, log_id, plan.generation, trusted);
     // A log is created only where no control block stands, so one written before the first
     // segment has its name would, after a crash right here, forbid every later creation.
-    let control = (plan.row != Row::Fresh).then(open_control);
+    let early = plan.row != Row::Fresh || mutant::is("control:before-the-first-segment");
+    let control = early.then(open_control);
     let state = SealState { head: plan.head, holds: plan.holds.clone() };
     let mut repair = Repair { dir, facts, plan, log_id, segment_bytes, state, kept: Kept::empty() };
     let times_ms = repair.known_times();
+    if mutant::is("order:removals-last") {
+        remove_leftovers(&**dir, plan)?;
+    }
     let (segment, spare) = repair.run()?;
     let kept = repair.kept.clone();
     let segments = repair.spans(&segment);
-    remove_leftovers(&**dir, plan)?;
+    if !mutant::is("leftovers:kept") {
+        remove_leftovers(&**dir, plan)?;
+    }
     let control = control.unwrap_or_else(open_control);
     let stays = plan.next.is_none();
     let times_ms = if stays { times_ms } else { (0, 0) };
@@ -163,13 +170,16 @@ impl Repair<'_> {
         segment: &Prepared,
         survey: &Survey,
     ) -> Result<()> {
-        let mut bytes = kept_bytes(active, plan)?;
+        let from = self.rewritten_from(plan);
+        let mut bytes = kept_bytes(active, from, plan.kept_end)?;
         let body = open_body(self.plan.generation, &self.state, self.own_previous(survey));
         let frame = own_frame(&mut self.kept, segment, KIND_OPEN, &body, plan.witnessed_end);
         bytes.extend_from_slice(&frame);
         let doing = |e| self.repairing(segment, e);
-        write_once(&*segment.file, &bytes, plan.witnessed_end).map_err(doing)?;
-        write_zeros(&*segment.file, self.kept.end, segment.header.capacity).map_err(doing)?;
+        write_once(&*segment.file, &bytes, from).map_err(doing)?;
+        if !mutant::is_one_of("zeros", &self.plan.row) {
+            write_zeros(&*segment.file, self.kept.end, segment.header.capacity).map_err(doing)?;
+        }
         segment.file.sync_data(SyncPoint::Kept).map_err(doing)
     }
 
@@ -191,10 +201,19 @@ impl Repair<'_> {
         }
         let file = &*segment.file;
         let doing = |e| self.repairing(segment, e);
-        write_once(file, &kept_bytes(active, plan)?, plan.witnessed_end).map_err(doing)?;
-        write_zeros(file, plan.kept_end, segment.header.capacity).map_err(doing)?;
+        let from = self.rewritten_from(plan);
+        write_once(file, &kept_bytes(active, from, plan.kept_end)?, from).map_err(doing)?;
+        if !mutant::is_one_of("zeros", &self.plan.row) {
+            write_zeros(file, plan.kept_end, segment.header.capacity).map_err(doing)?;
+        }
         let point = if self.plan.row == Row::B { SyncPoint::Cut } else { SyncPoint::Kept };
         file.sync_data(point).map_err(doing)
+    }
+
+    /// The kept bytes above every witness are written again.
+    fn rewritten_from(&self, plan: &ActivePlan) -> u64 {
+        let rewrites = !mutant::is_one_of("rewrite", &self.plan.row);
+        if rewrites { plan.witnessed_end } else { plan.kept_end }
     }
 
     /// Copies the cut bytes to a file of their own, never over an existing copy. Best effort: a
@@ -204,8 +223,14 @@ impl Repair<'_> {
         let Some(bytes) = active.bytes.get(range).filter(|bytes| !bytes.is_empty()) else {
             return false;
         };
+        if mutant::is("evidence:not-kept") {
+            return false;
+        }
         for copy in 0..16 {
             let name = format::cut_name(cut.segment, cut.from, copy);
+            if mutant::is("evidence:overwritten") {
+                let _ = self.dir.remove(&name);
+            }
             match self.dir.create(&name) {
                 Ok(file) => {
                     let written = write_once(&*file, bytes, 0)
@@ -343,9 +368,8 @@ impl Repair<'_> {
 }
 
 /// The kept bytes above the highest witness, from the memory they were judged in.
-fn kept_bytes(active: &Active, plan: &ActivePlan) -> Result<Vec<u8>> {
-    let range = plan.witnessed_end as usize..plan.kept_end as usize;
-    let bytes = active.bytes.get(range);
+fn kept_bytes(active: &Active, from: u64, to: u64) -> Result<Vec<u8>> {
+    let bytes = active.bytes.get(from as usize..to as usize);
     Ok(bytes.ok_or_else(|| Error::invalid("a plan keeps bytes that were never read"))?.to_vec())
 }
 

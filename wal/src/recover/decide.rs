@@ -18,6 +18,7 @@ use crate::format::{
     SealReference, SegmentHeader,
 };
 use crate::ids::{Generation, Lsn, Sequence};
+use crate::mutant;
 use crate::survey::{Damage, DamageClass, OwnRecord, Survey};
 
 pub(super) type Judged<T> = std::result::Result<T, Refusal>;
@@ -195,7 +196,11 @@ fn plan_active(
         } else {
             Row::APrime
         },
-        generation: if clean { state.generation } else { state.generation.next() },
+        generation: if clean || mutant::is("generation:not-bumped") {
+            state.generation
+        } else {
+            state.generation.next()
+        },
         head: state.head,
         holds: state.holds.clone(),
         last_lsn: state.last_lsn,
@@ -262,7 +267,7 @@ fn check_active_open(segment: &SegmentFacts, survey: &Survey, state: &State) -> 
         return Ok(());
     }
     let has_previous = survey.first_open().is_some_and(|open| open.body.previous.is_some());
-    if first_of_log == has_previous {
+    if first_of_log == has_previous && !mutant::is("row-g:any-predecessor") {
         let why = "its open record does not name the segment before it";
         return Err(corrupt(Row::G, segment.sequence, FRAMES_START, why));
     }
@@ -273,7 +278,7 @@ fn check_active_open(segment: &SegmentFacts, survey: &Survey, state: &State) -> 
 /// higher head; a log that had one would call every record that it takes trimmed.
 fn check_head(segment: &SegmentFacts, survey: &Survey, state: &State) -> Judged<()> {
     let next = state.last_lsn.saturating_add(1);
-    if state.head.get() <= next {
+    if state.head.get() <= next || mutant::is("row-c:any-head") {
         return Ok(());
     }
     let why = format!("its head is LSN {}, and the next record is LSN {next}", state.head);
@@ -288,6 +293,7 @@ fn witness(facts: &Facts, segment: &SegmentFacts, survey: &Survey) -> u64 {
         .map(|control| control.control)
         .filter(|c| c.sequence == segment.sequence.get() && Some(c.log_id) == log_id)
         .map_or(0, |c| c.durable_end);
+    let control = if mutant::is("witness:control") { 0 } else { control };
     survey.witness.max(control)
 }
 
@@ -301,6 +307,7 @@ fn judge_damage(
 ) -> Judged<bool> {
     if let Some(damage) =
         survey.damages.iter().find(|damage| damage.class == DamageClass::Impossible)
+        && !mutant::is("row-c:impossible-is-torn")
     {
         return Err(refuse_damage(Row::C, RefusalKind::Corrupt, segment.sequence, damage));
     }
@@ -319,7 +326,7 @@ fn judge_damage(
         });
     }
     let highest = facts.snapshots.iter().map(|snapshot| snapshot.lsn.get()).max().unwrap_or(0);
-    if highest > state.last_lsn {
+    if highest > state.last_lsn && !mutant::is("witness:snapshot") {
         let low = Lsn::new(state.last_lsn.saturating_add(1));
         let why = format!("a registry snapshot contains LSN {highest}, which is not in the log");
         let mut refusal = corrupt(Row::C, segment.sequence, survey.kept.end, why);

@@ -11,6 +11,7 @@ use super::refusal::{before, corrupt, gap, lost_segment, next_of};
 use crate::error::Location;
 use crate::format::{FRAMES_START, HeaderVerdict};
 use crate::ids::{Lsn, Sequence};
+use crate::mutant;
 use crate::survey::OwnRecord;
 
 pub(super) fn check_supported(segment: &SegmentFacts) -> Judged<()> {
@@ -45,25 +46,27 @@ pub(super) fn check_set(
     for segment in kept.iter().chain(beyond) {
         check_regular(segment)?;
         let Some(header) = segment.good_header() else { continue };
-        if header.sequence != segment.sequence {
+        if header.sequence != segment.sequence && !mutant::is("row-g:any-name") {
             let why = format!(
                 "its header says segment {}: the file was renamed or copied over another",
                 header.sequence
             );
             return Err(corrupt(Row::G, segment.sequence, 0, why));
         }
-        if Some(header.log_id) != log_id {
+        if Some(header.log_id) != log_id && !mutant::is("row-g:any-log") {
             let why = format!("it belongs to another log ({})", header.log_id);
             return Err(corrupt(Row::G, segment.sequence, 0, why));
         }
     }
     for pair in kept.windows(2) {
-        if pair[0].sequence.next() != Some(pair[1].sequence) {
+        let follows = pair[0].sequence.next() == Some(pair[1].sequence);
+        if !follows && !mutant::is("row-g:gap") {
             return Err(gap(next_of(pair[0].sequence), pair[1].sequence));
         }
     }
     for snapshot in &facts.snapshots {
-        if log_id.is_some_and(|id| id != snapshot.log_id) {
+        let foreign = log_id.is_some_and(|id| id != snapshot.log_id);
+        if foreign && !mutant::is("row-g:any-snapshot") {
             let why = format!("the snapshot at LSN {} belongs to another log", snapshot.lsn);
             return Err(Refusal {
                 row: Row::G,
@@ -80,7 +83,8 @@ pub(super) fn check_set(
 pub(super) fn check_control_reach(facts: &Facts, active: &SegmentFacts) -> Judged<()> {
     let Some(control) = trusted_control(facts).map(|c| c.control) else { return Ok(()) };
     let foreign = active.good_header().is_some_and(|header| header.log_id != control.log_id);
-    if foreign || control.sequence <= active.sequence.get() {
+    let reached = control.sequence <= active.sequence.get();
+    if foreign || reached || mutant::is("row-g:lost-segment") {
         return Ok(());
     }
     Err(lost_segment(control.sequence, control.durable_lsn))
@@ -93,6 +97,7 @@ pub(super) fn trusted_control(facts: &Facts) -> Option<&ControlFacts> {
     let named =
         facts.segments.iter().find(|segment| segment.sequence.get() == control.control.sequence);
     match named {
+        Some(_) if mutant::is("control:any-segment-file") => Some(control),
         Some(segment) if !is_same_file(segment.identity, control.control.segment) => None,
         _ => Some(control),
     }
@@ -103,6 +108,7 @@ pub(super) fn trusted_control(facts: &Facts) -> Option<&ControlFacts> {
 pub(super) fn check_header(segment: &SegmentFacts) -> Judged<()> {
     match &segment.header {
         HeaderVerdict::Bad(why) => Err(corrupt(Row::DPrime, segment.sequence, 0, *why)),
+        _ if mutant::is("length:file-over-capacity") => Ok(()),
         HeaderVerdict::Good(header) if segment.file_len > header.capacity => {
             // Tearing makes files short; nothing of ours makes one long.
             let why = format!("its file has {} bytes", segment.file_len);
@@ -130,12 +136,13 @@ pub(super) fn check_sealed(kept: &[SegmentFacts]) -> Judged<()> {
             previous.sequence == sealed.sequence
                 && previous.offset == seal.offset
                 && seal.body.seal.as_ref().is_some_and(|body| body.digest == previous.digest)
+                || mutant::is("row-e:any-seal")
         });
         if !matches {
             let why = "its seal is not the one that the next segment's open record names";
             return Err(corrupt(Row::E, sealed.sequence, seal.offset, why));
         }
-        if open.lsn != seal.lsn {
+        if open.lsn != seal.lsn && !mutant::is("row-g:lsns-break") {
             let why = format!(
                 "LSNs break between segment {} (ends at {}) and {} (begins after {})",
                 sealed.sequence, seal.lsn, next.sequence, open.lsn
@@ -160,7 +167,7 @@ pub(super) fn check_own_seal(segment: &SegmentFacts, seal: &OwnRecord) -> Judged
         .good_header()
         .zip(seal.body.seal.as_ref())
         .is_some_and(|(header, body)| body.log_id == header.log_id && body.salt == header.salt);
-    if own {
+    if own || mutant::is("row-e:another-segments-seal") {
         return Ok(());
     }
     let why = "its seal was written for another segment";
@@ -176,7 +183,7 @@ pub(super) fn check_start(kept: &[SegmentFacts], head: Lsn) -> Judged<()> {
         None => return Err(gap(before(first.sequence), first.sequence)),
     };
     let first_is_whole = first.sequence == Sequence::FIRST && base == 1;
-    if first_is_whole || base <= head.get() {
+    if first_is_whole || base <= head.get() || mutant::is("row-g:start") {
         return Ok(());
     }
     Err(gap(before(first.sequence), first.sequence))

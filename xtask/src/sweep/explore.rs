@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use annals_wal::fs::mem::{Fault, Keep, MemDir, SyncFailure};
 
 use super::{Script, Swept};
-use crate::world::{Life, Model, World};
+use crate::world::{Act, Life, Model, World};
 
 /// How far a sweep goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -151,10 +151,15 @@ impl Explorer<'_> {
     }
 
     fn crash_at(&mut self, op: u64) {
-        let Some(state) = self.run_until(&format!("stop after {op}"), |disk| disk.stop_after(op))
-        else {
-            return;
-        };
+        let told = format!("stop after {op}");
+        let state = self.run_until(&told, false, |disk| disk.stop_after(op));
+        let Some(mut state) = state else { return };
+        // Somebody reads what the machine shows before its power goes: what was shown must stay.
+        let mut reader = World::at(self.life(), state.disk.killed(), state.model.clone());
+        if let Err(why) = caught(|| reader.peek()) {
+            return self.violation(&told, &why);
+        }
+        state.model = reader.into_parts().1;
         for (n, keep) in keeps(&state.disk, self.depth.subsets, op).into_iter().enumerate() {
             self.swept.crashes[0] += 1;
             let disk = state.disk.crash(keep);
@@ -170,14 +175,22 @@ impl Explorer<'_> {
     fn fail_at(&mut self, op: u64, fault: Fault) {
         self.swept.errors[0] += 1;
         let told = format!("{fault:?} at {op}");
-        let Some(state) = self.run_until(&told, |disk| disk.fault_at(op, fault)) else { return };
+        let harmless = fault == Fault::Interrupted;
+        let state = self.run_until(&told, harmless, |disk| disk.fault_at(op, fault));
+        let Some(state) = state else { return };
         let disk = state.disk.killed();
         self.go_on(State { disk, deep: fault == FAULTS[0], ..state }, &told);
     }
 
     /// Runs the script with this disturbance until it takes effect: the machine stands still, the
     /// log has failed or could not be opened. A fault that is survived lets the script end.
-    fn run_until(&mut self, told: &str, disturb: impl Fn(&MemDir)) -> Option<State> {
+    /// A harmless one must not fail anything.
+    fn run_until(
+        &mut self,
+        told: &str,
+        harmless: bool,
+        disturb: impl Fn(&MemDir),
+    ) -> Option<State> {
         let acts = &self.script.acts;
         let life = self.life();
         let ran = caught(|| {
@@ -187,6 +200,9 @@ impl Explorer<'_> {
             for (index, act) in acts.iter().enumerate() {
                 world.act(act)?;
                 let trouble = world.disk.stopped() || world.failed();
+                if trouble && harmless && !matches!(act, Act::LoseName { .. }) {
+                    return Err("an interrupted call failed the log".to_owned());
+                }
                 if trouble {
                     let (disk, model) = world.into_parts();
                     return Ok(State { disk, model, next: index + 1, deep: false });
@@ -302,7 +318,7 @@ impl Explorer<'_> {
     }
 }
 
-fn whole_script(world: &mut World, acts: &[crate::world::Act]) -> Result<(), String> {
+fn whole_script(world: &mut World, acts: &[Act]) -> Result<(), String> {
     for (index, act) in acts.iter().enumerate() {
         world.act(act).map_err(|why| format!("{why} (act {index} of the rest, {act:?})"))?;
     }

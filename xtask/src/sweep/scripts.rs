@@ -39,6 +39,7 @@ pub fn scripts() -> Vec<Script> {
     scripts.extend(of_ends());
     scripts.extend(of_trims());
     scripts.extend(of_the_rooms());
+    scripts.extend(of_others());
     scripts
 }
 
@@ -216,6 +217,50 @@ fn of_trims() -> Vec<Script> {
                 Act::Close,
                 small,
             ],
+        ),
+    ]
+}
+
+/// Others come while the log is busy, or take its files away.
+fn of_others() -> Vec<Script> {
+    let small = append(1, 100);
+    let overlap = |bytes, behind| Act::Overlap { records: 2, bytes, behind };
+    let broken_off = (1..24).map(|op| Act::Backup { fault_in: Some(op) });
+    vec![
+        plain(
+            "others behind a sync",
+            vec![small, overlap(300, 2), overlap(20_000, 3), small, Act::Peek, overlap(50, 1)],
+        ),
+        plain(
+            "names lost",
+            vec![
+                append(2, 700),
+                Act::Peek,
+                Act::Forked,
+                append(2, 700),
+                Act::LoseName { lock: false },
+                small,
+                Act::LoseName { lock: true },
+            ],
+        ),
+        with_registry(
+            "races",
+            vec![
+                Act::Put { key: 1, bytes: 100 },
+                Act::Race { key: 1 },
+                Act::Owner { second: false },
+                Act::Race { key: 2 },
+                Act::Kill,
+                Act::Race { key: 2 },
+            ],
+        ),
+        plain(
+            "backups broken off",
+            [append(2, 700), append(1, 50 * KIB), append(1, 30 * KIB)]
+                .into_iter()
+                .chain(broken_off)
+                .chain([append(1, 3000), Act::Close, small])
+                .collect(),
         ),
     ]
 }

@@ -40,8 +40,22 @@ pub enum Act {
     Call { session: u8, bytes: u16, flushed: bool },
     /// A backup into another directory, which may fail at one of its operations.
     Backup { fault_in: Option<u8> },
+    /// While a batch is being synced, so many others come and wait behind it.
+    Overlap { records: u8, bytes: u32, behind: u8 },
+    /// Registry: somebody changes what a transaction has read, while it runs.
+    Race { key: u8 },
+    /// Others ask for the log while it is open: whether it has an owner, for a second registry;
+    /// and to own it too (that takes a fifth of a second).
+    Owner { second: bool },
+    /// A file loses its name under the writer, and gets it back.
+    LoseName { lock: bool },
+    /// A child made by fork writes through the inherited handle.
+    Forked,
     /// Reads everything, as the owner and as somebody who owns nothing, and inspects it.
     Read,
+    /// Somebody who owns nothing reads the log as it is now, open or not. What it was shown must
+    /// stay.
+    Peek,
     /// Closes cleanly.
     Close,
     /// Drops every handle.

@@ -1,15 +1,22 @@
 //! Bytes that go bad, files that get lost: done to a copy of a world's disk, which is then judged.
 //!
 //! Never here: a repair, the living log. The oracle: whatever was damaged, no wrong byte is
-//! delivered as good; a refusal is typed and changes nothing; and where a control block vouches
-//! for everything acknowledged (in place, not in a copy), nothing is lost without a word.
+//! delivered as good; a refusal is typed and changes nothing; where a control block vouches
+//! for everything acknowledged (in place, not in a copy), nothing is lost without a word; and what
+//! can be judged from the bytes alone must be judged so ([`Must`]): damage to bytes that later
+//! frames call durable is refused, an older state that was put back is opened.
+//! Next room: [`super::forge`], for damage with good checksums.
+
+use std::ops::Range;
 
 use annals_wal::fs::mem::MemDir;
 use annals_wal::fs::{Dir, SyncPoint};
 use annals_wal::inspect::{Depth, inspect_in};
-use annals_wal::recover::Facts;
+use annals_wal::recover::{Decision, Facts, Plan, decide};
+use annals_wal::scan::{Step, Walker};
 use annals_wal::{ErrorKind, LogReader, Records, format};
 
+use super::forge::{self, Forgery};
 use super::life::{World, options, rows};
 use super::model::{Model, print};
 use super::random::Random;
@@ -35,10 +42,40 @@ pub enum Damage {
     Misplace,
     /// A newer version wrote a segment's header.
     Newer,
+    /// The control block is cut short or has a bad bit.
+    Control,
+    /// An older state of the active segment was put back.
+    Restore,
+    /// Good checksums over what no writer writes.
+    Forge(Forgery),
 }
 
-/// All of them.
-pub const ALL: [Damage; 9] = [
+/// What the log must make of a damage, whatever else is true.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Must {
+    /// Refuse to open.
+    Refuse,
+    /// Open.
+    Open,
+    /// Either.
+    Either,
+}
+
+/// What was done, and what must follow.
+#[derive(Clone, Debug)]
+pub(crate) struct Done {
+    pub(crate) told: String,
+    pub(crate) must: Must,
+}
+
+/// The directory as it was before, judged sound.
+pub(crate) struct Before {
+    pub(crate) facts: Facts,
+    pub(crate) plan: Box<Plan>,
+}
+
+/// All but the forgeries.
+pub const ALL: [Damage; 11] = [
     Damage::Flip,
     Damage::FlipHeader,
     Damage::Zero,
@@ -48,6 +85,8 @@ pub const ALL: [Damage; 9] = [
     Damage::Swap,
     Damage::Misplace,
     Damage::Newer,
+    Damage::Control,
+    Damage::Restore,
 ];
 
 /// Damages a copy of the world's disk and judges what the log makes of it.
@@ -57,20 +96,22 @@ pub const ALL: [Damage; 9] = [
 pub fn judge(world: &mut World, what: Damage, copied: bool, seed: u64) -> Result<(), String> {
     let disk = if copied { world.disk.copied() } else { world.disk.killed() };
     disk.set_bytes_free(None);
-    let vouched = Facts::read(&*disk.dir()).is_ok_and(|facts| {
-        facts.control.is_some_and(|control| {
-            control.own_matches && control.control.durable_lsn >= world.model.history.len() as u64
-        })
+    let Ok(facts) = Facts::read(&*disk.dir()) else { return Ok(()) };
+    let Decision::Plan(plan) = decide(&facts) else { return Ok(()) };
+    let vouched = facts.control.as_ref().is_some_and(|control| {
+        control.own_matches && control.control.durable_lsn >= world.model.history.len() as u64
     });
-    let strict = vouched && !copied;
-    let Some(done) = damage(&disk, what, &mut Random(seed)) else { return Ok(()) };
+    let before = Before { facts, plan };
+    let strict = vouched && !copied && what != Damage::Restore;
+    let Some(done) = damage(&disk, &before, what, &mut Random(seed)) else { return Ok(()) };
     for row in rows(&*disk.dir()) {
         world.tally.row(row);
     }
-    judge_damaged(&disk, &world.model, strict).map_err(|why| format!("{done}: {why}"))
+    judge_damaged(&disk, &world.model, strict, done.must)
+        .map_err(|why| format!("{}: {why}", done.told))
 }
 
-fn judge_damaged(disk: &MemDir, model: &Model, strict: bool) -> Result<(), String> {
+fn judge_damaged(disk: &MemDir, model: &Model, strict: bool, must: Must) -> Result<(), String> {
     // Whoever only reads: typed errors, and no other bytes than were written.
     if let Ok(reader) = LogReader::open_in(disk.dir())
         && let Ok(records) = reader.range(..)
@@ -80,6 +121,8 @@ fn judge_damaged(disk: &MemDir, model: &Model, strict: bool) -> Result<(), Strin
     let _ = inspect_in(&disk.dir(), Depth::Everything, &mut |_| ());
     let before = contents(disk);
     match options().open_in(disk.dir()) {
+        Ok(_) if must == Must::Refuse => Err("opened, and had to be refused".to_owned()),
+        Err(e) if must == Must::Open => Err(format!("refused, and nothing was wrong: {e}")),
         Ok(log) => {
             let head = log.head_lsn().get();
             let records = log.range(..).map_err(|e| format!("range: {e:?}"))?;
@@ -124,8 +167,8 @@ fn contents(disk: &MemDir) -> Vec<(String, Option<Vec<u8>>)> {
     names.map(|name| (name.clone(), disk.bytes(&name))).collect()
 }
 
-/// Does it; tells in words what, or `None` where there is nothing to damage.
-fn damage(disk: &MemDir, what: Damage, random: &mut Random) -> Option<String> {
+/// Does it, or `None` where there is nothing to damage.
+fn damage(disk: &MemDir, before: &Before, what: Damage, random: &mut Random) -> Option<Done> {
     let names: Vec<String> = disk
         .names()
         .into_iter()
@@ -137,9 +180,11 @@ fn damage(disk: &MemDir, what: Damage, random: &mut Random) -> Option<String> {
     }
     let name = match what {
         Damage::Flip | Damage::Lose => names[random.below(names.len() as u64) as usize].clone(),
+        Damage::Control => format::CONTROL_NAME.to_owned(),
         _ => segments[random.below(segments.len() as u64) as usize].clone(),
     };
     let mut bytes = disk.bytes(&name).filter(|bytes| !bytes.is_empty())?;
+    let sound = bytes.clone();
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last as u64 + 1);
     let at = random.below(used.max(128)) as usize % bytes.len();
     let sector = at / 512 * 512..(at / 512 * 512 + 512).min(bytes.len());
@@ -150,16 +195,107 @@ fn damage(disk: &MemDir, what: Damage, random: &mut Random) -> Option<String> {
         Damage::Zero => bytes[sector].fill(0),
         Damage::Noise => bytes[sector].iter_mut().for_each(|byte| *byte = random.draw() as u8),
         Damage::Cut => bytes.truncate(at),
+        Damage::Control if random.one_in(2) => bytes.truncate(at % 128),
+        Damage::Control => bytes[at] ^= 1 << random.below(8),
         Damage::Lose => {
             disk.lose(&name);
-            return Some(told);
+            let must = if before.needs(&name) { Must::Refuse } else { Must::Either };
+            return Some(Done { told, must });
         }
         Damage::Swap => swap(&mut bytes, at / 512, random.below(used.div_ceil(512)) as usize),
-        Damage::Misplace => return misplace(disk, &segments, &name, bytes, random),
+        Damage::Misplace => return misplace(disk, before, &segments, &name, bytes, random),
         Damage::Newer => newer(&mut bytes),
+        Damage::Restore => return forge::restore(disk, before, random),
+        Damage::Forge(how) => return forge::forge(disk, before, how, random),
     }
+    let must = before.must(&name, &sound, &bytes);
     disk.set_bytes(&name, bytes);
-    Some(told)
+    Some(Done { told, must })
+}
+
+impl Before {
+    /// The place of a segment in the facts.
+    pub(crate) fn index(&self, name: &str) -> Option<usize> {
+        self.facts.segments.iter().position(|s| format::segment_name(s.sequence) == name)
+    }
+
+    /// The active segment's place; none before the first record.
+    pub(crate) fn active(&self) -> Option<usize> {
+        self.facts.active.as_ref().map(|active| active.index)
+    }
+
+    /// Whether this is a segment from the head on, sealed or active.
+    pub(crate) fn keeps(&self, name: &str) -> bool {
+        let index = self.index(name).zip(self.active());
+        index.is_some_and(|(index, active)| (self.plan.below_head..=active).contains(&index))
+    }
+
+    /// Whether a log without this file has a hole, so that no opening may pass over it.
+    fn needs(&self, name: &str) -> bool {
+        self.keeps(name) && self.index(name) != self.active()
+    }
+
+    /// What changed bytes ask for.
+    fn must(&self, name: &str, sound: &[u8], bytes: &[u8]) -> Must {
+        let Some(changed) = changed(sound, bytes) else { return Must::Open };
+        if name == format::CONTROL_NAME {
+            // A hint that cannot be read claims nothing; the log is whole.
+            return Must::Open;
+        }
+        if !self.keeps(name) {
+            return Must::Either;
+        }
+        let in_header = changed.start < 128 && bytes.len() >= 128;
+        let sealed = self.index(name) != self.active();
+        let refuse = in_header
+            || sealed && self.hits_the_chain(name, sound, &changed)
+            || !sealed && bytes.len() == sound.len() && self.is_promised(sound, &changed);
+        if refuse { Must::Refuse } else { Must::Either }
+    }
+
+    /// Whether it hits what the chain of sealed segments hangs on: an open record or a seal.
+    fn hits_the_chain(&self, name: &str, sound: &[u8], changed: &Range<usize>) -> bool {
+        let Some(index) = self.index(name) else { return false };
+        let segment = &self.facts.segments[index];
+        let links = segment.open.iter().chain(&segment.seal);
+        links.into_iter().any(|own| {
+            let head = sound.get(own.offset as usize + 16..).and_then(|b| b.first_chunk::<4>());
+            let len = head.map_or(0, |len| u32::from_le_bytes(*len));
+            let frame = own.offset as usize..(own.offset + format::frame_size(len)) as usize;
+            changed.start < frame.end && frame.start < changed.end
+        })
+    }
+
+    /// Whether a frame behind the change, and whole, says that what was changed had been durable.
+    fn is_promised(&self, sound: &[u8], changed: &Range<usize>) -> bool {
+        let active = self.facts.active.as_ref();
+        let segment = active.map(|active| &self.facts.segments[active.index]);
+        let Some(header) = segment.and_then(|segment| segment.good_header()) else { return false };
+        let mut walker = Walker::new(sound, header);
+        let (mut hit, mut promised) = (false, 0);
+        while let Ok(Some(step)) = walker.step() {
+            let Step::Frame(frame) = step else { continue };
+            let (start, end) = (frame.offset as usize, frame.end() as usize);
+            hit |= changed.start < end && start < changed.end;
+            if start >= changed.end && frame.trouble.is_none() {
+                let lag = frame.header.durable_lag as usize * format::ALIGN as usize;
+                promised = promised.max(start.saturating_sub(lag));
+            }
+        }
+        hit && promised > changed.start
+    }
+}
+
+/// From the first byte that differs to the last.
+fn changed(sound: &[u8], bytes: &[u8]) -> Option<Range<usize>> {
+    let both = sound.len().min(bytes.len());
+    let differs = |at: &usize| sound[*at] != bytes[*at];
+    let first = (0..both).find(differs);
+    let last = (0..both).rev().find(differs);
+    if sound.len() != bytes.len() {
+        return Some(first.unwrap_or(both)..sound.len().max(bytes.len()));
+    }
+    Some(first?..last? + 1)
 }
 
 fn swap(bytes: &mut [u8], a: usize, b: usize) {
@@ -174,26 +310,28 @@ fn swap(bytes: &mut [u8], a: usize, b: usize) {
 fn newer(bytes: &mut [u8]) {
     if bytes.len() >= 128 {
         bytes[8] = bytes[8].wrapping_add(1);
-        let crc = format::crc32(&bytes[..124]);
-        bytes[124..128].copy_from_slice(&crc.to_le_bytes());
+        forge::seal_header(bytes);
     }
 }
 
 fn misplace(
     disk: &MemDir,
+    before: &Before,
     segments: &[&String],
     name: &str,
     bytes: Vec<u8>,
     random: &mut Random,
-) -> Option<String> {
+) -> Option<Done> {
     let other = segments[random.below(segments.len() as u64) as usize];
     if random.one_in(2) && other != name {
+        let below = before.active().is_some() && before.index(other)? < before.plan.below_head;
+        let must = if below { Must::Either } else { Must::Refuse };
         disk.set_bytes(other, bytes);
-        return Some(format!("{name} under the name {other}"));
+        return Some(Done { told: format!("{name} under the name {other}"), must });
     }
     let last: u64 = segments.last()?.trim_end_matches(".wal").parse().ok()?;
     let new = format!("{:020}.wal", last + 1 + random.below(2));
     disk.create(&new).ok()?.write_at(&bytes, 0).ok()?;
     disk.sync(SyncPoint::Published).ok()?;
-    Some(format!("{name} also under the name {new}"))
+    Some(Done { told: format!("{name} also under the name {new}"), must: Must::Refuse })
 }

@@ -7,7 +7,8 @@ use annals_wal::fs::SyncPoint;
 use annals_wal::fs::mem::{Fault, Keep, SyncFailure};
 
 use super::act::{Act, Then};
-use super::damage;
+use super::damage::{self, Damage};
+use super::forge;
 use super::life::Life;
 use super::random::Random;
 
@@ -31,7 +32,7 @@ pub fn life(seed: u64) -> (Life, Vec<Act>) {
 }
 
 fn act(random: &mut Random, registry: bool) -> Act {
-    match random.below(100) {
+    match random.below(112) {
         0..30 => append(random),
         30..46 if registry => change(random),
         30..38 => Act::Trim { permille: random.below(1100) as u16 },
@@ -42,7 +43,7 @@ fn act(random: &mut Random, registry: bool) -> Act {
             bytes: random.pick(&[10, 200, 3000]),
             flushed: random.one_in(3),
         },
-        56..58 => Act::Backup { fault_in: random.one_in(2).then(|| random.below(14) as u8) },
+        56..58 => Act::Backup { fault_in: random.one_in(2).then(|| random.below(24) as u8) },
         58..62 => Act::Read,
         62..69 => Act::Close,
         69..72 => Act::Drop,
@@ -52,11 +53,32 @@ fn act(random: &mut Random, registry: bool) -> Act {
         86..94 => fault(random),
         94..96 => Act::Free,
         96 if random.one_in(3) => Act::Holds { count: 20 + random.below(40) as u8 },
+        97..105 => visitor(random),
         _ => Act::Damage {
-            what: random.pick(&damage::ALL),
+            what: if random.one_in(2) {
+                Damage::Forge(random.pick(&forge::ALL))
+            } else {
+                random.pick(&damage::ALL)
+            },
             copied: random.one_in(2),
             seed: random.draw(),
         },
+    }
+}
+
+/// What others do.
+fn visitor(random: &mut Random) -> Act {
+    match random.below(12) {
+        0..4 => Act::Overlap {
+            records: 1 + random.below(3) as u8,
+            bytes: random.pick(&[30, 900, 9000]),
+            behind: 1 + random.below(3) as u8,
+        },
+        4 | 5 => Act::Race { key: random.below(12) as u8 },
+        6 => Act::Owner { second: random.one_in(40) },
+        7 => Act::LoseName { lock: random.one_in(2) },
+        8 => Act::Forked,
+        _ => Act::Peek,
     }
 }
 

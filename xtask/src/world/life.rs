@@ -5,7 +5,9 @@
 //! it; with no fault armed an opening succeeds. Next rooms: [`super::model`], [`super::damage`].
 
 mod calls;
+mod disk;
 mod opening;
+mod visitors;
 
 pub(crate) use opening::rows;
 
@@ -15,13 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use annals_observer::{Clock, MonoTime, Observer, WallTime};
 use annals_registry::Registry;
-use annals_wal::fs::mem::{Keep, MemDir};
+use annals_wal::fs::mem::{Fault, Keep, MemDir};
 use annals_wal::inspect::{Depth, State, inspect_in};
 use annals_wal::{Log, LogReader, Options};
 
 use super::act::{Act, Then};
 use super::damage;
 use super::model::Model;
+use visitors::During;
 
 /// What a life went through.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +91,14 @@ pub struct World {
     /// While it pauses: an opening was tried and gave nothing.
     opening_failed: bool,
     passes_rows: bool,
+    /// Something was made to fail, or may still be told of a failure.
+    faulted: bool,
+    /// A call answered with an error.
+    refused: bool,
+    /// The observer's last ticket in this opening.
+    last_ticket: u64,
     clock: Arc<Ticks>,
+    during: Arc<During>,
 }
 
 /// The open handles.
@@ -123,7 +133,7 @@ impl World {
         let disk = MemDir::new(life.seed);
         disk.tear_sectors(life.tear_sectors);
         disk.copy_on_write(life.copy_on_write);
-        World::at(life, disk, Model::default())
+        World { faulted: false, ..World::at(life, disk, Model::default()) }
     }
 
     /// A world that goes on from here.
@@ -140,7 +150,11 @@ impl World {
             pauses: false,
             opening_failed: false,
             passes_rows: false,
+            faulted: true,
+            refused: false,
+            last_ticket: 0,
             clock,
+            during: Arc::default(),
         }
     }
 
@@ -157,28 +171,38 @@ impl World {
             }
             Act::FaultIn { ops, fault } => {
                 self.tally.faults += 1;
+                self.faulted |= fault != Fault::Interrupted;
                 self.disk.fault_at(self.disk.ops() + u64::from(ops), fault);
             }
             Act::FailSync { point, nth, how } => {
                 self.tally.faults += 1;
+                self.faulted = true;
                 self.disk.fail_sync(point, u64::from(nth), how);
             }
             Act::FailRead { nth, errno } => {
                 self.tally.faults += 1;
+                self.faulted = true;
                 self.disk.fail_read(u64::from(nth), errno);
             }
             Act::ShortReads { seed } => self.disk.short_reads(seed),
             Act::Fill { bytes } => {
                 self.tally.faults += 1;
+                self.faulted = true;
                 self.disk.set_bytes_free(Some(u64::from(bytes)));
             }
             Act::Free => self.disk.set_bytes_free(None),
             Act::Damage { what, copied, seed } => {
                 return damage::judge(self, what, copied, seed);
             }
+            Act::Peek => self.peek()?,
             _ => {
                 self.ensure_open()?;
+                self.refused = false;
                 self.call(act)?;
+                let failed = self.refused || self.failed();
+                if failed && self.is_quiet() && !matches!(act, Act::LoseName { .. }) {
+                    return Err("an error, and nothing was made to fail".to_owned());
+                }
             }
         }
         if self.disk.stopped() && !self.pauses {
@@ -223,7 +247,12 @@ impl World {
             ));
         }
         self.tally.ops += self.disk.ops();
-        Ok(())
+        self.check_leftovers()
+    }
+
+    /// Whether everything must succeed: nothing was made to fail and the machine runs.
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.faulted && !self.pauses && !self.disk.stopped()
     }
 
     /// Whether an opening failed, or the log did.
@@ -276,6 +305,11 @@ impl World {
     /// Reads as everybody may. A read that was made to fail is an error and no record.
     fn read(&self, rooms: &Rooms) -> Result<(), String> {
         let head = rooms.log.head_lsn().get();
+        if let Ok(reader) = LogReader::open_in(self.disk.dir())
+            && reader.is_live().is_ok_and(|live| !live)
+        {
+            return Err("open, and nobody seems to own it".to_owned());
+        }
         if let Ok(records) = rooms.log.range(..) {
             self.model.read(head, records).map(drop).or_else(unless_io)?;
         }

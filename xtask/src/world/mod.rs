@@ -2,11 +2,13 @@
 //! knows what must be there. The sweeps and the simulation both live in it.
 //!
 //! [`act`]: what can happen, as plain data. [`life`]: does it. [`model`]: what must be true
-//! afterwards. [`damage`]: bytes that go bad, on a copy. [`generate`]: acts from a seed.
+//! afterwards. [`damage`]: bytes that go bad, on a copy; [`forge`]: the same with good checksums.
+//! [`generate`]: acts from a seed.
 //! Never here: threads, clocks, chance that does not come from a seed.
 
 pub mod act;
 pub mod damage;
+pub mod forge;
 pub mod generate;
 pub mod life;
 pub mod model;

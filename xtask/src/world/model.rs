@@ -45,6 +45,12 @@ pub struct Model {
     pub keys: Keys,
     /// The generation seen last.
     pub generation: u64,
+    /// Whether the last session may have ended cleanly: a close was asked for.
+    pub may_be_clean: bool,
+    /// Copies of what recoveries cut: durable, so they stay as they are. Names and prints.
+    pub evidence: BTreeMap<String, u64>,
+    /// No segment below this sequence comes back.
+    pub lowest_segment: u64,
     /// Makes contents unique.
     pub stamp: u64,
 }
@@ -60,6 +66,9 @@ impl Default for Model {
             holds_maybe: None,
             keys: Keys::new(),
             generation: 0,
+            may_be_clean: false,
+            evidence: BTreeMap::new(),
+            lowest_segment: 0,
             stamp: 0,
         }
     }
@@ -107,11 +116,15 @@ impl Model {
         if generation < self.generation {
             return Err(format!("generation {generation} after {}", self.generation));
         }
+        if generation == self.generation && !self.may_be_clean {
+            return Err(format!("generation {generation} again, after an unclean end"));
+        }
         let records = log.range(..).map_err(|e| format!("range: {e:?}"))?;
         let extra = self.read(head, records)?;
         self.decide(&extra)?;
         (self.head, self.head_max, self.generation) = (head, head, generation);
         (self.holds, self.holds_maybe) = (holds, None);
+        self.may_be_clean = false;
         Ok(())
     }
 
@@ -161,6 +174,32 @@ impl Model {
         Ok(())
     }
 
+    /// What somebody who owns nothing was shown is a promise like an acknowledgement: the history,
+    /// and of the open questions the first, whole.
+    ///
+    /// # Errors
+    /// Other bytes than were written there, or a part of a batch.
+    pub fn promise(&mut self, records: Records) -> Result<(), String> {
+        let mut extra = Vec::new();
+        for record in records {
+            let record = record.map_err(|e| format!("reader: {e:?}"))?;
+            let print = print(&record).map_err(|e| format!("reader: decoding: {e}"))?;
+            match self.history.get(record.lsn.get() as usize - 1) {
+                Some(known) if *known == print => {}
+                Some(_) => return Err(format!("reader: LSN {} has other bytes", record.lsn)),
+                None => extra.push(print),
+            }
+        }
+        let mut rest = extra.as_slice();
+        while !rest.is_empty() {
+            let first = self.maybe.first().ok_or("reader: a record that nobody appended")?;
+            rest = rest.strip_prefix(first.prints.as_slice()).ok_or("reader: half a batch")?;
+            let first = self.maybe.remove(0);
+            self.acknowledged(first);
+        }
+        Ok(())
+    }
+
     /// What somebody who owns nothing reads must be the history, or the open questions after it.
     ///
     /// # Errors
@@ -200,6 +239,7 @@ impl Model {
         hash_of(&(
             (&self.history, &self.maybe, self.head, self.head_max),
             (&self.holds, &self.holds_maybe, &self.keys, self.generation),
+            (self.may_be_clean, &self.evidence, self.lowest_segment),
         ))
     }
 }

@@ -14,6 +14,7 @@ use super::fault::{Fault, Faults, SyncFailure};
 use super::inode::{Inode, SECTOR};
 use super::keep::Chooser;
 use super::{OWNER, next_random};
+use crate::mutant;
 
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
@@ -109,7 +110,7 @@ impl Disk {
         Ok(match fault {
             Some(Fault::Error(_)) => Err(SyncFailure::CleanNew),
             Some(Fault::Sync(how)) => Err(how),
-            _ => Ok(self.left_out != Some(point)),
+            _ => Ok(self.works(point)),
         })
     }
 
@@ -119,8 +120,13 @@ impl Disk {
         let nth = self.saw(point);
         match self.faults.take_sync(point, nth) {
             Some(_) => Err(io::Error::from_raw_os_error(EIO)),
-            None => Ok(self.left_out != Some(point)),
+            None => Ok(self.works(point)),
         }
+    }
+
+    /// Whether syncs at this point do anything.
+    fn works(&self, point: SyncPoint) -> bool {
+        self.left_out != Some(point) && !mutant::is_one_of("sync", &point)
     }
 
     fn saw(&mut self, point: SyncPoint) -> u64 {

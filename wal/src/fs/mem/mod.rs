@@ -19,6 +19,7 @@ use super::{
     Access, Dir, DirEntry, DirLock, File, FileSystem, Identity, LockMode, Standing, Status,
     SyncPoint,
 };
+use crate::mutant;
 use disk::{Disk, Held};
 use file::{MemFile, MemLock};
 use inode::Inode;
@@ -217,6 +218,20 @@ impl MemDir {
         disk.durable_names.remove(name);
     }
 
+    /// Takes a name away from its file, durable at once; tells which file it was.
+    pub fn take_name(&self, name: &str) -> Option<u64> {
+        let mut disk = self.lock();
+        disk.durable_names.remove(name);
+        disk.names.remove(name)
+    }
+
+    /// Gives a file a name, durable at once: the one that [`MemDir::take_name`] took, say.
+    pub fn give_name(&self, name: &str, inode: u64) {
+        let mut disk = self.lock();
+        disk.durable_names.insert(name.to_owned(), inode);
+        disk.names.insert(name.to_owned(), inode);
+    }
+
     /// Puts a copy of a file in its place, durable at once: same bytes, another inode.
     pub fn replace(&self, name: &str) {
         let mut disk = self.lock();
@@ -338,7 +353,7 @@ impl Dir for MemDir {
         let mut disk = self.lock();
         disk.op(|| format!("link {from} {to}"))?;
         let ino = disk.named(from)?;
-        if disk.names.contains_key(to) {
+        if disk.names.contains_key(to) && !mutant::is("link:replaces") {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         disk.set_name(to, Some(ino));
@@ -380,6 +395,7 @@ impl Dir for MemDir {
             (None, LockMode::Exclusive) => Held::Exclusive,
             (None, LockMode::Shared) => Held::Shared(1),
             (Some(Held::Shared(n)), LockMode::Shared) => Held::Shared(n + 1),
+            _ if mutant::is("lock:nobody-is-refused") => Held::Exclusive,
             _ => return Ok(None),
         };
         disk.locks.insert(ino, held);

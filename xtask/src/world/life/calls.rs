@@ -38,8 +38,18 @@ impl World {
             Act::Call { session, bytes, flushed } => self.tool(rooms, session, bytes, flushed)?,
             Act::Backup { fault_in } => self.backup(rooms, fault_in)?,
             Act::Read => self.read(rooms)?,
+            Act::Overlap { records, bytes, behind } => {
+                self.overlap(rooms, records, bytes, behind)?;
+            }
+            Act::Race { key } => self.race(rooms, key)?,
+            Act::Owner { second } => self.owner(rooms, second)?,
+            Act::LoseName { lock } => self.lose_name(rooms, lock)?,
+            Act::Forked => self.forked(rooms)?,
             // Poisoned, or the machine has stopped: an error, and nothing else happens.
-            Act::Close => drop(rooms.log.clone().close()),
+            Act::Close => {
+                self.model.may_be_clean = true;
+                drop(rooms.log.clone().close());
+            }
             _ => {}
         }
         Ok(())
@@ -67,7 +77,13 @@ impl World {
     }
 
     /// Notes the answer to a batch: its first LSN, or an error that may say *unknown*.
-    fn note(&mut self, asked: Maybe, lsn: Option<u64>, error: Option<bool>) -> Result<(), String> {
+    pub(super) fn note(
+        &mut self,
+        asked: Maybe,
+        lsn: Option<u64>,
+        error: Option<bool>,
+    ) -> Result<(), String> {
+        self.refused |= error.is_some();
         match (lsn, error) {
             (_, Some(true)) => self.model.maybe.push(asked),
             (_, Some(false)) => {}
@@ -85,7 +101,8 @@ impl World {
     /// An LSN from the head to one past the end.
     fn lsn_at(&self, permille: u16) -> u64 {
         let (head, next) = (self.model.head, self.model.next_lsn());
-        head + next.saturating_sub(head) * u64::from(permille.min(1000)) / 1000
+        // A little past the end, too.
+        head + next.saturating_sub(head) * u64::from(permille) / 1000
     }
 
     fn trim(&mut self, rooms: &Rooms, permille: u16) -> Result<(), String> {
@@ -95,6 +112,7 @@ impl World {
         self.model.head_max = self.model.head_max.max(want);
         let Some(to) = Lsn::new(to) else { return Ok(()) };
         let Ok(head) = rooms.log.trim(to) else { return Ok(()) };
+        self.note_segments();
         let head = head.get();
         if head != want && head > self.model.head_max {
             return Err(format!("trimmed to {head}, not {want}"));
@@ -140,12 +158,12 @@ impl World {
         self.noted(rooms, &[change], answer.map(|revision| Some(revision.lsn().get())))
     }
 
-    fn value(&mut self, bytes: u16) -> Value {
+    pub(super) fn value(&mut self, bytes: u16) -> Value {
         Value::raw(self.model.content(usize::from(bytes)))
     }
 
     /// Notes the answer to a transaction; `None`: nothing was to be changed.
-    fn noted(
+    pub(super) fn noted(
         &mut self,
         rooms: &Rooms,
         changes: &[Change],
@@ -160,7 +178,7 @@ impl World {
         }
         // Plain reads go on after a failure, with what was acknowledged.
         match &rooms.registry {
-            Some(registry) if self.model.maybe.is_empty() => self.model.check_registry(registry),
+            Some(registry) => self.model.check_registry(registry),
             _ => Ok(()),
         }
     }
@@ -249,6 +267,12 @@ impl World {
         self.noted(rooms, &changes, answer)
     }
 
+    /// A ticket, which comes after every other.
+    fn ticket(&mut self, ticket: u64) -> Result<(), String> {
+        let last = std::mem::replace(&mut self.last_ticket, ticket);
+        if ticket > last { Ok(()) } else { Err(format!("ticket {ticket} after {last}")) }
+    }
+
     /// A tool call: its start, which may be ordered and then flushed, and its end.
     fn tool(
         &mut self,
@@ -277,6 +301,7 @@ impl World {
             Ok(open) => open,
             Err(e) => return self.note(started, None, Some(e.outcome_unknown())),
         };
+        self.ticket(open.start_receipt().ticket.sequence)?;
         if flushed {
             // Ordered, and nobody was told more: whether it is there a failed flush leaves open.
             if rooms.observer.flush().is_err() {
@@ -285,8 +310,9 @@ impl World {
             }
             self.note(started, None, None)?;
             rooms.observer.flush().map_err(|e| format!("a flush after a flush: {e}"))?;
-            if let Err(e) = open.end_ok(output) {
-                return self.note(ended, None, Some(e.outcome_unknown()));
+            match open.end_ok(output) {
+                Ok(end) => self.ticket(end.ticket.sequence)?,
+                Err(e) => return self.note(ended, None, Some(e.outcome_unknown())),
             }
             let lost = rooms.observer.flush().is_err();
             return self.note(ended, None, lost.then_some(true));
@@ -294,6 +320,9 @@ impl World {
         let lsn = open.start_receipt().lsn.map(Lsn::get);
         self.note(started, lsn, None)?;
         let end = open.end_ok(output);
+        if let Ok(end) = &end {
+            self.ticket(end.ticket.sequence)?;
+        }
         let lsn = end.as_ref().ok().and_then(|receipt| receipt.lsn).map(Lsn::get);
         self.note(ended, lsn, end.err().map(|e| e.outcome_unknown()))
     }
@@ -306,20 +335,27 @@ impl World {
             copy.fault_at(u64::from(ops), Fault::Error(5));
         }
         let done = rooms.log.backup_in(copy.dir());
-        let crashed = copy.crash(if done.is_ok() { Keep::Nothing } else { Keep::Everything });
-        let is_log = crashed.names().iter().any(|name| name.contains(".wal"));
-        let opened = options().open_in(crashed.dir());
-        let copied = match (opened, &done) {
-            (Ok(copied), _) => copied,
-            (Err(_), Err(_)) => return Ok(()),
-            (Err(e), Ok(_)) => return Err(format!("opening a finished copy: {e:?}")),
+        let lucky = Keep::Some(self.model.stamp);
+        for keep in [Keep::Nothing, Keep::Everything, lucky] {
+            self.check_copy(&copy.crash(keep), done.is_ok())
+                .map_err(|why| format!("a copy, {fault_in:?}, {keep:?}: {why}"))?;
+        }
+        Ok(())
+    }
+
+    fn check_copy(&self, copy: &MemDir, done: bool) -> Result<(), String> {
+        let is_log = copy.names().iter().any(|name| name.contains(".wal"));
+        let copied = match options().open_in(copy.dir()) {
+            Ok(copied) => copied,
+            Err(_) if !done => return Ok(()),
+            Err(e) => return Err(format!("opening a finished copy: {e:?}")),
         };
-        if done.is_err() && !is_log {
+        if !done && !is_log {
             return Ok(());
         }
         let mut model = Model { generation: 0, ..self.model.clone() };
         model.maybe.clear();
-        model.check(&copied).map_err(|why| format!("the copy: {why}"))
+        model.check(&copied)
     }
 }
 
@@ -328,7 +364,7 @@ fn hold_name(name: u8) -> String {
 }
 
 #[allow(clippy::expect_used, reason = "a constant that is a key")]
-fn path(key: u8) -> Key {
+pub(super) fn path(key: u8) -> Key {
     let key = key % 12;
     Key::new(format!("tasks/T{}/agents/A{}", key / 4, key % 4)).expect("a key")
 }

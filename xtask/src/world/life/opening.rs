@@ -39,12 +39,20 @@ impl World {
             if !self.pauses && !self.passes_rows {
                 self.count_rows();
             }
-            match self.open_when_free() {
+            self.check_before_opening()?;
+            let claim = self.claim();
+            let opened = self.open_when_free();
+            self.check_claim(claim)?;
+            match opened {
                 Ok(rooms) => {
+                    self.note_disk(&rooms)?;
                     self.rooms = Some(rooms);
                     return Ok(());
                 }
                 Err(Opening::Violated(why)) => return Err(why),
+                Err(Opening::Failed(why)) if self.is_quiet() => {
+                    return Err(format!("an opening failed, and nothing was made to fail: {why}"));
+                }
                 Err(Opening::Failed(why)) => last = why,
                 Err(Opening::Locked) => {}
             }
@@ -70,7 +78,9 @@ impl World {
 
     fn open(&mut self) -> Result<Rooms, Opening> {
         self.tally.openings += 1;
-        let log = options().open_in(self.disk.dir()).map_err(|e| match e.kind() {
+        self.last_ticket = 0;
+        let dir = self.during.watch(self.disk.dir());
+        let log = options().open_in(dir).map_err(|e| match e.kind() {
             ErrorKind::Locked => Opening::Locked,
             ErrorKind::Io | ErrorKind::Full | ErrorKind::Poisoned => Opening::failed(&e),
             _ => Opening::Violated(format!("opening: {e:?}")),

@@ -1,0 +1,101 @@
+//! `cargo xtask mutants`: leaves one line of the code out at a time ([`table`]) and sees which proof
+//! dies of it: the conformance suite of the directory seam, a sweep, or the simulation.
+//!
+//! Never here: a unit test that names a mutant. Invariants: one build for all, the mutant is chosen
+//! by the environment (`wal/src/mutant.rs`); without a mutant every proof passes, or nothing is
+//! tried; what was found becomes `docs/MUTANTS.md`; the last line counts those killed as passed,
+//! and the exit code agrees with it. Next rooms: [`hunt`], [`judge`].
+
+mod hunt;
+pub(crate) mod judge;
+mod page;
+mod table;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::say;
+use crate::tally::option;
+use hunt::{Fate, Proofs};
+use table::{Mutant, TABLE};
+
+/// Where the page goes.
+const PAGE: &str = "docs/MUTANTS.md";
+
+/// All mutants, or those whose name contains `--only`.
+pub(crate) fn command() -> ExitCode {
+    let only = option("--only");
+    let jobs = option("--jobs").and_then(|text| text.parse().ok()).unwrap_or(2);
+    let Some(proofs) = build() else {
+        say("the mutants' build failed\n0 passed, 1 failed");
+        return ExitCode::FAILURE;
+    };
+    say("without a mutant ...");
+    if let Fate::Killed { by, saw } = proofs.hunt(None) {
+        say(&format!("without a mutant: {by}: {saw}\n0 passed, 1 failed"));
+        return ExitCode::FAILURE;
+    }
+    let wanted = |mutant: &&Mutant| only.as_ref().is_none_or(|only| mutant.name.contains(only));
+    let mutants: Vec<&Mutant> = TABLE.iter().filter(wanted).collect();
+    let fates = hunt_all(&proofs, &mutants, jobs);
+    if only.is_none()
+        && let Err(e) = std::fs::write(PAGE, page::page(&mutants, &fates))
+    {
+        say(&format!("writing {PAGE}: {e}"));
+    }
+    let killed = fates.iter().filter(|fate| matches!(fate, Fate::Killed { .. })).count();
+    say(&format!("{killed} passed, {} failed", fates.len() - killed));
+    if killed == fates.len() && killed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn hunt_all(proofs: &Proofs, mutants: &[&Mutant], jobs: usize) -> Vec<Fate> {
+    let (next, fates) = (AtomicUsize::new(0), Mutex::new(vec![None; mutants.len()]));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(mutant) = mutants.get(index) else { return };
+                    let fate = proofs.hunt(Some(mutant.name));
+                    say(&match &fate {
+                        Fate::Killed { by, saw } => format!("{}  {by}  {saw}", mutant.name),
+                        Fate::Survived(how) => format!("{}  SURVIVED  {how}", mutant.name),
+                    });
+                    let mut fates = fates.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    fates[index] = Some(fate);
+                }
+            });
+        }
+    });
+    let fates = fates.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let missing = || Fate::Survived("not tried".to_owned());
+    fates.into_iter().map(|fate| fate.unwrap_or_else(missing)).collect()
+}
+
+/// Builds this program and the conformance suite with the mutants in them.
+fn build() -> Option<Proofs> {
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+    let target = format!("{target}/mutants");
+    let cargo = |arguments: &[&str]| {
+        let mut command = crate::cargo(&target, "--cfg annals_mutants");
+        command.args(arguments).args(["--release", "--message-format", "json"]);
+        executable(&mut command)
+    };
+    let xtask = cargo(&["build", "-p", "xtask", "--bin", "xtask"])?;
+    let seam = cargo(&["test", "-p", "annals-wal", "--test", "seam", "--no-run"])?;
+    let seconds_max = option("--seconds").and_then(|text| text.parse().ok()).unwrap_or(600);
+    Some(Proofs { seam, xtask, seconds_max })
+}
+
+/// Runs cargo; the last program that it says it has made.
+fn executable(command: &mut Command) -> Option<PathBuf> {
+    let out = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().ok()?;
+    let made = String::from_utf8_lossy(&out.stdout);
+    let made = made.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        message.get("executable")?.as_str().map(PathBuf::from)
+    });
+    made.last().filter(|_| out.status.success())
+}

@@ -1,0 +1,208 @@
+//! Runs the proofs against one mutant, each in a process of its own, and says which one killed it.
+//!
+//! Never here: the proofs. Invariant: a process that waits for ever, or works for ever, is ended and
+//! counted as found: what hangs was noticed.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use super::judge::{self, Line};
+
+/// Who chose the mutant: read by `wal/src/mutant.rs`.
+const CHOICE: &str = "ANNALS_MUTANT";
+/// A process that used no processor for so long waits for ever.
+const IDLE_MAX: Duration = Duration::from_secs(40);
+
+/// How it went for a mutant.
+#[derive(Clone, Debug)]
+pub(crate) enum Fate {
+    /// By this proof, which saw this.
+    Killed { by: String, saw: String },
+    /// By none.
+    Survived(String),
+}
+
+/// What is run against each.
+pub(crate) struct Proofs {
+    /// The conformance suite of the directory seam.
+    pub(crate) seam: std::path::PathBuf,
+    /// This program, built with the mutants.
+    pub(crate) xtask: std::path::PathBuf,
+    /// Processor seconds that a process may use.
+    pub(crate) seconds_max: u64,
+}
+
+impl Proofs {
+    /// The proofs against this mutant, or against the code as it is.
+    pub(crate) fn hunt(&self, mutant: Option<&str>) -> Fate {
+        let run = |program: &Path, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(arguments).env_remove(CHOICE);
+            if let Some(name) = mutant {
+                command.env(CHOICE, name);
+            }
+            self.watch(&mut command)
+        };
+        match seam(run(&self.seam, &["--test-threads", "1"])) {
+            Some(fate) => fate,
+            None => world(run(
+                &self.xtask,
+                if mutant.is_some() { &[judge::VERB, "whole"] } else { &[judge::VERB] },
+            )),
+        }
+    }
+
+    fn watch(&self, command: &mut Command) -> Ended {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = match child.spawn() {
+            Ok(child) => child,
+            Err(e) => return Ended { lines: vec![e.to_string()], how: How::NotStarted },
+        };
+        let lines = lines_of(&mut child);
+        let mut ended = Ended { lines: Vec::new(), how: How::NotStarted };
+        let (mut used, mut since) = (0.0, Instant::now());
+        loop {
+            match lines.recv_timeout(Duration::from_secs(1)) {
+                Ok(line) => ended.lines.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = processor_seconds(child.id());
+            if now > used {
+                (used, since) = (now, Instant::now());
+            }
+            let works = used > self.seconds_max as f64;
+            if works || since.elapsed() > IDLE_MAX {
+                let _ = child.kill();
+                let _ = child.wait();
+                ended.how = if works { How::Works } else { How::Waits };
+                return ended;
+            }
+        }
+        ended.how = child.wait().map_or(How::NotStarted, How::Exited);
+        ended
+    }
+}
+
+struct Ended {
+    lines: Vec<String>,
+    how: How,
+}
+
+enum How {
+    NotStarted,
+    /// It waits, and nobody will wake it.
+    Waits,
+    /// It has used the processor for too long.
+    Works,
+    Exited(ExitStatus),
+}
+
+/// Standard output and error, line by line, until both are closed.
+fn lines_of(child: &mut Child) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    let other = sender.clone();
+    if let Some(out) = child.stdout.take() {
+        std::thread::spawn(move || {
+            let lines = BufReader::new(out).lines().map_while(Result::ok);
+            lines.for_each(|line| drop(sender.send(line)));
+        });
+    }
+    if let Some(out) = child.stderr.take() {
+        std::thread::spawn(move || {
+            let lines = BufReader::new(out).lines().map_while(Result::ok);
+            lines.for_each(|line| drop(other.send(line)));
+        });
+    }
+    receiver
+}
+
+/// What the process has used so far, from /proc: user and system time, in hundredths.
+fn processor_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which is in brackets and may hold anything.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
+    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
+    (ticks(12).unwrap_or(0.0) + ticks(13).unwrap_or(0.0)) / 100.0
+}
+
+fn seam(ended: Ended) -> Option<Fate> {
+    let failed = ended.lines.iter().find_map(|line| {
+        let rest = line.strip_prefix("test ")?;
+        rest.strip_suffix(" ... FAILED")
+    });
+    let by = |name: &str| format!("conformance: `{name}`");
+    match (ended.how, failed) {
+        (_, Some(name)) => {
+            let why = ended.lines.iter().skip_while(|line| !line.contains("panicked at")).nth(1);
+            Some(Fate::Killed { by: by(name), saw: why.cloned().unwrap_or_default() })
+        }
+        (How::Exited(status), None) if status.success() => None,
+        (How::Exited(status), None) => {
+            Some(Fate::Killed { by: "conformance".to_owned(), saw: status.to_string() })
+        }
+        (How::NotStarted, None) => Some(Fate::Survived(ended.lines.join(" "))),
+        (How::Waits | How::Works, None) => {
+            Some(Fate::Killed { by: "conformance".to_owned(), saw: "it hangs".to_owned() })
+        }
+    }
+}
+
+fn world(ended: Ended) -> Fate {
+    let told: Vec<Line> = ended.lines.iter().filter_map(|line| Line::parse(line)).collect();
+    let at = told.iter().rev().find_map(|line| match line {
+        Line::At(what) => Some(what.clone()),
+        _ => None,
+    });
+    let by = at.unwrap_or_default();
+    match (told.last(), ended.how) {
+        (Some(Line::Killed(how)), _) => {
+            let (proof, rest) = how.split_once("; ").unwrap_or(("", how));
+            let (place, saw) = split_place(rest);
+            Fate::Killed { by: format!("{proof}: {place}"), saw: saw.to_owned() }
+        }
+        (Some(Line::Survived), _) => Fate::Survived("every proof passed".to_owned()),
+        (_, How::Waits) => Fate::Killed { by, saw: "it hangs: nobody wakes it".to_owned() },
+        (_, How::Works) => Fate::Survived(format!("the time was over in {by}")),
+        (_, How::Exited(status)) => {
+            let last = ended.lines.iter().rev().find(|line| Line::parse(line).is_none());
+            let last = last.cloned().unwrap_or_default();
+            Fate::Killed { by, saw: format!("the process died ({status}) {last}") }
+        }
+        (_, How::NotStarted) => Fate::Survived(ended.lines.join(" ")),
+    }
+}
+
+/// `script: disturbance: what` in two; `seed, act: what` in two.
+fn split_place(text: &str) -> (String, &str) {
+    let colons = if text.starts_with("seed ") { 1 } else { 2 };
+    let mut at = 0;
+    for _ in 0..colons {
+        match text[at..].find(": ") {
+            Some(next) => at += next + 2,
+            None => return (text.to_owned(), ""),
+        }
+    }
+    (text[..at.saturating_sub(2)].to_owned(), &text[at..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_place;
+
+    #[test]
+    fn a_violation_is_its_place_and_what_was_seen() {
+        assert_eq!(
+            split_place("trims: stop after 3: lost: all"),
+            ("trims: stop after 3".into(), "lost: all")
+        );
+        assert_eq!(
+            split_place("seed 3, act 4 (Read): lost"),
+            ("seed 3, act 4 (Read)".into(), "lost")
+        );
+        assert_eq!(split_place("nothing"), ("nothing".into(), ""));
+    }
+}
