@@ -93,9 +93,10 @@ fn build() -> Option<Proofs> {
 fn executable(command: &mut Command) -> Option<PathBuf> {
     let out = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().ok()?;
     let made = String::from_utf8_lossy(&out.stdout);
-    let made = made.lines().filter_map(|line| {
+    let mut made = made.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         message.get("executable")?.as_str().map(PathBuf::from)
     });
-    made.last().filter(|_| out.status.success())
+    // Cargo names them in the order in which it made them.
+    made.next_back().filter(|_| out.status.success())
 }

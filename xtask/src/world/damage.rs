@@ -3,7 +3,7 @@
 //! Never here: a repair, the living log. The oracle: whatever was damaged, no wrong byte is
 //! delivered as good; a refusal is typed and changes nothing; where a control block vouches
 //! for everything acknowledged (in place, not in a copy), nothing is lost without a word; and what
-//! can be judged from the bytes alone must be judged so ([`Must`]): damage to bytes that later
+//! can be judged from the bytes alone must be judged so (`Must`): damage to bytes that later
 //! frames call durable is refused, an older state that was put back is opened.
 //! Next room: [`super::forge`], for damage with good checksums.
 

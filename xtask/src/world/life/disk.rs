@@ -27,31 +27,41 @@ impl World {
             return Err(format!("segment {lowest:?} came back, though all below {gone} were gone"));
         }
         // A crash can have left a copy behind that no opening ever returned with.
-        if evidence(&self.disk).iter().any(|name| !self.model.evidence.contains_key(name)) {
-            let disk = self.disk.crash(Keep::Nothing);
-            self.note_evidence(&disk);
-        }
+        self.note_evidence();
         Ok(())
     }
 
-    /// After an opening: what is there now is durable.
+    /// After an opening: what it cut has a durable copy.
     pub(super) fn note_disk(&mut self, rooms: &Rooms) -> Result<(), String> {
+        self.note_evidence();
         let cut = rooms.log.recovery().cut.filter(|cut| cut.from < cut.to);
         let kept = cut.is_none_or(|cut| {
-            let name = format::cut_name(cut.segment, cut.from, 0);
-            self.disk.names().contains(&name)
+            // An opening that was killed may have left half a copy under the first names.
+            (0..16).any(|copy| {
+                let name = format::cut_name(cut.segment, cut.from, copy);
+                let whole = |bytes: Vec<u8>| bytes.len() as u64 == cut.to - cut.from;
+                self.model.evidence.contains_key(&name) && self.disk.bytes(&name).is_some_and(whole)
+            })
         });
         if !kept && self.is_quiet() {
-            return Err(format!("cut, and no copy of it: {cut:?}"));
+            return Err(format!("cut, and no durable copy of it: {cut:?}"));
         }
-        self.note_evidence(&self.disk.clone());
         self.note_segments();
         Ok(())
     }
 
-    fn note_evidence(&mut self, disk: &MemDir) {
-        for name in evidence(disk) {
-            if let Some(bytes) = disk.bytes(&name) {
+    /// Notes the copies that the disk has as the cache shows them. Those of an opening that was
+    /// killed before their sync may still change, and then say nothing.
+    fn note_evidence(&mut self) {
+        let shown = evidence(&self.disk);
+        if shown.iter().all(|name| self.model.evidence.contains_key(name)) {
+            return;
+        }
+        let durable = self.disk.crash(Keep::Nothing);
+        for name in shown {
+            let bytes = self.disk.bytes(&name);
+            if let Some(bytes) = bytes.filter(|bytes| durable.bytes(&name).as_ref() == Some(bytes))
+            {
                 self.model.evidence.insert(name, print_of(&bytes));
             }
         }
@@ -118,7 +128,7 @@ impl World {
     }
 }
 
-/// Copies of what was cut, those with bytes in them.
+/// Copies of what was cut.
 fn evidence(disk: &MemDir) -> Vec<String> {
     let cut = |name: &String| format::parse_name(name) == Some(Name::Cut);
     disk.names().into_iter().filter(cut).collect()
