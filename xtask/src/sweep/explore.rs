@@ -79,6 +79,7 @@ pub fn sweep(script: &Script, depth: Depth) -> Swept {
     let mut explorer = Explorer {
         script,
         depth,
+        trouble: None,
         lived: HashSet::new(),
         opened: [HashSet::new(), HashSet::new(), HashSet::new()],
         swept: Swept::default(),
@@ -90,6 +91,8 @@ pub fn sweep(script: &Script, depth: Depth) -> Swept {
 struct Explorer<'a> {
     script: &'a Script,
     depth: Depth,
+    /// The act of the undisturbed script that ends its log by itself: a full disk, a lost name.
+    trouble: Option<usize>,
     /// States from which the rest of the script was lived.
     lived: HashSet<(u64, u64, usize)>,
     /// States whose opening was gone through, by level.
@@ -105,6 +108,8 @@ struct State {
     next: usize,
     /// Whether the second nesting is looked at from here: for one crash and one error an operation.
     deep: bool,
+    /// Whether the act before `next` is where the machine stopped or the log failed.
+    troubled: bool,
 }
 
 impl State {
@@ -127,6 +132,9 @@ impl Explorer<'_> {
         }
         let ops = whole.tally.ops + whole.disk.ops();
         let ops = ops.min(self.script_ops());
+        let alone = self.run_until("undisturbed", false, |_| ());
+        // A script that goes on to its end has no trouble of its own.
+        self.trouble = alone.filter(|state| state.troubled).map(|state| state.next - 1);
         self.swept.ops = ops;
         for op in (0..=ops).step_by(self.depth.stride) {
             self.crash_at(op);
@@ -165,7 +173,7 @@ impl Explorer<'_> {
             let disk = state.disk.crash(keep);
             let told = format!("stop after {op}, {keep:?}");
             let model = state.model.clone();
-            self.go_on(State { disk, model, next: state.next, deep: n == 2 }, &told);
+            self.go_on(State { disk, model, deep: n == 2, ..state }, &told);
         }
         self.swept.crashes[0] += 1;
         let disk = state.disk.killed();
@@ -192,24 +200,24 @@ impl Explorer<'_> {
         disturb: impl Fn(&MemDir),
     ) -> Option<State> {
         let acts = &self.script.acts;
-        let life = self.life();
+        let (life, own_trouble) = (self.life(), self.trouble);
         let ran = caught(|| {
             let mut world = World::new(life);
             disturb(&world.disk);
             world.pause_on_trouble();
             for (index, act) in acts.iter().enumerate() {
                 world.act(act)?;
-                let trouble = world.disk.stopped() || world.failed();
-                if trouble && harmless && !matches!(act, Act::LoseName { .. }) {
+                let troubled = world.disk.stopped() || world.failed();
+                if troubled && harmless && Some(index) != own_trouble {
                     return Err("an interrupted call failed the log".to_owned());
                 }
-                if trouble {
+                if troubled {
                     let (disk, model) = world.into_parts();
-                    return Ok(State { disk, model, next: index + 1, deep: false });
+                    return Ok(State { disk, model, next: index + 1, deep: false, troubled });
                 }
             }
             let (disk, model) = world.into_parts();
-            Ok(State { disk, model, next: acts.len(), deep: false })
+            Ok(State { disk, model, next: acts.len(), deep: false, troubled: false })
         });
         ran.map_err(|why| self.violation(told, &why)).ok()
     }
@@ -298,7 +306,7 @@ impl Explorer<'_> {
             Next::Nothing => disk.crash(Keep::Nothing),
             Next::Some => disk.crash(Keep::Some(op * 7919 + 13)),
         };
-        Some(State { disk, model, next: 0, deep: state.deep })
+        Some(State { disk, model, next: 0, deep: state.deep, troubled: true })
     }
 
     /// The log opens, holds what it must, and keeps what it is given.

@@ -236,6 +236,7 @@ impl World {
             self.end(Act::Crash(Keep::Nothing));
         }
         self.ensure_open()?;
+        self.check_leftovers()?;
         self.call(&Act::Append { records: 2, bytes: 300 })?;
         self.call(&Act::Close)?;
         let dir = self.disk.dir();
@@ -247,7 +248,7 @@ impl World {
             ));
         }
         self.tally.ops += self.disk.ops();
-        self.check_leftovers()
+        self.check_salts()
     }
 
     /// Whether everything must succeed: nothing was made to fail and the machine runs.
