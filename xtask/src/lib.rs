@@ -5,6 +5,7 @@
 //! Never here: a fixed answer, a case left out. A violation is a value with all that is needed to
 //! see it again.
 
+mod pin;
 pub mod simulate;
 pub mod sweep;
 pub mod world;

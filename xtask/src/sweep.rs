@@ -12,6 +12,8 @@ pub mod scripts;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::pin;
+
 pub use explore::{Depth, sweep};
 pub use scripts::{Script, scripts};
 
@@ -47,8 +49,10 @@ pub fn sweep_all(depth: Depth, threads: usize, told: &(dyn Fn(&Script, &Swept) +
     let scripts = scripts();
     let (next, whole) = (AtomicUsize::new(0), Mutex::new(Swept::default()));
     std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
+        for worker in 0..threads.max(1) {
+            let (next, whole, scripts) = (&next, &whole, &scripts);
+            scope.spawn(move || {
+                pin::to_core(worker);
                 while let Some(script) = scripts.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let swept = sweep(script, depth);
                     told(script, &swept);
