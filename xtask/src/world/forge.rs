@@ -13,7 +13,7 @@ use annals_wal::fs::mem::MemDir;
 use annals_wal::fs::{Dir, SyncPoint};
 use annals_wal::recover::SegmentFacts;
 use annals_wal::survey::OwnRecord;
-use annals_wal::{Generation, LogId, Lsn};
+use annals_wal::{Generation, LogId, Lsn, Sequence};
 
 use super::damage::{Before, Done, Must};
 use super::random::Random;
@@ -251,12 +251,18 @@ fn chain(disk: &MemDir, before: &Before, how: Forgery, random: &mut Random) -> O
         Some(from + least + random.clone().below(count as u64) as usize)
     };
     let index = match how {
-        Forgery::Predecessor => Some(active).filter(|active| *active == 0)?,
+        // What came before a later one may be trimmed, and then nobody can tell.
+        Forgery::Predecessor if before.facts.segments[active].sequence == Sequence::FIRST => active,
+        Forgery::Predecessor => return None,
         // Its LSN stands against the seal before it.
         Forgery::Lsn => of_sealed(1)?,
         _ => of_sealed(0)?,
     };
     let segment = &before.facts.segments[index];
+    if how == Forgery::Digest && before.facts.segments[index + 1].open.is_none() {
+        // A torn open record names nothing; it is written anew.
+        return None;
+    }
     let own = match how {
         Forgery::Digest | Forgery::Seal => segment.seal.as_ref()?,
         _ => segment.open.as_ref()?,

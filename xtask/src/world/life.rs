@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use annals_observer::{Clock, MonoTime, Observer, WallTime};
 use annals_registry::Registry;
-use annals_wal::fs::mem::{Fault, Keep, MemDir};
+use annals_wal::fs::mem::{Fault, Keep, MemDir, SyncFailure};
 use annals_wal::inspect::{Depth, State, inspect_in};
 use annals_wal::{Log, LogReader, Options};
 
@@ -93,6 +93,8 @@ pub struct World {
     passes_rows: bool,
     /// Something was made to fail, or may still be told of a failure.
     faulted: bool,
+    /// Some file's cached bytes may go back to what the disk has, the control block's too.
+    reverts: bool,
     /// A call answered with an error.
     refused: bool,
     /// The observer's last ticket in this opening.
@@ -151,6 +153,7 @@ impl World {
             opening_failed: false,
             passes_rows: false,
             faulted: true,
+            reverts: false,
             refused: false,
             last_ticket: 0,
             clock,
@@ -172,6 +175,7 @@ impl World {
             Act::FaultIn { ops, fault } => {
                 self.tally.faults += 1;
                 self.faulted |= fault != Fault::Interrupted;
+                self.reverts |= matches!(fault, Fault::Writeback(SyncFailure::CleanOld));
                 self.disk.fault_at(self.disk.ops() + u64::from(ops), fault);
             }
             Act::FailSync { point, nth, how } => {

@@ -81,11 +81,12 @@ impl World {
         (segment == control.segment).then_some(control.durable_lsn)
     }
 
-    /// An opening, done or not, never takes back what was vouched for.
+    /// An opening, done or not, never takes back what was vouched for. The block is a hint and not
+    /// synced, so a writeback that fails may take it back.
     pub(super) fn check_claim(&self, before: Option<u64>) -> Result<(), String> {
         let now = self.own_control().map(|control| control.durable_lsn);
         match before.zip(now) {
-            Some((before, now)) if now < before => {
+            Some((before, now)) if now < before && !self.reverts => {
                 Err(format!("CONTROL vouches for LSN {now}, and had vouched for {before}"))
             }
             _ => Ok(()),
