@@ -341,7 +341,7 @@ fn the_rewrite_of_row_b_is_needed() {
     println!("{}", run(true).unwrap_err());
 }
 
-/// The zeros after what rows A and A' keep: a cut whose sync failed leaves zeros in the cache and
+/// The zeros after what row A' keeps: a cut whose sync failed leaves zeros in the cache and
 /// torn frames on the disk, and the next opening sees only the zeros.
 #[test]
 fn the_zeros_of_row_a_prime_are_needed() {

@@ -160,9 +160,10 @@ impl Repair<'_> {
         Ok(reference(segment, offset, &body))
     }
 
-    /// Row A: the kept bytes that no witness covers, a new open record and zeros, in one sync. A
-    /// crash before it returns finds an open record and perhaps stale bytes behind it, which is
-    /// row B's to cut; nothing is acknowledged in between.
+    /// Row A: the kept bytes that no witness covers and a new open record, in one sync. A crash
+    /// before it returns finds a torn open record at worst, which is row B's to cut; nothing is
+    /// acknowledged in between. No zeros: behind a close nobody ever wrote anything but such an
+    /// open record, of this length and in this place.
     fn reopen(
         &mut self,
         active: &Active,
@@ -177,14 +178,11 @@ impl Repair<'_> {
         bytes.extend_from_slice(&frame);
         let doing = |e| self.repairing(segment, e);
         write_once(&*segment.file, &bytes, from).map_err(doing)?;
-        if !mutant::is_one_of("zeros", &self.plan.row) {
-            write_zeros(&*segment.file, self.kept.end, segment.header.capacity).map_err(doing)?;
-        }
         segment.file.sync_data(SyncPoint::Kept).map_err(doing)
     }
 
     /// Rows A' and B up to their first sync: evidence aside, a short file extended, the kept bytes
-    /// rewritten, the rest zeroed.
+    /// rewritten, the rest zeroed. Row A without room for another session needs no zeros either.
     ///
     /// After a failed sync the cache may show what the disk does not have, kept bytes as well as
     /// zeros; only writing both and a sync after that makes them so. The seal waits for that
@@ -203,7 +201,7 @@ impl Repair<'_> {
         let doing = |e| self.repairing(segment, e);
         let from = self.rewritten_from(plan);
         write_once(file, &kept_bytes(active, from, plan.kept_end)?, from).map_err(doing)?;
-        if !mutant::is_one_of("zeros", &self.plan.row) {
+        if self.plan.row != Row::A && !mutant::is_one_of("zeros", &self.plan.row) {
             write_zeros(file, plan.kept_end, segment.header.capacity).map_err(doing)?;
         }
         let point = if self.plan.row == Row::B { SyncPoint::Cut } else { SyncPoint::Kept };

@@ -2,6 +2,8 @@
 //!
 //! Never here: chance. Invariant: each has at least 30 operations on files (a test counts them).
 
+use annals_wal::fs::mem::SyncFailure;
+
 use crate::world::{Act, Life};
 
 /// A script.
@@ -230,6 +232,24 @@ fn of_others() -> Vec<Script> {
         plain(
             "others behind a sync",
             vec![small, overlap(300, 2), overlap(20_000, 3), small, Act::Peek, overlap(50, 1)],
+        ),
+        // Torn by a short write, its writeback failed, and nobody is told: what an opening keeps of
+        // it must be written again.
+        plain(
+            "a sync by others",
+            vec![
+                small,
+                overlap(300, 3),
+                Act::OthersSync { how: SyncFailure::CleanNew },
+                small,
+                overlap(3000, 3),
+                Act::OthersSync { how: SyncFailure::CleanNew },
+                Act::Kill,
+                small,
+                overlap(30, 3),
+                Act::OthersSync { how: SyncFailure::CleanOld },
+                small,
+            ],
         ),
         plain(
             "names lost",

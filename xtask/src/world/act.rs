@@ -51,6 +51,9 @@ pub enum Act {
     LoseName { lock: bool },
     /// A child made by fork writes through the inherited handle.
     Forked,
+    /// A writeback of every dirty page fails, and another program's fsync is told of it first, so
+    /// that nobody who comes later is.
+    OthersSync { how: SyncFailure },
     /// Reads everything, as the owner and as somebody who owns nothing, and inspects it.
     Read,
     /// Somebody who owns nothing reads the log as it is now, open or not. What it was shown must

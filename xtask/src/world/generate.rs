@@ -78,6 +78,7 @@ fn visitor(random: &mut Random) -> Act {
         6 => Act::Owner { second: random.one_in(40) },
         7 => Act::LoseName { lock: random.one_in(2) },
         8 => Act::Forked,
+        9 => Act::OthersSync { how: random.pick(&[SyncFailure::CleanNew, SyncFailure::CleanOld]) },
         _ => Act::Peek,
     }
 }

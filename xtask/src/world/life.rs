@@ -199,6 +199,7 @@ impl World {
                 return damage::judge(self, what, copied, seed);
             }
             Act::Peek => self.peek()?,
+            Act::OthersSync { how } => self.others_sync(how),
             _ => {
                 self.ensure_open()?;
                 self.refused = false;

@@ -8,8 +8,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use annals_registry::{Change, Outcome, Registry, TxResult, Value};
-use annals_wal::fs::Dir;
 use annals_wal::fs::gate::Gate;
+use annals_wal::fs::mem::{Fault, SyncFailure};
+use annals_wal::fs::{Access, Dir, SyncPoint};
 use annals_wal::{Batch, ErrorKind, Log, LogReader, Pending, Record};
 
 use super::calls::path;
@@ -168,6 +169,21 @@ impl World {
         match answer {
             Err(e) if e.kind() == ErrorKind::Locked && !e.outcome_unknown() => Ok(()),
             other => Err(format!("a forked child wrote: {other:?}")),
+        }
+    }
+
+    /// A backup tool, say, that syncs what it copies, just when a writeback has failed.
+    pub(crate) fn others_sync(&mut self, how: SyncFailure) {
+        self.tally.faults += 1;
+        self.faulted = true;
+        self.reverts |= how == SyncFailure::CleanOld;
+        self.disk.fault_at(self.disk.ops(), Fault::Writeback(how));
+        let dir = self.disk.dir();
+        for name in self.disk.names() {
+            if let Ok(file) = dir.open(&name, Access::Write) {
+                // Whatever it is told, it is not ours to act on.
+                let _ = file.sync_data(SyncPoint::BackupFile);
+            }
         }
     }
 
