@@ -247,7 +247,7 @@ impl Before {
         }
         let sealed = self.index(name) != self.active();
         // A segment with nothing behind its header was never in use, as far as its bytes tell; the
-        // last one wiped clean looks so (the residue: `docs/TESTING.md`, section 9).
+        // last one wiped clean looks so (the residue: `docs/TESTING.md`, section 10).
         let says_something = bytes.iter().skip(128).any(|byte| *byte != 0);
         let in_header = changed.start < 128 && bytes.len() >= 128 && (sealed || says_something);
         let refuse = in_header
