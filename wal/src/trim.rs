@@ -76,9 +76,9 @@ impl Log {
         self.change(|queue| {
             let durable = core.shared.durable_lsn.load(Ordering::Acquire);
             let limit = Lsn::new(durable.saturating_add(1)).unwrap_or(Lsn::FIRST);
+            let limit = if mutant::is("head:past-the-end") { lsn } else { limit };
             let lowest = queue.holds.iter().map(|hold| hold.lsn).min().unwrap_or(limit);
             let lowest = if mutant::is("holds:ignored") { limit } else { lowest };
-            let limit = if mutant::is("head:past-the-end") { lsn } else { limit };
             // The head never goes back.
             head = lsn.min(lowest).min(limit);
             head = if mutant::is("head:goes-back") { head } else { head.max(queue.head) };

@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 
+use annals_wal::format::FRAMES_START;
 use annals_wal::fs::mem::MemDir;
 use annals_wal::fs::{Dir, SyncPoint};
 use annals_wal::inspect::{Depth, inspect_in};
@@ -36,6 +37,8 @@ pub enum Damage {
     Cut,
     /// A file is gone.
     Lose,
+    /// The last sealed segment is gone, and the next one's open record, which names it, is torn.
+    Gap,
     /// Two sectors have changed places.
     Swap,
     /// A segment's bytes stand under another segment's name.
@@ -75,13 +78,14 @@ pub(crate) struct Before {
 }
 
 /// All but the forgeries.
-pub const ALL: [Damage; 11] = [
+pub const ALL: [Damage; 12] = [
     Damage::Flip,
     Damage::FlipHeader,
     Damage::Zero,
     Damage::Noise,
     Damage::Cut,
     Damage::Lose,
+    Damage::Gap,
     Damage::Swap,
     Damage::Misplace,
     Damage::Newer,
@@ -202,6 +206,7 @@ fn damage(disk: &MemDir, before: &Before, what: Damage, random: &mut Random) -> 
             let must = if before.needs(&name) { Must::Refuse } else { Must::Either };
             return Some(Done { told, must });
         }
+        Damage::Gap => return gap(disk, before),
         Damage::Swap => swap(&mut bytes, at / 512, random.below(used.div_ceil(512)) as usize),
         Damage::Misplace => return misplace(disk, before, &segments, &name, bytes, random),
         Damage::Newer => newer(&mut bytes),
@@ -301,6 +306,17 @@ fn changed(sound: &[u8], bytes: &[u8]) -> Option<Range<usize>> {
         return Some(first.unwrap_or(both)..sound.len().max(bytes.len()));
     }
     Some(first?..last? + 1)
+}
+
+/// Only the sequence numbers tell that something is missing.
+fn gap(disk: &MemDir, before: &Before) -> Option<Done> {
+    let active = before.active().filter(|active| *active >= before.plan.below_head + 2)?;
+    let name = |index: usize| format::segment_name(before.facts.segments[index].sequence);
+    let mut torn = disk.bytes(&name(active))?;
+    torn.get_mut(FRAMES_START as usize + 8..)?.fill(0);
+    disk.set_bytes(&name(active), torn);
+    disk.lose(&name(active - 1));
+    Some(Done { told: format!("{} lost, the next one torn", name(active - 1)), must: Must::Refuse })
 }
 
 fn swap(bytes: &mut [u8], a: usize, b: usize) {

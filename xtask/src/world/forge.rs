@@ -140,8 +140,8 @@ fn tail(disk: &MemDir, before: &Before, how: Forgery) -> Option<Must> {
     if !survey.damages.is_empty() || survey.seal().is_some() || !room || survey.own.is_empty() {
         return None;
     }
-    let payload = own_payload(how, lsn).unwrap_or_else(|| vec![7; 40]);
-    let own = matches!(how, Forgery::Kind | Forgery::OwnFlags) || own_payload(how, lsn).is_some();
+    let own = own_payload(how, lsn, before.plan.head);
+    let (payload, own) = (own.clone().unwrap_or_else(|| vec![7; 40]), own.is_some());
     let mut header = FrameHeader {
         payload_crc: format::crc32(&payload),
         lsn: if own { lsn } else { lsn + 1 },
@@ -176,7 +176,7 @@ fn tail(disk: &MemDir, before: &Before, how: Forgery) -> Option<Must> {
     Some(if unreadable { Must::Either } else { Must::Refuse })
 }
 
-fn own_payload(how: Forgery, lsn: u64) -> Option<Vec<u8>> {
+fn own_payload(how: Forgery, lsn: u64, true_head: Lsn) -> Option<Vec<u8>> {
     let head = |head| OwnBody {
         generation: Some(Generation::FIRST),
         head: Lsn::new(head),
@@ -193,6 +193,8 @@ fn own_payload(how: Forgery, lsn: u64) -> Option<Vec<u8>> {
         Forgery::HoldName => holds(1, 33),
         Forgery::Holds => holds(65, 8),
         Forgery::Head => head(lsn + 100).encode(),
+        // Nothing is wrong with what these say.
+        Forgery::Kind | Forgery::OwnFlags => head(true_head.get()).encode(),
         _ => return None,
     })
 }
