@@ -190,7 +190,8 @@ fn report(dir: &Arc<dyn Dir>, depth: Depth, progress: &mut dyn FnMut(u64)) -> Re
         .filter(|segment| matches!(segment.role, Role::Active | Role::Sealed))
         .filter(|segment| !report.leftovers.contains(&format::segment_name(segment.sequence)))
         .map(|segment| segment.records)
-        .sum();
+        // A seal says how many, and a forged one says anything.
+        .try_fold(0u64, |sum, records| Some(sum.saturating_add(records?)));
     let worst = report.findings.iter().map(|finding| finding.state).max();
     report.state = report.state.max(worst.unwrap_or(report.state));
     report.findings.sort_by_key(|finding| (finding.segment, finding.bytes));
