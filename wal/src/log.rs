@@ -302,6 +302,11 @@ impl Log {
         core.drain()?;
         let cohort = {
             let mut queue = core.queue();
+            // Whoever failed since the drain has told every waiter there was; one that comes now
+            // would wait for ever.
+            if let Mode::Poisoned(cause) = &queue.mode {
+                return Err(crate::queue::poisoned(cause));
+            }
             let body = OwnBody {
                 generation: Some(queue.generation),
                 times_ms: queue.writer.as_ref().map(|writer| writer.times_ms()),

@@ -38,14 +38,17 @@ pub enum SyncPoint {
     Prepared,
     /// The directory, after a segment got its final name.
     Published,
-    /// What recovery keeps of the active segment, rewritten with the zeros after it (rows A and
-    /// A'; in row A with the new open record).
+    /// What recovery keeps of the active segment, rewritten: in row A with the new open record, in
+    /// row A' with the zeros after it.
     Kept,
     /// Row B, first sync: the kept bytes rewritten and the rest zeroed, before anything is
     /// appended, so that no stale frame can stand behind the seal.
     Cut,
     /// The seal that recovery appends (rows A' and B), after the sync of what it closes.
     RecoverySeal,
+    /// The zeros of a spare that recovery goes on in, before its open record: the cache may show
+    /// zeros that a failed sync never brought to the disk.
+    Spare,
     /// The open record of a new segment that recovery or creation starts.
     OpenRecord,
     /// A group: the one every acknowledgement waits for.
@@ -72,7 +75,7 @@ pub enum SyncPoint {
 
 impl SyncPoint {
     /// Every sync point: for tests that must miss none.
-    pub const ALL: [SyncPoint; 18] = [
+    pub const ALL: [SyncPoint; 19] = [
         SyncPoint::Parent,
         SyncPoint::DirectoryBeforeWrite,
         SyncPoint::Prepared,
@@ -80,6 +83,7 @@ impl SyncPoint {
         SyncPoint::Kept,
         SyncPoint::Cut,
         SyncPoint::RecoverySeal,
+        SyncPoint::Spare,
         SyncPoint::OpenRecord,
         SyncPoint::Group,
         SyncPoint::Seal,

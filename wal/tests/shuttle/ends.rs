@@ -1,7 +1,9 @@
 //! Ends: closing and dropping the log while others append, submit, wait, or open it again.
 
+use annals_wal::fs::SyncPoint;
+use annals_wal::fs::mem::SyncFailure;
 use annals_wal::recover::Row;
-use annals_wal::{ErrorKind, Log};
+use annals_wal::{ErrorKind, Log, Lsn};
 use shuttle::thread;
 
 use crate::explore::explore;
@@ -56,6 +58,29 @@ fn of_two_closes_one_ends_the_log() {
         let refused = mine.err().or(theirs.err()).unwrap();
         assert_eq!(refusal(&refused), CLOSED);
         world.judge(End::Whole, &[]);
+    });
+}
+
+/// A trim that fails poisons the log. A close on its way is told, or was done before.
+#[test]
+fn a_close_beside_a_trim_that_fails_ends() {
+    explore("close, failing trim", || {
+        let (world, log) = World::new();
+        world.append(&log, "first", 20);
+        world.disk.fail_sync(SyncPoint::Trimmed, 0, SyncFailure::CleanNew);
+        let other = log.clone();
+        let trimmer = thread::spawn(move || other.trim(Lsn::FIRST).map(drop));
+        let closed = log.close();
+        let trimmed = trimmer.join().unwrap();
+        if let Err(refused) = &closed {
+            // The close record may have been on its way.
+            let told = refusal(refused);
+            assert!(
+                told == Told::Refused(ErrorKind::Poisoned) || told == Told::Unknown,
+                "{told:?}"
+            );
+        }
+        assert!(trimmed.is_err() || closed.is_ok(), "{trimmed:?} {closed:?}");
     });
 }
 

@@ -56,6 +56,18 @@ fn of_the_log() -> Vec<Script> {
             "batches that span sectors",
             vec![append(4, 700), append(7, 333), append(2, 1900), append(9, 60), small],
         ),
+        // A rotation's first group, torn: what stays of it must not come back.
+        plain(
+            "batches behind rotations",
+            vec![
+                append(1, 56_000),
+                append(40, 300),
+                append(2, 300),
+                append(1, 40 * KIB),
+                append(40, 300),
+                append(2, 300),
+            ],
+        ),
         plain(
             "submits",
             vec![
