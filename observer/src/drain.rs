@@ -122,6 +122,8 @@ impl Drain {
     /// Takes a ticket for each entry and submits them as one batch, durable together or not at
     /// all. Ordered on return, not durable.
     pub(crate) fn submit(&self, entries: Vec<EncodedEntry>) -> Result<Submitted> {
+        // Before any lock: in a forked child nobody may ever leave it.
+        self.log.check_process()?;
         let mut state = self.lock();
         if state.closed {
             return Err(Error::closed());

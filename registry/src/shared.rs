@@ -100,9 +100,11 @@ impl Shared {
         self.promoted.fetch_max(durable_lsn.get(), Ordering::Release);
     }
 
-    /// Refuses what may not begin: inside a closure, or on a log that has failed.
+    /// Refuses what may not begin: inside a closure, in a forked child, or on a log that has failed.
     pub(crate) fn admit(&self) -> Result<()> {
         nesting::refuse_inside()?;
+        // Before any lock: in a forked child nobody may ever leave it.
+        self.log.check_process().map_err(Error::of_log)?;
         self.refuse_poisoned()
     }
 
@@ -166,7 +168,7 @@ impl Shared {
     }
 
     fn failed(&self, error: Error) -> Error {
-        if self.log.poisoned().is_some() {
+        if self.log.check_process().is_ok() && self.log.poisoned().is_some() {
             self.settle();
         }
         error

@@ -249,6 +249,15 @@ impl Log {
         &self.handle.recovery
     }
 
+    /// Whether this process may write by this handle. Touches no lock: for callers with locks of
+    /// their own, which a child made by fork may find taken for ever.
+    ///
+    /// # Errors
+    /// `Locked` in a child that inherited the handle by fork.
+    pub fn check_process(&self) -> Result<()> {
+        self.core().home.check()
+    }
+
     /// Why the log refuses writes, if a write or sync failed. A group that was in flight at that
     /// moment may still become durable: its waiters are told, and [`Log::durable_lsn`] moves.
     pub fn poisoned(&self) -> Option<Error> {
@@ -323,6 +332,8 @@ impl Log {
         if let Some(cohort) = cohort {
             core.lead_or_wait(&cohort)?;
         }
+        // A trim that is unlinking ends first.
+        drop(core.shared.condemned.lock().unwrap_or_else(PoisonError::into_inner));
         core.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         core.work.notify_all();
         Ok(())

@@ -122,7 +122,10 @@ impl Log {
     fn remove_below(&self, head: Lsn) -> Result<()> {
         let core = self.core_arc();
         let dir = &core.shared.dir;
+        // A close waits for this lock before it lets the directory's lock go, and who comes after
+        // it unlinks nothing.
         let mut condemned = core.shared.condemned.lock().unwrap_or_else(PoisonError::into_inner);
+        core.queue().check_mode()?;
         // What lies under our names in a directory that is not ours any more may be somebody's log.
         core.watch.lock_stands().map_err(|e| {
             let error = Error::io("removing trimmed segments", e);

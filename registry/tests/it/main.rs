@@ -8,6 +8,7 @@
 mod calls;
 #[cfg(test)]
 mod crash;
+mod forked;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]
