@@ -25,7 +25,7 @@ use annals_wal::{Batch, Error, Lsn, Record};
 use common::{Model, Sweep, open, recovered, sweep};
 
 /// The points that the tests below leave out, by test.
-const COVERED: [SyncPoint; 19] = [
+const COVERED: [SyncPoint; 18] = [
     SyncPoint::Parent,
     SyncPoint::DirectoryBeforeWrite,
     SyncPoint::Prepared,
@@ -33,7 +33,6 @@ const COVERED: [SyncPoint; 19] = [
     SyncPoint::Kept,
     SyncPoint::Cut,
     SyncPoint::RecoverySeal,
-    SyncPoint::Spare,
     SyncPoint::OpenRecord,
     SyncPoint::Group,
     SyncPoint::Seal,
@@ -378,18 +377,10 @@ fn the_zeros_of_row_a_prime_are_needed() {
     assert!(run(true) > 0, "nothing was left behind the seal: are they needed?");
 }
 
-/// What a taken spare shows in the next test.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Taken {
-    AsItIs,
-    WithoutZeros,
-    WithoutTheirSync,
-}
-
 /// A group that a rotation began in segment 2 was torn by a crash, and the sync of its cut failed:
 /// the cache shows an unused segment, the disk has the old frames. The opening that follows takes
 /// it for a spare, under the same salt.
-fn taken(how: Taken) -> u32 {
+fn taken(ignore: bool) -> u32 {
     let (mut lying, mut bad) = (0, 0);
     for (stop, seed) in (7..12).flat_map(|stop| (0..60).map(move |seed| (stop, seed))) {
         let disk = MemDir::new(18);
@@ -412,14 +403,10 @@ fn taken(how: Taken) -> u32 {
         }
         lying += 1;
         let next = crashed.killed();
-        next.ignore_rewrites(how == Taken::WithoutZeros);
-        if how == Taken::WithoutTheirSync {
-            next.leave_out(Some(SyncPoint::Spare));
-        }
         // Power goes at each operation of the opening that takes it, and after an append.
         for ops in 0..14 {
             let now = next.killed();
-            now.ignore_rewrites(how == Taken::WithoutZeros);
+            now.ignore_rewrites(ignore);
             now.stop_after(ops);
             let lsn = open(&now).and_then(|log| log.append(Record::new(vec![3; 264])));
             let after = now.crash(Keep::Some(seed + 1));
@@ -437,11 +424,6 @@ fn taken(how: Taken) -> u32 {
 
 #[test]
 fn the_zeros_of_a_taken_spare_are_needed() {
-    assert_eq!(taken(Taken::AsItIs), 0);
-    assert!(taken(Taken::WithoutZeros) > 0, "nothing came back: are they needed?");
-}
-
-#[test]
-fn the_sync_of_a_taken_spare_is_needed() {
-    assert!(taken(Taken::WithoutTheirSync) > 0, "nothing came back: is it needed?");
+    assert_eq!(taken(false), 0);
+    assert!(taken(true) > 0, "nothing came back: are they needed?");
 }

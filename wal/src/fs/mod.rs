@@ -46,10 +46,8 @@ pub enum SyncPoint {
     Cut,
     /// The seal that recovery appends (rows A' and B), after the sync of what it closes.
     RecoverySeal,
-    /// The zeros of a spare that recovery goes on in, before its open record: the cache may show
-    /// zeros that a failed sync never brought to the disk.
-    Spare,
-    /// The open record of a new segment that recovery or creation starts.
+    /// The open record of a new segment that recovery or creation starts, and the zeros behind it if
+    /// the segment was a spare: the cache may show zeros that no sync brought to the disk.
     OpenRecord,
     /// A group: the one every acknowledgement waits for.
     Group,
@@ -75,7 +73,7 @@ pub enum SyncPoint {
 
 impl SyncPoint {
     /// Every sync point: for tests that must miss none.
-    pub const ALL: [SyncPoint; 19] = [
+    pub const ALL: [SyncPoint; 18] = [
         SyncPoint::Parent,
         SyncPoint::DirectoryBeforeWrite,
         SyncPoint::Prepared,
@@ -83,7 +81,6 @@ impl SyncPoint {
         SyncPoint::Kept,
         SyncPoint::Cut,
         SyncPoint::RecoverySeal,
-        SyncPoint::Spare,
         SyncPoint::OpenRecord,
         SyncPoint::Group,
         SyncPoint::Seal,

@@ -265,15 +265,14 @@ impl Repair<'_> {
 
     /// A spare that shows nothing may have been begun: a rotation's first group in it was torn, and
     /// the sync of that cut failed after the cache had its zeros. Nobody would zero it again, and
-    /// the old frames, under the same salt, would stand behind the new ones. In one sync with the
-    /// open record a crash could keep that and lose the zeros.
-    fn empty(&self, spare: &Prepared) -> Result<()> {
+    /// the old frames, under the same salt, would stand behind the new ones. The sync of the open
+    /// record in front of `from` is theirs too: what a crash before it leaves is a torn tail.
+    fn empty(&self, spare: &Prepared, from: u64) -> Result<()> {
         if mutant::is("zeros:Spare") {
             return Ok(());
         }
         let doing = |e| self.repairing(spare, e);
-        write_zeros(&*spare.file, FRAMES_START, spare.header.capacity).map_err(doing)?;
-        spare.file.sync_data(SyncPoint::Spare).map_err(doing)
+        write_zeros(&*spare.file, from, spare.header.capacity).map_err(doing)
     }
 
     /// Publishes the next segment, or takes the spare, and makes its open record durable.
@@ -282,9 +281,7 @@ impl Repair<'_> {
             return Err(Error::invalid("a plan goes on nowhere"));
         };
         let segment = if next.reuse {
-            let spare = self.open_spare(next.sequence)?;
-            self.empty(&spare)?;
-            spare
+            self.open_spare(next.sequence)?
         } else {
             let order = Order {
                 log_id: self.log_id,
@@ -298,6 +295,9 @@ impl Repair<'_> {
         self.kept = Kept { last_lsn: self.plan.last_lsn, ..Kept::empty() };
         let body = open_body(self.plan.generation, &self.state, previous);
         let frame = own_frame(&mut self.kept, &segment, KIND_OPEN, &body, FRAMES_START);
+        if next.reuse {
+            self.empty(&segment, self.kept.end)?;
+        }
         self.write_and_sync(&segment, &frame, FRAMES_START, SyncPoint::OpenRecord)?;
         Ok(segment)
     }

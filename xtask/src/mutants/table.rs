@@ -43,7 +43,6 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("sync:Kept", DISK, "the sync of what rows A and A' rewrite"),
     m("sync:Cut", DISK, "row B's first sync, of what is kept and zeroed"),
     m("sync:RecoverySeal", DISK, "the sync of the seal that recovery appends"),
-    m("sync:Spare", DISK, "the sync of a taken spare's zeros"),
     m("sync:OpenRecord", DISK, "the sync of a new segment's open record"),
     m("sync:Group", DISK, "the sync of a group"),
     m("sync:Seal", DISK, "the sync of a seal written alone"),
