@@ -6,6 +6,7 @@
 //! operations, and so is the opening after that. Next room: [`crate::world`].
 
 use std::collections::HashSet;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use annals_wal::fs::mem::{Fault, Keep, MemDir, SyncFailure};
@@ -50,17 +51,16 @@ const FAULTS: [Fault; 8] = [
     Fault::Short(7),
     Fault::Interrupted,
 ];
-/// What an opening is disturbed by, and which process or machine comes next.
-const NESTED: [(Option<Fault>, Next); 7] = [
-    (None, Next::Some),
-    (Some(Fault::Error(5)), Next::Kill),
-    (None, Next::Nothing),
-    (None, Next::Kill),
-    (Some(Fault::Error(5)), Next::Nothing),
-    (Some(Fault::Error(28)), Next::Kill),
-    (Some(Fault::Sync(SyncFailure::CleanOld)), Next::Kill),
+/// What an opening is disturbed by, and which processes or machines come next: each of them finds
+/// what the same disturbed opening left.
+const NESTED: [(Option<Fault>, &[Next]); 4] = [
+    (None, &[Next::Some, Next::Nothing, Next::Kill]),
+    (Some(Fault::Error(5)), &[Next::Kill, Next::Nothing]),
+    (Some(Fault::Error(28)), &[Next::Kill]),
+    (Some(Fault::Sync(SyncFailure::CleanOld)), &[Next::Kill]),
 ];
-/// The first two of them lead on to the second nesting, and are all that is done there.
+/// The first ends of the first two of them lead on to the second nesting, and are all that is done
+/// there.
 const NESTED_DEEP: usize = 2;
 
 /// Who comes after a disturbed opening.
@@ -81,6 +81,7 @@ pub fn sweep(script: &Script, depth: Depth) -> Swept {
         depth,
         trouble: None,
         lived: HashSet::new(),
+        settled: HashSet::new(),
         opened: [HashSet::new(), HashSet::new(), HashSet::new()],
         swept: Swept::default(),
     };
@@ -95,6 +96,8 @@ struct Explorer<'a> {
     trouble: Option<usize>,
     /// States from which the rest of the script was lived.
     lived: HashSet<(u64, u64, usize)>,
+    /// States that were settled and opened once more.
+    settled: HashSet<(u64, u64)>,
     /// States whose opening was gone through, by level.
     opened: [HashSet<(u64, u64)>; 3],
     swept: Swept,
@@ -117,6 +120,63 @@ impl State {
     fn key(&self) -> (u64, u64) {
         (self.disk.state_hash(), self.model.hash())
     }
+
+    /// What the next process or machine finds of it.
+    fn found_by(&self, next: Next, op: u64) -> State {
+        let disk = match next {
+            Next::Kill => self.disk.killed(),
+            Next::Nothing => self.disk.crash(Keep::Nothing),
+            Next::Some => self.disk.crash(Keep::Some(op * 7919 + 13)),
+        };
+        State { disk, model: self.model.clone(), ..*self }
+    }
+}
+
+/// How a state came about. Only a violation needs the words, and there are millions of states.
+#[derive(Clone, Copy)]
+enum Told<'a> {
+    Script { op: u64, how: How },
+    Undisturbed,
+    Opening { before: &'a Told<'a>, op: u64, fault: Option<Fault>, next: Option<Next> },
+}
+
+/// What was done to a script.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Stop,
+    Crash(Keep),
+    Kill,
+    Fault(Fault),
+}
+
+impl<'a> Told<'a> {
+    fn then(self, then: Next) -> Told<'a> {
+        match self {
+            Told::Opening { before, op, fault, .. } => {
+                Told::Opening { before, op, fault, next: Some(then) }
+            }
+            other => other,
+        }
+    }
+}
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Told::Undisturbed => write!(f, "undisturbed"),
+            Told::Script { op, how: How::Stop } => write!(f, "stop after {op}"),
+            Told::Script { op, how: How::Crash(keep) } => write!(f, "stop after {op}, {keep:?}"),
+            Told::Script { op, how: How::Kill } => write!(f, "kill after {op}"),
+            Told::Script { op, how: How::Fault(fault) } => write!(f, "{fault:?} at {op}"),
+            Told::Opening { before, op, fault, next } => {
+                match fault {
+                    None => write!(f, "{before}; opening stopped after {op}")?,
+                    Some(fault) => write!(f, "{before}; {fault:?} at {op} of the opening")?,
+                }
+                next.map_or(Ok(()), |next| write!(f, ", {next:?}"))
+            }
+        }
+    }
 }
 
 impl Explorer<'_> {
@@ -128,11 +188,11 @@ impl Explorer<'_> {
         let mut whole = World::new(self.life());
         let undisturbed = whole_script(&mut whole, &self.script.acts);
         if let Err(why) = undisturbed {
-            return self.violation("undisturbed", &why);
+            return self.violation(&Told::Undisturbed, &why);
         }
         let ops = whole.tally.ops + whole.disk.ops();
         let ops = ops.min(self.script_ops());
-        let alone = self.run_until("undisturbed", false, |_| ());
+        let alone = self.run_until(&Told::Undisturbed, false, |_| ());
         // A script that goes on to its end has no trouble of its own.
         self.trouble = alone.filter(|state| state.troubled).map(|state| state.next - 1);
         self.swept.ops = ops;
@@ -159,7 +219,7 @@ impl Explorer<'_> {
     }
 
     fn crash_at(&mut self, op: u64) {
-        let told = format!("stop after {op}");
+        let told = Told::Script { op, how: How::Stop };
         let state = self.run_until(&told, false, |disk| disk.stop_after(op));
         let Some(mut state) = state else { return };
         // Somebody reads what the machine shows before its power goes: what was shown must stay.
@@ -171,18 +231,18 @@ impl Explorer<'_> {
         for (n, keep) in keeps(&state.disk, self.depth.subsets, op).into_iter().enumerate() {
             self.swept.crashes[0] += 1;
             let disk = state.disk.crash(keep);
-            let told = format!("stop after {op}, {keep:?}");
+            let told = Told::Script { op, how: How::Crash(keep) };
             let model = state.model.clone();
             self.go_on(State { disk, model, deep: n == 2, ..state }, &told);
         }
         self.swept.crashes[0] += 1;
         let disk = state.disk.killed();
-        self.go_on(State { disk, deep: false, ..state }, &format!("kill after {op}"));
+        self.go_on(State { disk, deep: false, ..state }, &Told::Script { op, how: How::Kill });
     }
 
     fn fail_at(&mut self, op: u64, fault: Fault) {
         self.swept.errors[0] += 1;
-        let told = format!("{fault:?} at {op}");
+        let told = Told::Script { op, how: How::Fault(fault) };
         let harmless = fault == Fault::Interrupted;
         let state = self.run_until(&told, harmless, |disk| disk.fault_at(op, fault));
         let Some(state) = state else { return };
@@ -195,7 +255,7 @@ impl Explorer<'_> {
     /// A harmless one must not fail anything.
     fn run_until(
         &mut self,
-        told: &str,
+        told: &Told<'_>,
         harmless: bool,
         disturb: impl Fn(&MemDir),
     ) -> Option<State> {
@@ -223,7 +283,7 @@ impl Explorer<'_> {
     }
 
     /// From a disturbed state: the rest of the script, then the disturbed openings.
-    fn go_on(&mut self, state: State, told: &str) {
+    fn go_on(&mut self, state: State, told: &Told<'_>) {
         let key = state.key();
         if self.lived.insert((key.0, key.1, state.next)) {
             self.swept.states += 1;
@@ -238,7 +298,7 @@ impl Explorer<'_> {
     }
 
     /// Disturbs the opening of this state at every one of its operations.
-    fn nested(&mut self, state: &State, key: (u64, u64), level: usize, told: &str) {
+    fn nested(&mut self, state: &State, key: (u64, u64), level: usize, told: &Told<'_>) {
         if !self.depth.nested_from_all && !state.deep {
             return;
         }
@@ -251,19 +311,24 @@ impl Explorer<'_> {
         };
         let variants = if level == 0 { &NESTED[..] } else { &NESTED[..NESTED_DEEP] };
         for op in 0..=ops {
-            for (n, (fault, next)) in variants.iter().enumerate() {
-                let how = match fault {
-                    None => format!("{told}; opening stopped after {op}, {next:?}"),
-                    Some(fault) => format!("{told}; {fault:?} at {op} of the opening, {next:?}"),
-                };
-                let Some(state) = self.disturb_opening(state, level, op, *fault, *next, &how)
-                else {
-                    continue;
-                };
-                let key = state.key();
-                self.settle(&state, key, &how);
-                if state.deep && n < NESTED_DEEP {
-                    self.nested(&state, key, level + 1, &how);
+            for (n, (fault, all_next)) in variants.iter().enumerate() {
+                let told = Told::Opening { before: told, op, fault: *fault, next: None };
+                let Some(left) = self.disturb_opening(state, op, *fault, &told) else { continue };
+                let all_next = if level == 0 { all_next } else { &all_next[..1] };
+                for (m, next) in all_next.iter().enumerate() {
+                    let told = told.then(*next);
+                    let point = if fault.is_none() {
+                        &mut self.swept.crashes
+                    } else {
+                        &mut self.swept.errors
+                    };
+                    point[level + 1] += 1;
+                    let state = left.found_by(*next, op);
+                    let key = state.key();
+                    self.settle(&state, key, &told);
+                    if state.deep && n < NESTED_DEEP && m == 0 {
+                        self.nested(&state, key, level + 1, &told);
+                    }
                 }
             }
             if self.swept.violations.len() >= REPORTED_MAX {
@@ -282,11 +347,9 @@ impl Explorer<'_> {
     fn disturb_opening(
         &mut self,
         state: &State,
-        level: usize,
         op: u64,
         fault: Option<Fault>,
-        next: Next,
-        told: &str,
+        told: &Told<'_>,
     ) -> Option<State> {
         let mut world = World::at(self.life(), state.disk.killed(), state.model.clone());
         world.pause_on_trouble();
@@ -294,34 +357,34 @@ impl Explorer<'_> {
             None => world.disk.stop_after(op),
             Some(fault) => world.disk.fault_at(op, fault),
         }
-        let counts = if fault.is_none() { &mut self.swept.crashes } else { &mut self.swept.errors };
-        counts[level + 1] += 1;
         if let Err(why) = caught(|| world.ensure_open()) {
             self.violation(told, &why);
             return None;
         }
         let (disk, model) = world.into_parts();
-        let disk = match next {
-            Next::Kill => disk.killed(),
-            Next::Nothing => disk.crash(Keep::Nothing),
-            Next::Some => disk.crash(Keep::Some(op * 7919 + 13)),
-        };
         Some(State { disk, model, next: 0, deep: state.deep, troubled: true })
     }
 
-    /// The log opens, holds what it must, and keeps what it is given.
-    fn settle(&mut self, state: &State, key: (u64, u64), told: &str) {
+    /// The log opens, holds what it must, and keeps what it is given. Most states are settled in
+    /// the same way: with the power gone, disk and model are all there is, and the opening of equal
+    /// ones is the same.
+    fn settle(&mut self, state: &State, key: (u64, u64), told: &Told<'_>) {
         if !self.lived.insert((key.0, key.1, usize::MAX)) {
             return;
         }
         self.swept.states += 1;
         let mut world = World::at(self.life(), state.disk.killed(), state.model.clone());
-        if let Err(why) = caught(|| world.settle()) {
+        let settled = caught(|| {
+            world.settle()?;
+            let key = (world.disk.state_hash(), world.model.hash());
+            if self.settled.insert(key) { world.ensure_open() } else { Ok(()) }
+        });
+        if let Err(why) = settled {
             self.violation(told, &why);
         }
     }
 
-    fn violation(&mut self, told: &str, why: &str) {
+    fn violation(&mut self, told: &Told<'_>, why: &str) {
         self.swept.violations.push(format!("{}: {told}: {why}", self.script.name));
     }
 }
