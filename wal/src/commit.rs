@@ -23,7 +23,7 @@ use crate::options::Options;
 use crate::prepare::{Order, PrepareFailed, Prepared, prepare};
 use crate::queue::{Group, Mode, NoPlace, Queue, poisoned};
 use crate::recover::apply::SegmentSpan;
-use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, PoisonError};
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, PoisonError, thread};
 use crate::watch::Watch;
 use crate::writer::{Committed, SealState, Writer};
 
@@ -41,6 +41,15 @@ pub(crate) struct Core {
     pub(crate) lock: Mutex<Option<Box<dyn DirLock>>>,
     pub(crate) watch: Watch,
     pub(crate) home: Home,
+}
+
+/// Who writes what is admitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Leads {
+    /// Whoever admits goes on to wait for it, and leads if nobody does.
+    Caller,
+    /// Whoever admits goes away.
+    Committer,
 }
 
 /// What readers of this process need, and nothing that could write.
@@ -148,12 +157,13 @@ impl Core {
         }
     }
 
-    /// Leaves what is still queued to the committer.
-    pub(crate) fn hand_over(&self) {
+    /// Leaves what is still queued to the committer. Returns whether there is one.
+    pub(crate) fn hand_over(&self) -> bool {
         let queue = self.queue();
         if queue.writer.is_some() && !queue.groups.is_empty() {
             self.work.notify_one();
         }
+        queue.committer
     }
 
     /// Writes the front group if nobody leads. Returns whether it did.
@@ -247,7 +257,8 @@ impl Core {
     /// Runs `f` under the queue lock until it has its place: prepares segments and waits for
     /// room outside the lock.
     pub(crate) fn with_place<T>(
-        &self,
+        self: &Arc<Self>,
+        leads: Leads,
         mut f: impl FnMut(&mut Queue) -> std::result::Result<T, NoPlace>,
     ) -> Result<T> {
         // Before the lock, which in a forked child nobody may ever leave.
@@ -255,6 +266,7 @@ impl Core {
         loop {
             let frame_bytes = {
                 let mut queue = self.wait_for_room()?;
+                self.see_to_a_leader(&mut queue, leads)?;
                 match f(&mut queue) {
                     Ok(value) => return Ok(value),
                     Err(NoPlace::Failed(error)) => return Err(error),
@@ -263,6 +275,24 @@ impl Core {
             };
             self.prepare_spare(frame_bytes)?;
         }
+    }
+
+    /// Starts the committer before the first batch that needs it: nobody can be told that there is
+    /// no thread once the batch is ordered. A caller that leads and finds the queue idle needs none,
+    /// so a log that one thread writes has no other thread, and neither has one that only opens.
+    /// Started under the lock, once: two callers must not, and the second must not go on before.
+    fn see_to_a_leader(self: &Arc<Self>, queue: &mut Queue, leads: Leads) -> Result<()> {
+        let idle = queue.writer.is_some() && queue.groups.is_empty();
+        if queue.committer || (leads == Leads::Caller && idle) {
+            return Ok(());
+        }
+        let core = self.clone();
+        thread::Builder::new()
+            .name("annals-committer".to_owned())
+            .spawn(move || committer(core))
+            .map_err(|e| Error::io("starting the committer thread", e))?;
+        queue.committer = true;
+        Ok(())
     }
 
     fn wait_for_room(&self) -> Result<MutexGuard<'_, Queue>> {
@@ -450,7 +480,7 @@ impl Drop for PrepareGuard<'_> {
 
 /// The committer: leads for callers who never do I/O, and writes what was admitted after the last
 /// handle is gone. It owns a share of the directory's lock until it returns.
-pub(crate) fn committer(core: Arc<Core>) {
+fn committer(core: Arc<Core>) {
     loop {
         {
             let mut queue = core.queue();

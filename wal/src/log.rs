@@ -7,10 +7,11 @@
 
 use std::fmt;
 use std::ops::{RangeBounds, RangeInclusive};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::commit::Core;
+use crate::commit::{Core, Leads};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{KIND_CLOSE, OwnBody};
 use crate::ids::{Generation, LogId, Lsn};
@@ -86,7 +87,7 @@ impl Log {
         Log { handle: Arc::new(Handle { core, recovery }) }
     }
 
-    fn core(&self) -> &Core {
+    fn core(&self) -> &Arc<Core> {
         &self.handle.core
     }
 
@@ -132,7 +133,7 @@ impl Log {
         &self,
         f: impl FnMut(Slot<'_>) -> std::result::Result<T, Refused>,
     ) -> Result<Ordered<T>> {
-        let ordered = self.order(f)?;
+        let ordered = self.order(Leads::Committer, f)?;
         let queue = self.core().queue();
         if queue.writer.is_some() && !queue.groups.is_empty() {
             self.core().work.notify_one();
@@ -149,7 +150,7 @@ impl Log {
         &self,
         f: impl FnMut(Slot<'_>) -> std::result::Result<T, Refused>,
     ) -> Result<T> {
-        let ordered = self.order(f)?;
+        let ordered = self.order(Leads::Caller, f)?;
         if let Some(pending) = ordered.pending {
             self.core().lead_or_wait(pending.cohort())?;
         }
@@ -158,10 +159,11 @@ impl Log {
 
     fn order<T>(
         &self,
+        leads: Leads,
         mut f: impl FnMut(Slot<'_>) -> std::result::Result<T, Refused>,
     ) -> Result<Ordered<T>> {
         let _told = ToldOnPanic { core: self.core() };
-        self.core().with_place(|queue| {
+        self.core().with_place(leads, |queue| {
             let mut outcome = SlotOutcome::Unused;
             let value = f(Slot::new(queue, &mut outcome, &self.core().home));
             match (value, outcome) {
@@ -303,7 +305,7 @@ impl Log {
         let core = self.core();
         // From here on nothing is admitted; what was is written first, so that the close record
         // is the last frame and knows the times of the last append.
-        core.with_place(|queue| {
+        core.with_place(Leads::Caller, |queue| {
             queue.mode = Mode::Closed;
             Ok(())
         })?;
@@ -344,7 +346,8 @@ impl Log {
     }
 }
 
-/// A closure that panics after its push leaves an admitted batch: somebody must write it.
+/// A closure that panics after its push leaves an admitted batch: somebody must write it, and if
+/// there is no committer this thread does, on its way out.
 struct ToldOnPanic<'a> {
     core: &'a Core,
 }
@@ -352,7 +355,11 @@ struct ToldOnPanic<'a> {
 impl Drop for ToldOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.core.hand_over();
+            if self.core.hand_over() {
+                return;
+            }
+            // A panic in here would abort the process.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.core.lead_once()));
         }
     }
 }

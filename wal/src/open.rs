@@ -1,4 +1,4 @@
-//! Opening: lock, facts, decision, repair, committer. The walk of a recovery, in order.
+//! Opening: lock, facts, decision, repair. The walk of a recovery, in order.
 //!
 //! Never here: a judgement ([`crate::recover::decide()`]) or a repair
 //! ([`crate::recover::apply`]). Invariants: what is refused is left as it was, the lock file apart;
@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::claim::Claims;
-use crate::commit::{Core, Frontier, SegmentBound, Shared, committer};
+use crate::commit::{Core, Frontier, SegmentBound, Shared};
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::fork::Home;
 use crate::fs::{Dir, SyncPoint};
@@ -19,7 +19,7 @@ use crate::queue::{Counters, Mode, Queue, Tail};
 use crate::recover::apply::{Opened, apply};
 use crate::recover::{Decision, Facts, Plan, RefusalKind, Row, decide};
 use crate::report::RecoveryReport;
-use crate::sync::{AtomicU64, Condvar, Mutex, thread};
+use crate::sync::{AtomicU64, Condvar, Mutex};
 use crate::trust;
 use crate::watch::Watch;
 
@@ -56,11 +56,6 @@ pub(crate) fn open(dir: Arc<dyn Dir>, options: Options) -> Result<Log> {
     let opened = apply(&dir, &facts, &plan, options.segment_bytes, &watch)?;
     let recovery = RecoveryReport::of(&plan);
     let core = Arc::new(core_of(dir, options, &plan, opened, lock, watch));
-    let committing = core.clone();
-    thread::Builder::new()
-        .name("annals-committer".to_owned())
-        .spawn(move || committer(committing))
-        .map_err(|e| Error::io("starting the committer thread", e))?;
     Ok(Log::of(core, recovery))
 }
 
@@ -170,6 +165,7 @@ fn core_of(
         preparations_failed: 0,
         preparation_error: None,
         writer: Some(writer),
+        committer: false,
         handles_gone: false,
         counters: Counters::default(),
     };

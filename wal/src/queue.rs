@@ -84,6 +84,8 @@ pub(crate) struct Queue {
     pub(crate) preparation_error: Option<Error>,
     /// The leader's tools: gone while somebody leads.
     pub(crate) writer: Option<Writer>,
+    /// Whether the committer was started.
+    pub(crate) committer: bool,
     /// No write handle is left: the committer writes what was admitted and goes.
     pub(crate) handles_gone: bool,
     pub(crate) counters: Counters,

@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::commit::Leads;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, HOLD_NAME_MAX, HOLDS_MAX, Hold, KIND_TRIM, OwnBody};
 use crate::fs::SyncPoint;
@@ -91,7 +92,7 @@ impl Log {
     /// Orders a trim record with the changed head and holds and waits until it is durable.
     fn change(&self, mut change: impl FnMut(&Queue) -> Result<(Lsn, Vec<Hold>)>) -> Result<()> {
         let core = self.core_arc();
-        let (cohort, head) = core.with_place(|queue| {
+        let (cohort, head) = core.with_place(Leads::Caller, |queue| {
             let (head, holds) = change(queue).map_err(crate::queue::NoPlace::Failed)?;
             if head == queue.head && holds == queue.holds {
                 // Nothing to write: a caller that trims again and again must not eat the reserve.

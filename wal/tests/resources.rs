@@ -27,7 +27,7 @@ use std::task::{Context, Waker};
 
 use annals_wal::fs::gate::{Gate, eio, enospc};
 use annals_wal::fs::os::OsDir;
-use annals_wal::{ErrorKind, Log, LogReader, Options, Record};
+use annals_wal::{ErrorKind, Log, LogReader, Lsn, Options, Record};
 
 static LIVE: AtomicI64 = AtomicI64::new(0);
 
@@ -269,9 +269,25 @@ fn fill_the_caches_of_threads() {
     });
 }
 
+/// Who opens, or writes alone and waits, pays for no thread.
+fn the_committer_starts_when_it_is_needed(idle: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).unwrap();
+    log.append("led by this thread").unwrap();
+    log.set_hold("mine", Lsn::FIRST).unwrap();
+    log.trim(Lsn::FIRST).unwrap();
+    assert_eq!(threads(), idle);
+    let pending = log.submit(Record::new("led by the committer")).unwrap();
+    assert_eq!(threads(), idle + 1);
+    pending.wait().unwrap();
+    log.close().unwrap();
+    Taken::settled(idle);
+}
+
 #[test]
 fn after_any_end_descriptors_threads_maps_and_heap_are_as_before() {
     let idle = threads();
+    the_committer_starts_when_it_is_needed(idle);
     fill_the_caches_of_threads();
     ALL.iter().for_each(|(_, round)| run(*round));
     run_on_threads(2);
