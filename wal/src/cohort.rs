@@ -1,39 +1,51 @@
 //! One group's waiters: told once, all together, and nobody else with them.
 //!
-//! Never here: the queue. Lock: the cohort's own, guards result and wakers, taken last and never
-//! while another of ours is waited for. Invariant: a result is published exactly once and stays;
-//! whoever looks later finds it (no lost wake-up: fwdai/fletch#194).
+//! Never here: the queue. Lock: the cohort's own, guards the error and the wakers, taken last and
+//! never while another of ours is waited for; a thread that waits takes it only to fetch an error.
+//! Invariant: a result is published exactly once and stays; whoever looks later finds it.
+//! Next room: [`crate::latch`].
 
 use std::task::Waker;
 
 use crate::error::Error;
-use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::latch::Latch;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+
+const DURABLE: u32 = 0;
+const FAILED: u32 = 1;
 
 /// The waiters of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Cohort {
+    /// How the group ended. Set under the lock, after the error; read without.
+    end: Latch,
     state: Mutex<State>,
-    done: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    result: Option<Result<(), Error>>,
+    error: Option<Error>,
     wakers: Vec<Waker>,
 }
+
+/// Where a future's waker stands among the others, so that a thousand futures in one group do not
+/// each look through all of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WakerPlace(usize);
 
 impl Cohort {
     /// Says how the group ended and wakes everyone. Only the first call counts.
     pub(crate) fn publish(&self, result: Result<(), Error>) {
         let wakers = {
             let mut state = self.lock();
-            if state.result.is_some() {
+            if self.end.get().is_some() {
                 return;
             }
-            state.result = Some(result);
+            let end = if result.is_ok() { DURABLE } else { FAILED };
+            state.error = result.err();
+            self.end.set(end);
             std::mem::take(&mut state.wakers)
         };
-        self.done.notify_all();
         // Outside the lock: a waker may run anything. One that panics must not keep the others
         // from being woken (tursodatabase/turso#9236).
         for waker in wakers {
@@ -43,27 +55,44 @@ impl Cohort {
 
     /// The result, if there is one.
     pub(crate) fn result(&self) -> Option<Result<(), Error>> {
-        self.lock().result.clone()
+        self.end.get().map(|end| self.told(end))
     }
 
     /// The result, or else a waker is left that will be called.
-    pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<(), Error>> {
-        let mut state = self.lock();
-        if state.result.is_none() && !state.wakers.iter().any(|known| known.will_wake(waker)) {
-            state.wakers.push(waker.clone());
+    pub(crate) fn poll(
+        &self,
+        waker: &Waker,
+        place: &mut Option<WakerPlace>,
+    ) -> Option<Result<(), Error>> {
+        if self.end.get().is_none() {
+            let mut state = self.lock();
+            // Under the lock: what was not ended by now will find the waker.
+            if self.end.get().is_none() {
+                match place.and_then(|place| state.wakers.get_mut(place.0)) {
+                    Some(known) => known.clone_from(waker),
+                    None => {
+                        *place = Some(WakerPlace(state.wakers.len()));
+                        state.wakers.push(waker.clone());
+                    }
+                }
+                return None;
+            }
         }
-        state.result.clone()
+        self.result()
     }
 
     /// Waits for the result.
     pub(crate) fn wait(&self) -> Result<(), Error> {
-        let mut state = self.lock();
-        loop {
-            if let Some(result) = &state.result {
-                return result.clone();
-            }
-            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let end = self.end.wait();
+        self.told(end)
+    }
+
+    fn told(&self, end: u32) -> Result<(), Error> {
+        if end == DURABLE {
+            return Ok(());
         }
+        let error = self.lock().error.clone();
+        Err(error.unwrap_or_else(|| Error::invalid("a group failed without an error").unknown()))
     }
 
     /// A panic of another waiter leaves the state whole: every change to it is one assignment.

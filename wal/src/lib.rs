@@ -58,6 +58,7 @@ pub mod format;
 pub mod fs;
 mod ids;
 pub mod inspect;
+mod latch;
 mod lock;
 mod log;
 mod mutant;

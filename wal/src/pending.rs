@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::cohort::Cohort;
+use crate::cohort::{Cohort, WakerPlace};
 use crate::error::Result;
 use crate::fork::Home;
 use crate::ids::Lsn;
@@ -68,6 +68,7 @@ impl<'a> Slot<'a> {
                 *self.outcome = SlotOutcome::Pushed(Pending {
                     lsns: lsns.clone(),
                     cohort,
+                    waker: None,
                     home: self.home.clone(),
                 });
                 Ok(lsns)
@@ -115,6 +116,7 @@ pub struct Ordered<T> {
 pub struct Pending {
     lsns: RangeInclusive<Lsn>,
     cohort: Arc<Cohort>,
+    waker: Option<WakerPlace>,
     /// In a forked child nobody would ever answer.
     home: Home,
 }
@@ -150,12 +152,13 @@ impl Pending {
 impl Future for Pending {
     type Output = Result<RangeInclusive<Lsn>>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Err(error) = self.home.check() {
             return Poll::Ready(Err(error));
         }
-        match self.cohort.poll(context.waker()) {
-            Some(result) => Poll::Ready(result.map(|()| self.lsns.clone())),
+        let Pending { lsns, cohort, waker, .. } = &mut *self;
+        match cohort.poll(context.waker(), waker) {
+            Some(result) => Poll::Ready(result.map(|()| lsns.clone())),
             None => Poll::Pending,
         }
     }
