@@ -133,7 +133,7 @@ impl EncodedEntry {
     }
 
     /// The record, with this sequence in the entry's ticket.
-    pub(crate) fn stamp(mut self, sequence: u64) -> Record {
+    pub(crate) fn stamp(mut self, sequence: u64) -> Record<'static> {
         if let Some(place) = self.bytes.get_mut(SEQUENCE_AT) {
             place.copy_from_slice(&sequence.to_le_bytes());
         }

@@ -11,6 +11,7 @@
 //! Next room: [`crate::writer`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::claim::Claims;
 use crate::cohort::Cohort;
@@ -36,6 +37,9 @@ pub(crate) struct Core {
     pub(crate) work: Condvar,
     /// Callers wait here for room in the queue or for a preparation to end.
     pub(crate) room: Condvar,
+    /// Batches admitted so far, about: a leader that gathers looks at it without any lock, and
+    /// nothing but its patience depends on it.
+    pub(crate) arrivals: AtomicU64,
     pub(crate) options: Options,
     pub(crate) shared: Arc<Shared>,
     pub(crate) lock: Mutex<Option<Box<dyn DirLock>>>,
@@ -142,7 +146,7 @@ impl Core {
             let last = {
                 let mut queue = self.queue();
                 while queue.preparing {
-                    queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                    queue = self.wait_room(queue);
                 }
                 if let Mode::Poisoned(cause) = &queue.mode {
                     return Err(poisoned(cause));
@@ -159,36 +163,79 @@ impl Core {
 
     /// Leaves what is still queued to the committer. Returns whether there is one.
     pub(crate) fn hand_over(&self) -> bool {
-        let queue = self.queue();
-        if queue.writer.is_some() && !queue.groups.is_empty() {
+        let mut queue = self.queue();
+        self.call_the_committer(&mut queue);
+        queue.committer
+    }
+
+    /// Wakes the committer if there is something to write and nobody who does.
+    pub(crate) fn call_the_committer(&self, queue: &mut Queue) {
+        if queue.committer_sleeps && queue.writer.is_some() && !queue.groups.is_empty() {
+            queue.committer_sleeps = false;
             self.work.notify_one();
         }
-        queue.committer
+    }
+
+    /// Waits for room in the queue or for the end of a preparation.
+    fn wait_room<'a>(&self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        queue.waiting_for_room += 1;
+        let mut queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        queue.waiting_for_room -= 1;
+        queue
     }
 
     /// Writes the front group if nobody leads. Returns whether it did.
     pub(crate) fn lead_once(&self) -> bool {
         let mut queue = self.queue();
-        if queue.writer.is_none() {
+        if queue.groups.is_empty() {
             return false;
         }
-        let Some(group) = queue.groups.pop_front() else { return false };
         let Some(writer) = queue.writer.take() else { return false };
+        queue = self.gather(queue);
+        // Gone meanwhile if somebody poisoned the log: then everybody was told, and the writer goes.
+        let Some(group) = queue.groups.pop_front() else { return true };
         let seal_after = queue.seal_after_front();
         queue.in_flight = Some((group.last_lsn, group.cohort.clone()));
+        queue.gather.taken(self.arrivals());
         drop(queue);
         Leader { core: self, cohort: group.cohort.clone(), told: false }
             .run(group, writer, seal_after);
         true
     }
 
+    /// Lets those join the front group who are on their way back from the last one. The group stays
+    /// in the queue until it is taken; the writer in this leader's hands keeps others from it.
+    fn gather<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        // A group that is not the last one takes nobody any more.
+        if queue.groups.len() != 1 {
+            return queue;
+        }
+        let Some(wait) = queue.gather.plan(self.arrivals()) else { return queue };
+        drop(queue);
+        let all_came = wait.until(&self.arrivals, &*self.shared.dir);
+        queue = self.queue();
+        queue.gather.learn(all_came);
+        queue
+    }
+
+    fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::Relaxed)
+    }
+
     /// Publishes a commit's outcome: durable first, then the waiters, then room.
-    fn committed(&self, group: Group, writer: Writer, done: Committed, rotated: bool) {
+    fn committed(
+        &self,
+        group: Group,
+        writer: Writer,
+        done: Committed,
+        rotated: bool,
+        took: Duration,
+    ) {
         let sequence = writer.segment().header.sequence;
         self.publish_durable(sequence, done, rotated);
         // Dropped, and its files closed, after the lock is left.
         let mut given_up = None;
-        {
+        let wanted = {
             let mut queue = self.queue();
             // Somebody else may have poisoned the log meanwhile (a failed directory sync). This
             // group's own sync succeeded, so its waiters get their answer; the writer goes.
@@ -199,13 +246,18 @@ impl Core {
                 queue.writer = Some(writer);
             }
             queue.in_flight = None;
+            queue.gather.released(self.arrivals(), took);
+            queue.leftovers.keep(group.frames, group.cohort.clone());
             queue.queued_bytes = queue.queued_bytes.saturating_sub(group.bytes);
             queue.counters.groups += 1;
             queue.counters.syncs += done.syncs;
             queue.counters.bytes += done.bytes;
-        }
+            queue.waiting_for_room > 0
+        };
         drop(given_up);
-        self.room.notify_all();
+        if wanted {
+            self.room.notify_all();
+        }
         group.cohort.publish(Ok(()));
     }
 
@@ -268,7 +320,10 @@ impl Core {
                 let mut queue = self.wait_for_room()?;
                 self.see_to_a_leader(&mut queue, leads)?;
                 match f(&mut queue) {
-                    Ok(value) => return Ok(value),
+                    Ok(value) => {
+                        self.arrivals.fetch_add(1, Ordering::Relaxed);
+                        return Ok(value);
+                    }
                     Err(NoPlace::Failed(error)) => return Err(error),
                     Err(NoPlace::Prepare { frame_bytes }) => frame_bytes,
                 }
@@ -306,7 +361,7 @@ impl Core {
             if queue.queued_bytes == 0 || queue.queued_bytes < self.options.queue_bytes_max {
                 return Ok(queue);
             }
-            queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self.wait_room(queue);
         }
     }
 
@@ -316,7 +371,7 @@ impl Core {
         if queue.preparing {
             let failed_before = queue.preparations_failed;
             while queue.preparing {
-                queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue = self.wait_room(queue);
             }
             if queue.preparations_failed == failed_before {
                 return Ok(());
@@ -430,8 +485,12 @@ struct Leader<'a> {
 impl Leader<'_> {
     fn run(mut self, mut group: Group, mut writer: Writer, seal_after: Option<SealState>) {
         let rotated = group.rotation.is_some();
+        let begin = self.core.shared.dir.elapsed();
         match writer.commit(&mut group, seal_after.as_ref()) {
-            Ok(done) => self.core.committed(group, writer, done, rotated),
+            Ok(done) => {
+                let took = self.core.shared.dir.elapsed().saturating_sub(begin);
+                self.core.committed(group, writer, done, rotated, took);
+            }
             Err((doing, e)) => {
                 let header = &writer.segment().header;
                 let location = Location {
@@ -493,7 +552,9 @@ fn committer(core: Arc<Core>) {
                 if queue.writer.is_some() && (over || !queue.groups.is_empty()) {
                     break;
                 }
+                queue.committer_sleeps = true;
                 queue = core.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.committer_sleeps = false;
             }
             let poisoned = matches!(queue.mode, Mode::Poisoned(_));
             if poisoned || queue.groups.is_empty() {

@@ -13,13 +13,13 @@ use std::sync::Arc;
 
 use crate::commit::{Core, Leads};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{KIND_CLOSE, OwnBody};
+use crate::format::{self, FLAG_BATCH_FIRST, KIND_CLOSE, OwnBody};
 use crate::ids::{Generation, LogId, Lsn};
 use crate::options::Options;
 use crate::pending::{Ordered, Pending, Refused, Slot, SlotOutcome};
-use crate::queue::{Mode, NoPlace};
+use crate::queue::{LINKED_BYTES, Mode, NoPlace};
 use crate::reader::Records;
-use crate::record::{Batch, Record, StoredRecord};
+use crate::record::{Batch, EncodedBatch, Record, StoredRecord};
 use crate::report::RecoveryReport;
 use crate::stats::Stats;
 use crate::sync::{Ordering, PoisonError};
@@ -96,15 +96,17 @@ impl Log {
     /// # Errors
     /// `TooLarge`, `Full`, `Poisoned`, `Closed`: the record is certainly not in the log, unless
     /// [`Error::outcome_unknown`] says otherwise.
-    pub fn append(&self, record: impl Into<Record>) -> Result<Lsn> {
-        Ok(*self.append_batch(record.into())?.start())
+    pub fn append<'a>(&self, record: impl Into<Record<'a>>) -> Result<Lsn> {
+        let pushed = self.push(Leads::Caller, &record.into())?;
+        self.core().lead_or_wait(pushed.cohort())?;
+        Ok(*pushed.lsns_if_durable().start())
     }
 
     /// Appends a batch: all of its records or none. Durable on return.
     ///
     /// # Errors
     /// As [`Log::append`], and `Invalid` for an empty batch.
-    pub fn append_batch(&self, batch: impl Into<Batch>) -> Result<RangeInclusive<Lsn>> {
+    pub fn append_batch<'a>(&self, batch: impl Into<Batch<'a>>) -> Result<RangeInclusive<Lsn>> {
         let mut encoded = batch.into().encode(self.core().options.record_bytes_max)?;
         self.ordered_durable(|slot| slot.push(&mut encoded))
     }
@@ -114,10 +116,34 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::append_batch`], but never with an unknown outcome: that is the handle's to tell.
-    pub fn submit(&self, batch: impl Into<Batch>) -> Result<Pending> {
-        let mut encoded = batch.into().encode(self.core().options.record_bytes_max)?;
+    pub fn submit<'a>(&self, batch: impl Into<Batch<'a>>) -> Result<Pending> {
+        let batch = batch.into();
+        if let Some(record) = batch.only() {
+            let pushed = self.push(Leads::Committer, record)?;
+            return Ok(pushed);
+        }
+        let mut encoded = batch.encode(self.core().options.record_bytes_max)?;
         let ordered = self.ordered(|slot| slot.push(&mut encoded))?;
         ordered.pending.ok_or_else(|| Error::invalid("the batch was not pushed"))
+    }
+
+    /// Orders one record; its payload is copied once, under the queue lock, straight into the group
+    /// that will be written. A large one is laid out before, and the group takes its buffer.
+    fn push(&self, leads: Leads, record: &Record<'_>) -> Result<Pending> {
+        let core = self.core();
+        let header = record.header(FLAG_BATCH_FIRST, core.options.record_bytes_max)?;
+        let large = format::frame_size_usize(record.payload().len()) >= LINKED_BYTES;
+        let mut encoded = large.then(|| EncodedBatch::of_one(&header, record.payload()));
+        core.with_place(leads, |queue| {
+            let lsns = match &mut encoded {
+                Some(encoded) => queue.admit(encoded)?,
+                None => queue.admit_record(&header, record.payload())?,
+            };
+            if leads == Leads::Committer {
+                core.call_the_committer(queue);
+            }
+            Ok(Pending::of(lsns, queue, &core.home))
+        })
     }
 
     /// Runs `f` at one point of the log's order: under the queue lock, after waiting for room.
@@ -134,10 +160,7 @@ impl Log {
         f: impl FnMut(Slot<'_>) -> std::result::Result<T, Refused>,
     ) -> Result<Ordered<T>> {
         let ordered = self.order(Leads::Committer, f)?;
-        let queue = self.core().queue();
-        if queue.writer.is_some() && !queue.groups.is_empty() {
-            self.core().work.notify_one();
-        }
+        self.core().hand_over();
         Ok(ordered)
     }
 

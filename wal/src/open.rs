@@ -152,6 +152,8 @@ fn core_of(
     let queue = Queue {
         mode: Mode::Open,
         groups: Default::default(),
+        leftovers: Default::default(),
+        gather: Default::default(),
         in_flight: None,
         last_change: None,
         queued_bytes: 0,
@@ -166,6 +168,8 @@ fn core_of(
         preparation_error: None,
         writer: Some(writer),
         committer: false,
+        committer_sleeps: false,
+        waiting_for_room: 0,
         handles_gone: false,
         counters: Counters::default(),
     };
@@ -173,6 +177,7 @@ fn core_of(
         queue: Mutex::new(queue),
         work: Condvar::new(),
         room: Condvar::new(),
+        arrivals: AtomicU64::new(0),
         options,
         shared: Arc::new(shared),
         lock: Mutex::new(Some(lock).filter(|_| !mutant::is("lock:let-go"))),

@@ -64,13 +64,8 @@ impl<'a> Slot<'a> {
     ) -> std::result::Result<RangeInclusive<Lsn>, Refused> {
         match self.queue.admit(batch) {
             Ok(lsns) => {
-                let cohort = cohort_to_wait_for(self.queue);
-                *self.outcome = SlotOutcome::Pushed(Pending {
-                    lsns: lsns.clone(),
-                    cohort,
-                    waker: None,
-                    home: self.home.clone(),
-                });
+                let pending = Pending::of(lsns.clone(), self.queue, self.home);
+                *self.outcome = SlotOutcome::Pushed(pending);
                 Ok(lsns)
             }
             Err(no_place) => {
@@ -122,6 +117,12 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// For what was just pushed.
+    pub(crate) fn of(lsns: RangeInclusive<Lsn>, queue: &Queue, home: &Home) -> Pending {
+        let cohort = cohort_to_wait_for(queue);
+        Pending { lsns, cohort, waker: None, home: home.clone() }
+    }
+
     /// Waits until the batch is durable and tells its LSNs.
     ///
     /// # Errors

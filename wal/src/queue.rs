@@ -11,22 +11,94 @@ use std::sync::Arc;
 
 use crate::cohort::Cohort;
 use crate::error::Error;
-use crate::format::{self, FRAME_HEADER_LEN, FRAMES_START, Hold, OwnBody, SealReference};
+use crate::format::{
+    self, FRAME_HEADER_LEN, FRAMES_START, FrameHeader, Hold, OwnBody, SealReference,
+};
+use crate::gather::Gather;
 use crate::ids::{Generation, Lsn, Sequence};
 use crate::mutant;
 use crate::prepare::Prepared;
 use crate::record::EncodedBatch;
 use crate::writer::{SealState, Writer, open_body};
 
-/// Batches covered by one sync, all in one segment.
+/// Batches covered by one sync, all in one segment, one after the other.
 #[derive(Debug)]
 pub(crate) struct Group {
     /// Set where this group is the first of a new segment.
     pub(crate) rotation: Option<Rotation>,
-    pub(crate) batches: Vec<Placed>,
-    pub(crate) bytes: u64,
+    /// Where it stands in the segment.
+    pub(crate) offset: u64,
+    /// Its frames as they will be written, headers still blank where the leader stamps them. A group
+    /// that begins a segment leaves room in front for the open record.
+    pub(crate) frames: Vec<u8>,
+    /// Bytes left in front for the open record.
+    pub(crate) open_bytes: usize,
+    /// Whether the buffer is a batch's own: nobody joins, because it would have to move to grow.
+    linked: bool,
+    /// LSN of its first record; one's own records consume none.
+    pub(crate) first_lsn: u64,
     pub(crate) last_lsn: u64,
+    /// Admitted bytes: what counts against the queue's bound.
+    pub(crate) bytes: u64,
     pub(crate) cohort: Arc<Cohort>,
+}
+
+/// A batch from this size on gets a group of its own, whose buffer it brings: copying it under the
+/// lock would keep everybody waiting for longer than another sync does.
+pub(crate) const LINKED_BYTES: usize = 256 << 10;
+/// A group that holds more takes no further batch: the buffer stays small enough to be kept, and
+/// nobody waits for a write of unbounded length.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Buffers kept for the next groups: one is written while the next fills.
+const BUFFERS_KEPT: usize = 2;
+/// Larger ones are given back.
+const BUFFER_BYTES_KEPT: usize = 2 * GROUP_BYTES_MAX;
+/// Cohorts kept; each is free again when the last of its waiters has gone.
+const COHORTS_KEPT: usize = 4;
+
+/// What groups leave behind for later ones, so that an append in a steady state allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Leftovers {
+    buffers: Vec<Vec<u8>>,
+    cohorts: Vec<Arc<Cohort>>,
+}
+
+impl Leftovers {
+    /// Keeps what a written group leaves.
+    pub(crate) fn keep(&mut self, mut frames: Vec<u8>, cohort: Arc<Cohort>) {
+        if self.buffers.len() < BUFFERS_KEPT && frames.capacity() <= BUFFER_BYTES_KEPT {
+            frames.clear();
+            self.buffers.push(frames);
+        }
+        if self.cohorts.len() == COHORTS_KEPT {
+            self.cohorts.remove(0);
+        }
+        self.cohorts.push(cohort);
+    }
+
+    fn buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    /// One that nobody looks at any more, or a new one.
+    fn cohort(&mut self) -> Arc<Cohort> {
+        let free = self.cohorts.iter_mut().position(|cohort| match Arc::get_mut(cohort) {
+            Some(cohort) => {
+                *cohort = Cohort::default();
+                true
+            }
+            None => false,
+        });
+        free.map(|index| self.cohorts.swap_remove(index)).unwrap_or_default()
+    }
+}
+
+impl Group {
+    fn takes(&self, bytes: usize) -> bool {
+        let empty = self.frames.len() == self.open_bytes;
+        let small = bytes < LINKED_BYTES && self.frames.len() < GROUP_BYTES_MAX;
+        !self.linked && (empty || small)
+    }
 }
 
 /// The change to a prepared segment.
@@ -35,15 +107,6 @@ pub(crate) struct Rotation {
     pub(crate) prepared: Prepared,
     /// Head and holds at this point of the order: what seal and open record say.
     pub(crate) state: SealState,
-}
-
-/// A batch in its place.
-#[derive(Debug)]
-pub(crate) struct Placed {
-    pub(crate) offset: u64,
-    /// LSN of its first record; for one of the log's own records, of the last record before.
-    pub(crate) first_lsn: u64,
-    pub(crate) frames: Vec<u8>,
 }
 
 /// Whether the log takes writes.
@@ -61,6 +124,8 @@ pub(crate) struct Queue {
     pub(crate) mode: Mode,
     /// Waiting groups, first to be written first.
     pub(crate) groups: VecDeque<Group>,
+    pub(crate) leftovers: Leftovers,
+    pub(crate) gather: Gather,
     /// The group being written: its last LSN and its waiters.
     pub(crate) in_flight: Option<(u64, Arc<Cohort>)>,
     /// The waiters of the last trim record: who changes nothing waits for what is there.
@@ -86,6 +151,10 @@ pub(crate) struct Queue {
     pub(crate) writer: Option<Writer>,
     /// Whether the committer was started.
     pub(crate) committer: bool,
+    /// Whether it sleeps and nobody has called it since: waking nobody is a call to the kernel too.
+    pub(crate) committer_sleeps: bool,
+    /// Callers that wait for room or for a preparation.
+    pub(crate) waiting_for_room: usize,
     /// No write handle is left: the committer writes what was admitted and goes.
     pub(crate) handles_gone: bool,
     pub(crate) counters: Counters,
@@ -124,20 +193,49 @@ pub(crate) enum NoPlace {
 }
 
 impl Queue {
-    /// Admits a batch: a place and LSNs, or nothing changed.
+    /// Admits a batch: a place and LSNs, or nothing changed. The batch is empty afterwards.
     pub(crate) fn admit(
         &mut self,
         batch: &mut EncodedBatch,
     ) -> Result<RangeInclusive<Lsn>, NoPlace> {
+        let lsns = self.admit_frames(batch.count, batch.frames.len(), |group| {
+            if batch.frames.len() >= LINKED_BYTES && group.frames.is_empty() {
+                group.linked = true;
+                std::mem::swap(&mut group.frames, &mut batch.frames);
+            } else {
+                group.frames.extend_from_slice(&batch.frames);
+            }
+        })?;
+        batch.frames.clear();
+        batch.count = 0;
+        Ok(lsns)
+    }
+
+    /// Admits a single record: one copy of its payload, into the group.
+    pub(crate) fn admit_record(
+        &mut self,
+        header: &FrameHeader,
+        payload: &[u8],
+    ) -> Result<RangeInclusive<Lsn>, NoPlace> {
+        let bytes = format::frame_size_usize(payload.len());
+        self.admit_frames(1, bytes, |group| format::push_frame(&mut group.frames, header, payload))
+    }
+
+    fn admit_frames(
+        &mut self,
+        count: u64,
+        bytes: usize,
+        put: impl FnOnce(&mut Group),
+    ) -> Result<RangeInclusive<Lsn>, NoPlace> {
         self.check_mode().map_err(NoPlace::Failed)?;
         let first = Lsn::new(self.last_lsn.saturating_add(1));
         // The very last number is never given out, so that every record has a next one.
-        let last = self.last_lsn.checked_add(batch.count).filter(|last| *last < u64::MAX);
+        let last = self.last_lsn.checked_add(count).filter(|last| *last < u64::MAX);
         let last = last.and_then(Lsn::new);
         let (Some(first), Some(last)) = (first, last) else {
             return Err(NoPlace::Failed(Error::invalid("the log has given out its last LSN")));
         };
-        if batch.count == 0 {
+        if count == 0 {
             let why = "the batch is empty: encode one with at least one record and push it once";
             return Err(NoPlace::Failed(Error::invalid(why)));
         }
@@ -147,15 +245,10 @@ impl Queue {
         let limit = self.tail.records_end;
         let limit =
             if mutant::is("reserve:for-records-too") { self.tail.own_records_end } else { limit };
-        self.make_place(batch.len_bytes(), limit)?;
-        let frames = std::mem::take(&mut batch.frames);
-        let count = std::mem::take(&mut batch.count);
-        self.place(frames, first.get());
+        self.make_place(bytes as u64, limit)?;
+        self.place(bytes, last.get(), put);
         self.last_lsn = last.get();
         self.counters.records += count;
-        if let Some(group) = self.groups.back_mut() {
-            group.last_lsn = last.get();
-        }
         Ok(first..=last)
     }
 
@@ -169,7 +262,8 @@ impl Queue {
         let spared = if kind == format::KIND_CLOSE { 0 } else { CLOSE_FRAME_MAX };
         let limit = self.tail.own_records_end - spared;
         self.make_place(frames.len() as u64, limit)?;
-        self.place(frames, self.last_lsn);
+        let put = |group: &mut Group| group.frames.extend_from_slice(&frames);
+        self.place(frames.len(), self.last_lsn, put);
         Ok(())
     }
 
@@ -193,13 +287,7 @@ impl Queue {
             return Err(NoPlace::Prepare { frame_bytes: open_bytes + bytes });
         };
         self.tail = Tail::of(&prepared, FRAMES_START + open_bytes);
-        self.groups.push_back(Group {
-            rotation: Some(Rotation { prepared, state }),
-            batches: Vec::new(),
-            bytes: 0,
-            last_lsn: self.last_lsn,
-            cohort: Arc::default(),
-        });
+        self.begin_group(Some(Rotation { prepared, state }), open_bytes as usize);
         self.counters.rotations += 1;
         Ok(())
     }
@@ -216,25 +304,36 @@ impl Queue {
         (FRAME_HEADER_LEN + body.encode().len()).next_multiple_of(8) as u64
     }
 
-    fn place(&mut self, frames: Vec<u8>, first_lsn: u64) {
-        let bytes = frames.len() as u64;
-        let offset = self.tail.offset;
+    /// Puts so many bytes of frames at the tail, which has room for them.
+    fn place(&mut self, bytes: usize, last_lsn: u64, put: impl FnOnce(&mut Group)) {
+        if !self.groups.back().is_some_and(|group| group.takes(bytes)) {
+            self.begin_group(None, 0);
+        }
+        let bytes = bytes as u64;
         self.tail.offset += bytes;
         self.queued_bytes += bytes;
-        let last_lsn = self.last_lsn;
-        if self.groups.is_empty() {
-            self.groups.push_back(Group {
-                rotation: None,
-                batches: Vec::new(),
-                bytes: 0,
-                last_lsn,
-                cohort: Arc::default(),
-            });
-        }
         if let Some(group) = self.groups.back_mut() {
-            group.batches.push(Placed { offset, first_lsn, frames });
+            put(group);
             group.bytes += bytes;
+            group.last_lsn = last_lsn;
         }
+    }
+
+    fn begin_group(&mut self, rotation: Option<Rotation>, open_bytes: usize) {
+        let mut frames = self.leftovers.buffer();
+        frames.resize(open_bytes, 0);
+        let group = Group {
+            rotation,
+            offset: self.tail.offset,
+            frames,
+            open_bytes,
+            linked: false,
+            first_lsn: self.last_lsn.saturating_add(1),
+            last_lsn: self.last_lsn,
+            bytes: 0,
+            cohort: self.leftovers.cohort(),
+        };
+        self.groups.push_back(group);
     }
 
     /// The cohort that the last admitted batch belongs to.

@@ -5,6 +5,8 @@
 //! Invariant: an [`EncodedBatch`] is a contiguous run of whole frames, headers still blank where
 //! the place matters.
 
+use std::borrow::Cow;
+
 use crate::error::{Error, Result};
 use crate::format::{self, FrameHeader};
 use crate::ids::Lsn;
@@ -54,20 +56,61 @@ impl Codec {
     pub const JSON: Codec = Codec(2);
 }
 
-/// One record to append: an opaque payload with its kind, stream tag and codec.
+/// One record to append: an opaque payload with its kind, stream tag and codec. The payload is
+/// borrowed where it can be: appending a slice copies it once, into the group that is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Record {
-    payload: Vec<u8>,
+pub struct Record<'a> {
+    payload: Cow<'a, [u8]>,
     kind: Kind,
     stream: Stream,
     codec: Codec,
 }
 
-impl Record {
+/// Bytes that a [`Record`] may carry, borrowed or given.
+pub trait Payload<'a> {
+    /// The bytes.
+    fn into_bytes(self) -> Cow<'a, [u8]>;
+}
+
+macro_rules! payloads {
+    ($($given:ty => |$value:ident| $bytes:expr;)*) => {$(
+        impl<'a> Payload<'a> for $given {
+            fn into_bytes(self) -> Cow<'a, [u8]> {
+                let $value = self;
+                $bytes
+            }
+        }
+    )*};
+}
+
+payloads! {
+    &'a [u8] => |bytes| Cow::Borrowed(bytes);
+    &'a Vec<u8> => |bytes| Cow::Borrowed(bytes);
+    &'a str => |text| Cow::Borrowed(text.as_bytes());
+    &'a String => |text| Cow::Borrowed(text.as_bytes());
+    Vec<u8> => |bytes| Cow::Owned(bytes);
+    String => |text| Cow::Owned(text.into_bytes());
+    Box<[u8]> => |bytes| Cow::Owned(bytes.into_vec());
+    Cow<'a, [u8]> => |bytes| bytes;
+}
+
+impl<'a, const N: usize> Payload<'a> for &'a [u8; N] {
+    fn into_bytes(self) -> Cow<'a, [u8]> {
+        Cow::Borrowed(self)
+    }
+}
+
+impl<'a, const N: usize> Payload<'a> for [u8; N] {
+    fn into_bytes(self) -> Cow<'a, [u8]> {
+        Cow::Owned(self.to_vec())
+    }
+}
+
+impl<'a> Record<'a> {
     /// A record of untyped raw bytes. An empty payload is a record like any other.
-    pub fn new(payload: impl Into<Vec<u8>>) -> Record {
+    pub fn new(payload: impl Payload<'a>) -> Record<'a> {
         Record {
-            payload: payload.into(),
+            payload: payload.into_bytes(),
             kind: Kind::UNTYPED,
             stream: Stream::NONE,
             codec: Codec::RAW,
@@ -75,44 +118,71 @@ impl Record {
     }
 
     /// The same record with this kind.
-    pub fn kind(mut self, kind: Kind) -> Record {
+    pub fn kind(mut self, kind: Kind) -> Record<'a> {
         self.kind = kind;
         self
     }
 
     /// The same record with this stream tag.
-    pub fn stream(mut self, stream: Stream) -> Record {
+    pub fn stream(mut self, stream: Stream) -> Record<'a> {
         self.stream = stream;
         self
     }
 
     /// The same record with this codec.
-    pub fn codec(mut self, codec: Codec) -> Record {
+    pub fn codec(mut self, codec: Codec) -> Record<'a> {
         self.codec = codec;
         self
     }
+
+    /// The same record with a payload of its own.
+    pub fn into_owned(self) -> Record<'static> {
+        Record { payload: Cow::Owned(self.payload.into_owned()), ..self }
+    }
+
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Its header with the payload's checksum, blank where the place matters.
+    pub(crate) fn header(&self, flags: u8, record_bytes_max: u32) -> Result<FrameHeader> {
+        let len = u32::try_from(self.payload.len())
+            .ok()
+            .filter(|len| *len <= record_bytes_max)
+            .ok_or_else(|| Error::record_too_large(self.payload.len(), record_bytes_max))?;
+        Ok(FrameHeader {
+            payload_crc: format::crc32(&self.payload),
+            lsn: 0,
+            len,
+            durable_lag: 0,
+            stream: self.stream.0,
+            kind: self.kind.get(),
+            flags,
+            codec: self.codec.0,
+        })
+    }
 }
 
-impl<T: Into<Vec<u8>>> From<T> for Record {
-    fn from(payload: T) -> Record {
+impl<'a, T: Payload<'a>> From<T> for Record<'a> {
+    fn from(payload: T) -> Record<'a> {
         Record::new(payload)
     }
 }
 
 /// Records that become durable together or not at all.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Batch {
-    records: Vec<Record>,
+pub struct Batch<'a> {
+    records: Vec<Record<'a>>,
 }
 
-impl Batch {
+impl<'a> Batch<'a> {
     /// An empty batch. Appending it while it is still empty is an error, not a no-op.
-    pub fn new() -> Batch {
+    pub fn new() -> Batch<'a> {
         Batch::default()
     }
 
     /// Adds a record at the end.
-    pub fn push(&mut self, record: impl Into<Record>) {
+    pub fn push(&mut self, record: impl Into<Record<'a>>) {
         self.records.push(record.into());
     }
 
@@ -139,10 +209,6 @@ impl Batch {
         })?;
         let mut frames = Vec::with_capacity(self.frame_bytes());
         for (index, record) in self.records.iter().enumerate() {
-            let len = u32::try_from(record.payload.len())
-                .ok()
-                .filter(|len| *len <= record_bytes_max)
-                .ok_or_else(|| Error::record_too_large(record.payload.len(), record_bytes_max))?;
             let mut flags = 0;
             if index == 0 {
                 flags |= format::FLAG_BATCH_FIRST;
@@ -150,19 +216,18 @@ impl Batch {
             if index != last {
                 flags |= format::FLAG_BATCH_GOES_ON;
             }
-            let header = FrameHeader {
-                payload_crc: format::crc32(&record.payload),
-                lsn: 0,
-                len,
-                durable_lag: 0,
-                stream: record.stream.0,
-                kind: record.kind.get(),
-                flags,
-                codec: record.codec.0,
-            };
+            let header = record.header(flags, record_bytes_max)?;
             format::push_frame(&mut frames, &header, &record.payload);
         }
         Ok(EncodedBatch { frames, count: self.records.len() as u64 })
+    }
+
+    /// Its record, if it holds one and no other.
+    pub(crate) fn only(&self) -> Option<&Record<'a>> {
+        match &*self.records {
+            [record] => Some(record),
+            _ => None,
+        }
     }
 
     fn frame_bytes(&self) -> usize {
@@ -170,14 +235,14 @@ impl Batch {
     }
 }
 
-impl From<Record> for Batch {
-    fn from(record: Record) -> Batch {
+impl<'a> From<Record<'a>> for Batch<'a> {
+    fn from(record: Record<'a>) -> Batch<'a> {
         Batch { records: vec![record] }
     }
 }
 
-impl FromIterator<Record> for Batch {
-    fn from_iter<I: IntoIterator<Item = Record>>(records: I) -> Batch {
+impl<'a> FromIterator<Record<'a>> for Batch<'a> {
+    fn from_iter<I: IntoIterator<Item = Record<'a>>>(records: I) -> Batch<'a> {
         Batch { records: records.into_iter().collect() }
     }
 }
@@ -190,6 +255,13 @@ pub struct EncodedBatch {
 }
 
 impl EncodedBatch {
+    /// One record's frame.
+    pub(crate) fn of_one(header: &FrameHeader, payload: &[u8]) -> EncodedBatch {
+        let mut frames = Vec::with_capacity(format::frame_size_usize(payload.len()));
+        format::push_frame(&mut frames, header, payload);
+        EncodedBatch { frames, count: 1 }
+    }
+
     /// Bytes it takes in a segment: headers, payloads and padding.
     pub fn len_bytes(&self) -> u64 {
         self.frames.len() as u64

@@ -18,7 +18,7 @@ use crate::fs::{Dir, File, SyncPoint, write_once};
 use crate::ids::{Generation, Lsn};
 use crate::mutant;
 use crate::prepare::Prepared;
-use crate::queue::{Group, Placed, Rotation};
+use crate::queue::{Group, Rotation};
 use crate::survey::Kept;
 use crate::watch::Watch;
 
@@ -35,7 +35,6 @@ pub(crate) struct Writer {
     times_ms: (u64, u64),
     /// The seal, once it was written.
     sealed: Option<SealReference>,
-    buffer: Vec<u8>,
     control: ControlBlock,
     watch: Watch,
     /// The segment's file name.
@@ -81,7 +80,6 @@ impl Writer {
             durable_end,
             times_ms,
             sealed: None,
-            buffer: Vec::new(),
             control,
             watch,
             name,
@@ -118,26 +116,25 @@ impl Writer {
         let late = mutant::is("order:seal-before-next").then(|| self.segment.file.clone());
         let mut syncs = 1;
         let before = self.kept.end;
+        let frames = &mut group.frames;
         if let Some(rotation) = group.rotation.take() {
-            syncs += self.rotate(rotation)?;
-        } else {
-            self.buffer.clear();
+            syncs += self.rotate(rotation, &mut frames[..group.open_bytes])?;
         }
-        let start = self.kept.end - self.buffer.len() as u64;
-        let mut appends = false;
-        for placed in &mut group.batches {
-            appends |= self.stamp(placed);
+        let start = self.kept.end - group.open_bytes as u64;
+        if self.kept.end != group.offset {
+            let why = "a group does not stand where the queue put it";
+            return Err(("placing a group", io::Error::other(why)));
         }
-        if appends {
+        if self.stamp(&mut frames[group.open_bytes..], group.first_lsn) {
             self.touch_times();
         }
         if let Some(state) = seal_after
             && !mutant::is("rotation:no-seal")
         {
-            self.push_seal(state);
+            self.push_seal(state, frames);
         }
         let file: &dyn File = &*self.segment.file;
-        write_once(file, &self.buffer, start).map_err(|e| ("writing a group", e))?;
+        write_once(file, frames, start).map_err(|e| ("writing a group", e))?;
         if mutant::is("control:before-the-sync") {
             self.control.publish(
                 self.segment.header.sequence,
@@ -166,20 +163,24 @@ impl Writer {
     }
 
     /// Seals the segment unless its last group already carried the seal, and starts the next one
-    /// in the buffer with its open record. Returns how many syncs that took.
-    fn rotate(&mut self, rotation: Rotation) -> Result<u64, (&'static str, io::Error)> {
+    /// with its open record, for which the group has left this room. Returns how many syncs that
+    /// took.
+    fn rotate(
+        &mut self,
+        rotation: Rotation,
+        open: &mut [u8],
+    ) -> Result<u64, (&'static str, io::Error)> {
         let mut syncs = 0;
-        self.buffer.clear();
         if self.sealed.is_none() && !mutant::is("rotation:no-seal") {
             let start = self.kept.end;
-            self.push_seal(&rotation.state);
+            let mut seal = Vec::new();
+            self.push_seal(&rotation.state, &mut seal);
             let file: &dyn File = &*self.segment.file;
-            write_once(file, &self.buffer, start).map_err(|e| ("writing a seal", e))?;
+            write_once(file, &seal, start).map_err(|e| ("writing a seal", e))?;
             if !mutant::is("order:seal-before-next") {
                 file.sync_data(SyncPoint::Seal).map_err(|e| ("syncing a seal", e))?;
             }
             syncs = 1;
-            self.buffer.clear();
         }
         // The last look at this segment: later ones look at the next.
         self.names_stand()?;
@@ -191,7 +192,13 @@ impl Writer {
         self.durable_end = FRAMES_START;
         self.times_ms = (0, 0);
         let body = open_body(self.generation, &rotation.state, previous);
-        self.push_own(KIND_OPEN, &body);
+        let mut frame = Vec::new();
+        self.push_own(KIND_OPEN, &body, &mut frame);
+        if frame.len() != open.len() {
+            let why = "an open record has not the size that the queue left for it";
+            return Err(("beginning a segment", io::Error::other(why)));
+        }
+        open.copy_from_slice(&frame);
         Ok(syncs)
     }
 
@@ -202,17 +209,16 @@ impl Writer {
         both.map_err(|e| (LOOKING, e))
     }
 
-    /// Gives every frame of a batch its LSN, durable lag and header checksum, and appends it to
-    /// the buffer. Tells whether it holds records, and not one of the log's own.
-    fn stamp(&mut self, placed: &mut Placed) -> bool {
-        debug_assert_eq!(placed.offset, self.kept.end, "a batch stands where the queue put it");
-        let mut rest = placed.frames.as_mut_slice();
-        let mut lsn = placed.first_lsn;
+    /// Gives every frame of a group its LSN, durable lag and header checksum. Own records have the
+    /// LSN of the record before them. Tells whether there are others.
+    fn stamp(&mut self, frames: &mut [u8], first_lsn: u64) -> bool {
+        let mut rest = frames;
+        let mut lsn = first_lsn;
         let mut appends = false;
         while let Some((head, _)) = rest.split_first_chunk_mut::<FRAME_HEADER_LEN>() {
             let mut header = FrameHeader::parse(head);
             let offset = self.kept.end;
-            header.lsn = lsn;
+            header.lsn = lsn - u64::from(header.is_own());
             header.durable_lag = self.lag(offset);
             *head = header.encode(self.segment.header.salt, offset);
             let size = header.frame_size() as usize;
@@ -222,7 +228,6 @@ impl Writer {
             let (_, tail) = std::mem::take(&mut rest).split_at_mut(size);
             rest = tail;
         }
-        self.buffer.extend_from_slice(&placed.frames);
         appends
     }
 
@@ -234,20 +239,20 @@ impl Writer {
         ((offset - self.durable_end) / ALIGN) as u32
     }
 
-    fn push_own(&mut self, kind: u16, body: &OwnBody) {
+    fn push_own(&mut self, kind: u16, body: &OwnBody, out: &mut Vec<u8>) {
         let offset = self.kept.end;
         let payload = body.encode();
         let header = own_header(kind, self.kept.last_lsn, self.lag(offset), &payload);
         let frame = format::encode_frame(&header, &payload, self.segment.header.salt, offset);
         self.kept.add(&header, &frame[..FRAME_HEADER_LEN], offset + frame.len() as u64);
-        self.buffer.extend_from_slice(&frame);
+        out.extend_from_slice(&frame);
     }
 
-    fn push_seal(&mut self, state: &SealState) {
+    fn push_seal(&mut self, state: &SealState, out: &mut Vec<u8>) {
         let digest = self.kept.digest();
         let offset = self.kept.end;
         let body = seal_body(&self.segment, self.generation, state, &self.kept, self.times_ms);
-        self.push_own(KIND_SEAL, &body);
+        self.push_own(KIND_SEAL, &body, out);
         let sequence = self.segment.header.sequence;
         self.sealed = Some(SealReference { sequence, offset, digest });
     }

@@ -174,6 +174,6 @@ impl Life<'_> {
     }
 }
 
-fn records(payloads: &[Vec<u8>]) -> Batch {
+fn records(payloads: &[Vec<u8>]) -> Batch<'_> {
     payloads.iter().map(|payload| Record::new(payload.clone())).collect()
 }

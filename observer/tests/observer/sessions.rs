@@ -86,7 +86,7 @@ fn an_entry_that_cannot_be_decoded_hides_no_other() {
     let session = observer.session("s-1").unwrap();
     let tag = session.id().stream();
     let kind = |number: u8| EntryKind::from_number(number).record_kind();
-    let raw = |payload: &[u8]| Record::new(payload).kind(kind(5)).stream(tag);
+    let raw = |payload: &'static [u8]| Record::new(payload).kind(kind(5)).stream(tag);
     session.error(JsonText::string("first")).unwrap();
     log.append(raw(b"\0\0\0\0 garbage").codec(Codec::BINCODE)).unwrap();
     log.append(raw(b"\x01\0\0\0 the next version").codec(Codec::BINCODE)).unwrap();

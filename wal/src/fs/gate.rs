@@ -12,6 +12,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{
     Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Standing, Status, SyncPoint,
@@ -141,6 +142,10 @@ impl Dir for Gate {
 
     fn now_ms(&self) -> u64 {
         self.inner.now_ms()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.inner.elapsed()
     }
 
     fn pid(&self) -> u32 {

@@ -12,6 +12,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use crate::format::Identity;
 use crate::mutant;
@@ -186,6 +187,10 @@ pub trait Dir: Send + Sync + Debug {
 
     /// Unix time in milliseconds: written for people, never decided by.
     fn now_ms(&self) -> u64;
+
+    /// Time since some moment in the past that stays the same; never goes back. For how long
+    /// somebody is patient, and for nothing that anybody is told.
+    fn elapsed(&self) -> Duration;
 
     /// This process.
     fn pid(&self) -> u32;

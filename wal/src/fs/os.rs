@@ -17,7 +17,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fs4::TryLockError;
 
@@ -36,6 +36,8 @@ pub struct OsDir {
     /// The same from the root on: a process that changes its working directory later does not
     /// look for its log elsewhere.
     absolute: PathBuf,
+    /// What [`Dir::elapsed`] counts from.
+    origin: Instant,
 }
 
 impl OsDir {
@@ -43,7 +45,7 @@ impl OsDir {
     pub fn new(path: impl Into<PathBuf>) -> OsDir {
         let path = path.into();
         let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-        OsDir { path, absolute }
+        OsDir { path, absolute, origin: Instant::now() }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -156,6 +158,10 @@ impl Dir for OsDir {
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
         getrandom::fill(out).map_err(io::Error::other)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.origin.elapsed()
     }
 
     fn now_ms(&self) -> u64 {

@@ -7,6 +7,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use annals_wal::fs::os::OsDir;
 use annals_wal::fs::{
@@ -109,6 +110,10 @@ impl Dir for Skipping {
 
     fn now_ms(&self) -> u64 {
         self.dir.now_ms()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.dir.elapsed()
     }
 
     fn pid(&self) -> u32 {

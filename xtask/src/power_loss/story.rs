@@ -33,7 +33,7 @@ pub(crate) fn batch_len(seed: u64, thread: u64, n: u64) -> u64 {
 }
 
 /// The i-th record of the thread's n-th batch. Its first words say which it is.
-pub(crate) fn record(seed: u64, thread: u64, n: u64, i: u64) -> Record {
+pub(crate) fn record(seed: u64, thread: u64, n: u64, i: u64) -> Record<'static> {
     let mut dice = Dice::of(&[seed, thread, n, i]);
     let len = match dice.below(1000) {
         0..800 => dice.below(1200),

@@ -200,7 +200,7 @@ impl Session<'_> {
         failed.into_inner().map_err(text)?
     }
 
-    fn batch(&self, thread: u64, n: u64) -> Batch {
+    fn batch(&self, thread: u64, n: u64) -> Batch<'static> {
         let seed = self.orders.seed;
         let records = 0..story::batch_len(seed, thread, n);
         records.map(|i| story::record(seed, thread, n, i)).collect()

@@ -35,6 +35,7 @@ pub(super) struct Disk {
     pub(super) pid: u32,
     pub(super) random: u64,
     pub(super) clock_ms: u64,
+    pub(super) asked_us: u64,
     pub(super) ops: u64,
     pub(super) stop_after: Option<u64>,
     pub(super) faults: Faults,

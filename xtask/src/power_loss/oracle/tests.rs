@@ -10,7 +10,7 @@ use super::*;
 
 const SEED: u64 = 3;
 
-fn batch(thread: u64, n: u64) -> Batch {
+fn batch(thread: u64, n: u64) -> Batch<'static> {
     let len = story::batch_len(SEED, thread, n);
     (0..len).map(|i| story::record(SEED, thread, n, i)).collect()
 }

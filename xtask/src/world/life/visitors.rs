@@ -25,7 +25,7 @@ pub(super) struct During {
 
 #[derive(Default)]
 struct Waiting {
-    coming: Option<(Log, Vec<Batch>)>,
+    coming: Option<(Log, Vec<Batch<'static>>)>,
     pending: Vec<Result<Pending, annals_wal::Error>>,
 }
 
@@ -86,7 +86,7 @@ impl World {
         Ok(())
     }
 
-    fn batch(&mut self, records: u8, bytes: u32) -> (Batch, Maybe) {
+    fn batch(&mut self, records: u8, bytes: u32) -> (Batch<'static>, Maybe) {
         let contents: Vec<_> =
             (0..records.max(1)).map(|_| self.model.content(bytes as usize)).collect();
         let prints = contents.iter().map(|content| print_plain(content)).collect();
