@@ -139,10 +139,8 @@ impl Drain {
                 Ok(Submitted { ticket, pending: ordered.pending })
             }
             Err(error) => {
-                // An entry that may be in the log keeps its ticket: it must not be given twice.
-                if error.outcome_unknown() && !mutant::is("observer:unknown-gives-back") {
-                    state.last += count;
-                }
+                // Certainly not in the log: what is unknown is told by the handle of what was
+                // ordered, and nothing was. So the next entries may have these tickets.
                 state.refused += count;
                 state.last_error = Some(error.clone());
                 Err(error)

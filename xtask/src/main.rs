@@ -22,7 +22,8 @@ mod tally;
 use std::process::{Command, ExitCode};
 
 const MENU: &str = "cargo xtask VERB
-  crash-sweep       crash and error at every operation of every script, nested twice
+  crash-sweep [--only SCRIPT]
+                    crash and error at every operation of every script, nested twice
   simulate [--seeds N] [--from S] [--threads T]
                     N random lives (default 10000) with crashes, faults and damage
   mutants [--only NAME] [--jobs N]

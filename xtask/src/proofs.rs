@@ -22,9 +22,12 @@ pub(crate) fn crash_sweep() -> ExitCode {
         ));
         swept.violations.iter().for_each(|violation| say(violation));
     };
-    let swept = sweep_all(Depth::WHOLE, threads(), &told);
+    let only = option("--only");
+    let mut scripts = scripts();
+    scripts.retain(|script| only.as_ref().is_none_or(|only| script.name == only));
+    let swept = sweep_all(&scripts, Depth::WHOLE, threads(), &told);
     let level = |points: [u64; 3]| format!("{} + {} + {}", points[0], points[1], points[2]);
-    say(&format!("{} scripts, {} operations", scripts().len(), swept.ops));
+    say(&format!("{} scripts, {} operations", scripts.len(), swept.ops));
     say("points: in a script + in the opening after it + in the opening after that");
     say(&format!("crash points {}", level(swept.crashes)));
     say(&format!("error points {}", level(swept.errors)));

@@ -44,13 +44,17 @@ impl Swept {
     }
 }
 
-/// Sweeps every script, on so many threads; `told` is called after each.
-pub fn sweep_all(depth: Depth, threads: usize, told: &(dyn Fn(&Script, &Swept) + Sync)) -> Swept {
-    let scripts = scripts();
+/// Sweeps these scripts, on so many threads; `told` is called after each.
+pub fn sweep_all(
+    scripts: &[Script],
+    depth: Depth,
+    threads: usize,
+    told: &(dyn Fn(&Script, &Swept) + Sync),
+) -> Swept {
     let (next, whole) = (AtomicUsize::new(0), Mutex::new(Swept::default()));
     std::thread::scope(|scope| {
         for worker in 0..threads.max(1) {
-            let (next, whole, scripts) = (&next, &whole, &scripts);
+            let (next, whole) = (&next, &whole);
             scope.spawn(move || {
                 pin::to_core(worker);
                 while let Some(script) = scripts.get(next.fetch_add(1, Ordering::Relaxed)) {

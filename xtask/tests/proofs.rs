@@ -18,7 +18,7 @@ const ROWS: [&str; 11] = ["new", "A", "A'", "B", "C", "D", "D'", "E", "F", "G", 
 
 #[test]
 fn the_scripts_survive_a_quick_sweep() {
-    let swept = sweep_all(Depth::QUICK, 2, &|script, swept| {
+    let swept = sweep_all(&scripts(), Depth::QUICK, 2, &|script, swept| {
         println!("{}: {} states", script.name, swept.states);
     });
     assert!(swept.violations.is_empty(), "{:#?}", swept.violations);

@@ -160,7 +160,6 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("registry:unknown-is-not-done", "registry/src/error.rs", "an unknown outcome is told so"),
     m("observer:flush-does-not-wait", DRAIN, "a flush waits for the sync"),
     m("observer:tickets-twice", DRAIN, "a ticket is given once"),
-    m("observer:unknown-gives-back", DRAIN, "a ticket that may be in the log is not given again"),
     m(
         "observer:durable-does-not-wait",
         "observer/src/observer.rs",

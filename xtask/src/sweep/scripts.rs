@@ -61,10 +61,10 @@ fn of_the_log() -> Vec<Script> {
             "batches behind rotations",
             vec![
                 append(1, 56_000),
-                append(40, 300),
+                append(30, 408),
                 append(2, 300),
                 append(1, 40 * KIB),
-                append(40, 300),
+                append(30, 408),
                 append(2, 300),
             ],
         ),

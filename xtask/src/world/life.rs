@@ -267,14 +267,15 @@ impl World {
             || self.rooms.as_ref().is_some_and(|rooms| rooms.log.poisoned().is_some())
     }
 
-    /// Opens, appends and loses the power.
+    /// Opens, appends and loses the power. Behind an open record these records end where a sector
+    /// does, so that nothing of them hides old frames of their size.
     ///
     /// # Errors
     /// The violation, in words.
     pub fn settle(&mut self) -> Result<(), String> {
         self.pass_rows();
         self.ensure_open()?;
-        self.call(&Act::Append { records: 2, bytes: 300 })?;
+        self.call(&Act::Append { records: 3, bytes: 408 })?;
         self.end(Act::Crash(Keep::Nothing));
         Ok(())
     }
