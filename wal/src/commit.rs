@@ -21,7 +21,6 @@ use crate::fs::{Dir, DirLock};
 use crate::ids::{LogId, Lsn, Sequence};
 use crate::mutant;
 use crate::options::Options;
-use crate::prepare::{Order, PrepareFailed, Prepared, prepare};
 use crate::queue::{Group, Mode, NoPlace, Queue, poisoned};
 use crate::recover::apply::SegmentSpan;
 use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, PoisonError, thread};
@@ -37,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) work: Condvar,
     /// Callers wait here for room in the queue or for a preparation to end.
     pub(crate) room: Condvar,
+    /// The preparer waits here to be asked.
+    pub(crate) ahead: Condvar,
     /// Batches admitted so far, about: a leader that gathers looks at it without any lock, and
     /// nothing but its patience depends on it.
     pub(crate) arrivals: AtomicU64,
@@ -177,7 +178,7 @@ impl Core {
     }
 
     /// Waits for room in the queue or for the end of a preparation.
-    fn wait_room<'a>(&self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+    pub(crate) fn wait_room<'a>(&self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
         queue.waiting_for_room += 1;
         let mut queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
         queue.waiting_for_room -= 1;
@@ -294,6 +295,7 @@ impl Core {
         }
         self.room.notify_all();
         self.work.notify_all();
+        self.ahead.notify_all();
     }
 
     /// What two mutants do instead of poisoning: the writer stays and the log goes on.
@@ -322,6 +324,7 @@ impl Core {
                 match f(&mut queue) {
                     Ok(value) => {
                         self.arrivals.fetch_add(1, Ordering::Relaxed);
+                        self.see_to_the_spare(&mut queue);
                         return Ok(value);
                     }
                     Err(NoPlace::Failed(error)) => return Err(error),
@@ -364,112 +367,6 @@ impl Core {
             queue = self.wait_room(queue);
         }
     }
-
-    /// Makes a spare ready that holds this many bytes of frames, or waits for whoever is at it.
-    fn prepare_spare(&self, frame_bytes: u64) -> Result<()> {
-        let mut queue = self.queue();
-        if queue.preparing {
-            let failed_before = queue.preparations_failed;
-            while queue.preparing {
-                queue = self.wait_room(queue);
-            }
-            if queue.preparations_failed == failed_before {
-                return Ok(());
-            }
-            let error = queue.preparation_error.clone();
-            return Err(error.unwrap_or_else(Error::closed));
-        }
-        queue.check_mode()?;
-        // Whoever prepared a moment ago may have prepared for us too.
-        let fits = |spare: &Prepared| spare.holds(frame_bytes);
-        if queue.spare.as_ref().is_some_and(fits) {
-            return Ok(());
-        }
-        let capacity = capacity_for(frame_bytes, &self.options)?;
-        let sequence = next_sequence(&queue)?;
-        // Out of the queue while it is replaced: nobody may be given a place in it.
-        let replaced = queue.spare.take();
-        queue.preparing = true;
-        let order = Order {
-            log_id: self.shared.log_id,
-            sequence,
-            capacity,
-            salts_taken: [queue.tail.salt, replaced.as_ref().map_or(0, |s| s.header.salt)],
-            replaces: true,
-        };
-        drop(queue);
-        let guard = PrepareGuard { core: self };
-        // A directory that is not ours any more may be somebody's: no name is made or removed
-        // there.
-        let prepared = match self.watch.lock_stands() {
-            Ok(()) => prepare(&*self.shared.dir, order),
-            Err(e) => Err(PrepareFailed {
-                error: Error::io("preparing a segment", e),
-                poison: true,
-                replaced_is_gone: true,
-            }),
-        };
-        std::mem::forget(guard);
-        self.prepared(prepared, replaced)
-    }
-
-    /// Puts the outcome of a preparation where everybody who waits for it finds it.
-    fn prepared(
-        &self,
-        prepared: std::result::Result<Prepared, PrepareFailed>,
-        replaced: Option<Prepared>,
-    ) -> Result<()> {
-        let mut queue = self.queue();
-        queue.preparing = false;
-        let failed = match prepared {
-            Ok(spare) => {
-                queue.spare = Some(spare);
-                None
-            }
-            Err(failed) => {
-                queue.preparations_failed += 1;
-                queue.preparation_error = Some(failed.error.clone());
-                // The smaller spare still has its name: it serves smaller batches as before.
-                queue.spare = replaced.filter(|_| !failed.replaced_is_gone);
-                Some(failed)
-            }
-        };
-        drop(queue);
-        self.room.notify_all();
-        let Some(failed) = failed else { return Ok(()) };
-        if failed.poison {
-            self.poison(failed.error.clone().with_kind(ErrorKind::Poisoned));
-        }
-        Err(failed.error)
-    }
-}
-
-fn next_sequence(queue: &Queue) -> Result<Sequence> {
-    let next = queue.tail.sequence.next();
-    next.ok_or_else(|| Error::invalid("the log has used its last segment number"))
-}
-
-/// The usual capacity, or the next power of two that holds the batch.
-fn capacity_for(frame_bytes: u64, options: &Options) -> Result<u64> {
-    let fits = |capacity: u64| {
-        let used = crate::format::FRAMES_START + crate::format::reserve_bytes(capacity);
-        used.checked_add(frame_bytes).is_some_and(|needed| needed <= capacity)
-    };
-    let mut capacity = options.segment_bytes;
-    while !fits(capacity) {
-        if capacity >= options.segment_bytes_max {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                format!(
-                    "a batch of {frame_bytes} bytes does not fit a segment of the largest size \
-                     ({} bytes): split it, or raise Options::segment_bytes_max",
-                    options.segment_bytes_max
-                ),
-            ));
-        }
-        capacity = (capacity + 1).next_power_of_two().min(options.segment_bytes_max);
-    }
-    Ok(capacity)
 }
 
 /// One commit in the hands of its leader. Dropped before its outcome is published (a panic), it
@@ -522,18 +419,6 @@ impl Drop for Leader<'_> {
         let error = Error::new(ErrorKind::Poisoned, "the leader of a group panicked");
         self.core.poison(error.clone());
         self.cohort.publish(Err(error.unknown()));
-    }
-}
-
-/// A preparer that panics must not leave the others waiting for its end.
-struct PrepareGuard<'a> {
-    core: &'a Core,
-}
-
-impl Drop for PrepareGuard<'_> {
-    fn drop(&mut self) {
-        self.core.queue().preparing = false;
-        self.core.poison(Error::new(ErrorKind::Poisoned, "preparing a segment panicked"));
     }
 }
 

@@ -73,6 +73,7 @@ mod record;
 pub mod recover;
 mod report;
 pub mod scan;
+mod spare;
 mod stats;
 pub mod survey;
 mod sync;

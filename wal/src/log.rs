@@ -70,6 +70,7 @@ impl Drop for Handle {
         }
         self.core.queue().handles_gone = true;
         self.core.work.notify_all();
+        self.core.ahead.notify_all();
     }
 }
 
@@ -203,6 +204,17 @@ impl Log {
         })
     }
 
+    /// Makes the next segment ready now and on this thread, unless it is: for a caller who would
+    /// rather wait here than at the record that needs it. The log does it by itself when half of the
+    /// active segment is used.
+    ///
+    /// # Errors
+    /// `Full`, `Poisoned`, `Closed`, `Io`; `Locked` in a child that inherited the handle by fork.
+    pub fn prepare_ahead(&self) -> Result<()> {
+        self.core().home.check()?;
+        self.core().prepare_spare(0)
+    }
+
     /// Waits until this LSN is durable. This thread may do the write itself.
     ///
     /// # Errors
@@ -333,6 +345,7 @@ impl Log {
             Ok(())
         })?;
         core.room.notify_all();
+        core.ahead.notify_all();
         core.drain()?;
         let cohort = {
             let mut queue = core.queue();

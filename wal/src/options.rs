@@ -15,6 +15,7 @@ use crate::log::Log;
 #[derive(Clone, Debug)]
 pub struct Options {
     pub(crate) segment_bytes: u64,
+    pub(crate) segments_grow: bool,
     pub(crate) segment_bytes_max: u64,
     pub(crate) record_bytes_max: u32,
     pub(crate) queue_bytes_max: u64,
@@ -28,6 +29,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             segment_bytes: 1 << 20,
+            segments_grow: true,
             segment_bytes_max: 64 << 20,
             record_bytes_max: 16 << 20,
             queue_bytes_max: 64 << 20,
@@ -45,16 +47,28 @@ impl Options {
         Options::default()
     }
 
-    /// Capacity in bytes of the segments made from now on. Default 1 MiB; a multiple of 4096 from
-    /// 64 KiB to [`Options::segment_bytes_max`]. Larger segments rotate less often and take
-    /// longer to prepare and to recover. A batch that needs more gets a larger segment by itself.
+    /// Capacity in bytes of the segments made from now on, all of them; a multiple of 4096 from
+    /// 64 KiB to [`Options::segment_bytes_max`]. Larger segments rotate less often, take longer to
+    /// prepare and to recover, and are trimmed in larger pieces. A batch that needs more gets a
+    /// larger segment by itself. Default: [`Options::segment_bytes_first`] of 1 MiB.
     pub fn segment_bytes(mut self, bytes: u64) -> Options {
         self.segment_bytes = bytes;
+        self.segments_grow = false;
         self
     }
 
-    /// The largest segment a large batch may ask for. Default 64 MiB; a multiple of 4096, at
-    /// most 32 GiB. A batch that does not fit one of these is `TooLarge`.
+    /// Capacity in bytes of the first segment of an opening, bounds as for
+    /// [`Options::segment_bytes`]; each further one is twice as large as the one before it if that
+    /// was more than half used, up to [`Options::segment_bytes_max`]. Default 1 MiB: a small log
+    /// takes little, a busy one rotates seldom.
+    pub fn segment_bytes_first(mut self, bytes: u64) -> Options {
+        self.segment_bytes = bytes;
+        self.segments_grow = true;
+        self
+    }
+
+    /// The largest segment that growth makes and that a large batch may ask for. Default 64 MiB; a
+    /// multiple of 4096, at most 32 GiB. A batch that does not fit one of these is `TooLarge`.
     pub fn segment_bytes_max(mut self, bytes: u64) -> Options {
         self.segment_bytes_max = bytes;
         self

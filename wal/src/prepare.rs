@@ -8,12 +8,17 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, is_full};
 use crate::format::{self, FRAMES_START, Identity, SegmentHeader};
 use crate::fs::{Dir, File, Status, SyncPoint, write_once, write_zeros};
 use crate::ids::{LogId, Sequence};
 use crate::mutant;
+
+/// Zeros synced at once. A sync of 64 MiB of them would hold up the commits that share the disk
+/// (scylladb/scylladb#7794 stalled so).
+const PIECE_BYTES: u64 = 1 << 20;
 
 /// A segment that is empty and waiting.
 #[derive(Debug)]
@@ -55,7 +60,13 @@ pub(crate) struct Order {
     pub(crate) replaces: bool,
 }
 
-pub(crate) fn prepare(dir: &dyn Dir, order: Order) -> Result<Prepared, PrepareFailed> {
+/// Makes a segment and publishes it. `pace` is called between two pieces with the time that the
+/// last one took; an error of it gives the preparation up.
+pub(crate) fn prepare(
+    dir: &dyn Dir,
+    order: Order,
+    pace: &mut dyn FnMut(Duration) -> io::Result<()>,
+) -> Result<Prepared, PrepareFailed> {
     let tmp = format::segment_tmp_name(order.sequence);
     let name = format::segment_name(order.sequence);
     let failed = |doing: &str, e: io::Error| PrepareFailed {
@@ -65,11 +76,11 @@ pub(crate) fn prepare(dir: &dyn Dir, order: Order) -> Result<Prepared, PrepareFa
     };
     if mutant::is("publish:in-place") {
         remove_if_there(dir, &name).map_err(|e| failed("replacing", e))?;
-        let made = fill(dir, order, &name).map_err(|(e, _)| failed("preparing", e))?;
+        let made = fill(dir, order, &name, pace).map_err(|(e, _)| failed("preparing", e))?;
         return dir.sync(SyncPoint::Published).map(|()| made).map_err(|e| failed("syncing", e));
     }
     remove_if_there(dir, &tmp).map_err(|e| failed("removing the leftover of", e))?;
-    let prepared = match fill(dir, order, &tmp) {
+    let prepared = match fill(dir, order, &tmp, pace) {
         Ok(prepared) => prepared,
         Err((e, synced)) => {
             // Give the space back; a name that stays is row H's.
@@ -97,7 +108,12 @@ pub(crate) fn prepare(dir: &dyn Dir, order: Order) -> Result<Prepared, PrepareFa
 
 /// Creates the file and makes header and zeros durable. The flag tells whether it was the sync
 /// that failed.
-fn fill(dir: &dyn Dir, order: Order, tmp: &str) -> Result<Prepared, (io::Error, bool)> {
+fn fill(
+    dir: &dyn Dir,
+    order: Order,
+    tmp: &str,
+    pace: &mut dyn FnMut(Duration) -> io::Result<()>,
+) -> Result<Prepared, (io::Error, bool)> {
     let plain = |e| (e, false);
     let header = SegmentHeader {
         compatible: 0,
@@ -109,8 +125,18 @@ fn fill(dir: &dyn Dir, order: Order, tmp: &str) -> Result<Prepared, (io::Error, 
     };
     let file = dir.create(tmp).map_err(plain)?;
     write_once(&*file, &header.encode(), 0).map_err(plain)?;
-    write_zeros(&*file, FRAMES_START, order.capacity).map_err(plain)?;
-    file.sync_data(SyncPoint::Prepared).map_err(|e| (e, true))?;
+    let mut from = FRAMES_START;
+    loop {
+        let begin = dir.elapsed();
+        let to = order.capacity.min(from + PIECE_BYTES);
+        write_zeros(&*file, from, to).map_err(plain)?;
+        file.sync_data(SyncPoint::Prepared).map_err(|e| (e, true))?;
+        if to == order.capacity {
+            break;
+        }
+        from = to;
+        pace(dir.elapsed().saturating_sub(begin)).map_err(plain)?;
+    }
     // Asked before the name exists, so that nothing can fail between publishing and using it.
     let identity = file.identity().map_err(plain)?;
     let status = file.status().map_err(plain)?;

@@ -153,6 +153,11 @@ pub(crate) struct Queue {
     pub(crate) committer: bool,
     /// Whether it sleeps and nobody has called it since: waking nobody is a call to the kernel too.
     pub(crate) committer_sleeps: bool,
+    /// Whether the preparer was started, whether it is to prepare, and for which segment it was last
+    /// asked to.
+    pub(crate) preparer: bool,
+    pub(crate) spare_wanted: bool,
+    pub(crate) spare_asked: Option<Sequence>,
     /// Callers that wait for room or for a preparation.
     pub(crate) waiting_for_room: usize,
     /// No write handle is left: the committer writes what was admitted and goes.
@@ -180,6 +185,7 @@ pub(crate) struct Tail {
     /// Where the seal's half of it begins.
     pub(crate) own_records_end: u64,
     pub(crate) salt: u32,
+    pub(crate) capacity: u64,
 }
 
 /// Why there is no place.
@@ -265,6 +271,11 @@ impl Queue {
         let put = |group: &mut Group| group.frames.extend_from_slice(&frames);
         self.place(frames.len(), self.last_lsn, put);
         Ok(())
+    }
+
+    /// Whether nothing is admitted any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.handles_gone || !matches!(self.mode, Mode::Open)
     }
 
     pub(crate) fn check_mode(&self) -> Result<(), Error> {
@@ -366,6 +377,7 @@ impl Tail {
             records_end: segment.header.records_end(),
             own_records_end: segment.header.own_records_end(),
             salt: segment.header.salt,
+            capacity: segment.header.capacity,
         }
     }
 }

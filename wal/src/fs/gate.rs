@@ -144,6 +144,10 @@ impl Dir for Gate {
         self.inner.now_ms()
     }
 
+    fn has_background(&self) -> bool {
+        self.inner.has_background()
+    }
+
     fn elapsed(&self) -> Duration {
         self.inner.elapsed()
     }

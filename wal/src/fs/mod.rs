@@ -188,6 +188,12 @@ pub trait Dir: Send + Sync + Debug {
     /// Unix time in milliseconds: written for people, never decided by.
     fn now_ms(&self) -> u64;
 
+    /// Whether the log may use a thread of its own here besides its callers'. A directory for tests
+    /// may say no, so that the operations of one caller have one order.
+    fn has_background(&self) -> bool {
+        true
+    }
+
     /// Time since some moment in the past that stays the same; never goes back. For how long
     /// somebody is patient, and for nothing that anybody is told.
     fn elapsed(&self) -> Duration;

@@ -307,7 +307,7 @@ impl Repair<'_> {
     /// would have removed it; without it a trim that a crash interrupted could keep a full disk
     /// from ever being opened.
     fn prepare(&self, order: Order) -> Result<Prepared> {
-        let failed = match prepare(&**self.dir, order) {
+        let failed = match prepare(&**self.dir, order, &mut |_| Ok(())) {
             Ok(prepared) => return Ok(prepared),
             Err(failed) => failed,
         };
@@ -321,7 +321,7 @@ impl Repair<'_> {
         self.dir
             .sync(SyncPoint::Leftovers)
             .map_err(|e| Error::io(format!("syncing {}", self.dir.path().display()), e))?;
-        prepare(&**self.dir, order).map_err(|failed| failed.error)
+        prepare(&**self.dir, order, &mut |_| Ok(())).map_err(|failed| failed.error)
     }
 
     /// The salt of an unusable file under the name of the segment to be made.

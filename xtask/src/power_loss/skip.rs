@@ -112,6 +112,10 @@ impl Dir for Skipping {
         self.dir.now_ms()
     }
 
+    fn has_background(&self) -> bool {
+        self.dir.has_background()
+    }
+
     fn elapsed(&self) -> Duration {
         self.dir.elapsed()
     }

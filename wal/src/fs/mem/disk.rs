@@ -36,6 +36,7 @@ pub(super) struct Disk {
     pub(super) random: u64,
     pub(super) clock_ms: u64,
     pub(super) asked_us: u64,
+    pub(super) background: bool,
     pub(super) ops: u64,
     pub(super) stop_after: Option<u64>,
     pub(super) faults: Faults,

@@ -249,6 +249,12 @@ impl MemDir {
         self.lock().standing = Some(standing);
     }
 
+    /// Lets a log use its own threads here ([`Dir::has_background`]); without this, its callers'
+    /// operations are all there are, in their order.
+    pub fn set_background(&self, yes: bool) {
+        self.lock().background = yes;
+    }
+
     /// Which process asks from now on: another number is a child made by fork.
     pub fn set_pid(&self, pid: u32) {
         self.lock().pid = pid;
@@ -423,6 +429,10 @@ impl Dir for MemDir {
         let mut disk = self.lock();
         disk.clock_ms += 1;
         disk.clock_ms
+    }
+
+    fn has_background(&self) -> bool {
+        self.lock().background
     }
 
     /// A microsecond later each time somebody asks.

@@ -1,0 +1,249 @@
+//! The spare: which segment comes next, how large it is, who prepares it and when.
+//!
+//! A thread of the log's own prepares it once the active segment is half full, a piece at a time and
+//! slower than it could, so that a rotation stalls no commit and the preparation's own syncs stall
+//! few. A caller who needs the spare before it is there waits for that thread, which then hurries,
+//! or prepares it by itself.
+//!
+//! Never here: how a segment is made ([`crate::prepare`]), the change to it ([`crate::queue`]).
+//! Invariants: one preparation at a time; whoever waits for one learns how it ended; a preparation
+//! in the background fails nobody who does not need it. Locks: queue. Next room: [`crate::prepare`].
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::commit::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format;
+use crate::ids::Sequence;
+use crate::options::Options;
+use crate::prepare::{Order, PrepareFailed, Prepared, prepare};
+use crate::queue::{Mode, Queue, Tail};
+use crate::sync::{PoisonError, sleep, thread};
+
+/// After a piece the background waits this many times as long as the piece took.
+const PAUSES: u32 = 2;
+/// And never longer.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+/// Who prepares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum By {
+    /// A caller who cannot go on without.
+    Caller,
+    /// The log's own thread.
+    Background,
+}
+
+impl Core {
+    /// Makes a spare ready that holds this many bytes of frames, or waits for whoever is at it.
+    pub(crate) fn prepare_spare(&self, frame_bytes: u64) -> Result<()> {
+        self.prepare_next(frame_bytes, By::Caller)
+    }
+
+    /// Has the spare prepared once half of the active segment is used: asked once a segment, so that
+    /// a full disk is not asked again and again. Nobody is told if there is no thread: a caller will
+    /// prepare.
+    pub(crate) fn see_to_the_spare(self: &Arc<Self>, queue: &mut Queue) {
+        let tail = queue.tail;
+        let due = tail.offset > tail.capacity / 2 && queue.spare_asked != Some(tail.sequence);
+        let possible =
+            queue.spare.is_none() && !queue.preparing && matches!(queue.mode, Mode::Open);
+        if !due || !possible || !self.shared.dir.has_background() {
+            return;
+        }
+        if !queue.preparer {
+            let core = self.clone();
+            let thread = thread::Builder::new().name("annals-preparer".to_owned());
+            if thread.spawn(move || preparer(core)).is_err() {
+                return;
+            }
+            queue.preparer = true;
+        }
+        queue.spare_asked = Some(tail.sequence);
+        queue.spare_wanted = true;
+        self.ahead.notify_one();
+    }
+
+    fn prepare_next(&self, frame_bytes: u64, by: By) -> Result<()> {
+        let mut queue = self.queue();
+        if queue.preparing {
+            let failed_before = queue.preparations_failed;
+            while queue.preparing {
+                queue = self.wait_room(queue);
+            }
+            if queue.preparations_failed == failed_before {
+                return Ok(());
+            }
+            let error = queue.preparation_error.clone();
+            return Err(error.unwrap_or_else(Error::closed));
+        }
+        queue.check_mode()?;
+        // Whoever prepared a moment ago may have prepared for us too.
+        let fits = |spare: &Prepared| spare.holds(frame_bytes);
+        if queue.spare.as_ref().is_some_and(fits) {
+            return Ok(());
+        }
+        let capacity = capacity_for(frame_bytes, queue.tail, &self.options)?;
+        let sequence = next_sequence(&queue)?;
+        // Out of the queue while it is replaced: nobody may be given a place in it.
+        let replaced = queue.spare.take();
+        queue.preparing = true;
+        let order = Order {
+            log_id: self.shared.log_id,
+            sequence,
+            capacity,
+            salts_taken: [queue.tail.salt, replaced.as_ref().map_or(0, |s| s.header.salt)],
+            replaces: true,
+        };
+        drop(queue);
+        let guard = PrepareGuard { core: self };
+        let prepared = self.prepare_or_smaller(order, frame_bytes, by);
+        std::mem::forget(guard);
+        self.prepared(prepared, replaced)
+    }
+
+    /// On a full disk a segment that would have grown is tried in smaller sizes, so that growing
+    /// makes no disk full that would not be.
+    fn prepare_or_smaller(
+        &self,
+        mut order: Order,
+        frame_bytes: u64,
+        by: By,
+    ) -> std::result::Result<Prepared, PrepareFailed> {
+        loop {
+            // A directory that is not ours any more may be somebody's: no name is made or removed
+            // there.
+            self.watch.lock_stands().map_err(|e| PrepareFailed {
+                error: Error::io("preparing a segment", e),
+                poison: true,
+                replaced_is_gone: true,
+            })?;
+            let failed = match prepare(&*self.shared.dir, order, &mut |took| self.pace(by, took)) {
+                Ok(prepared) => return Ok(prepared),
+                Err(failed) => failed,
+            };
+            let smaller = order.capacity / 2;
+            let enough = smaller >= self.options.segment_bytes && holds(smaller, frame_bytes);
+            if failed.error.kind() != ErrorKind::Full || failed.poison || !enough {
+                return Err(failed);
+            }
+            order.capacity = smaller;
+        }
+    }
+
+    /// Between two pieces of a preparation. The background leaves the disk to commits for a while,
+    /// unless somebody waits for it, and gives up when the log ends.
+    fn pace(&self, by: By, took: Duration) -> io::Result<()> {
+        if by == By::Caller {
+            return Ok(());
+        }
+        let (over, hurried) = {
+            let queue = self.queue();
+            (queue.is_over(), queue.waiting_for_room > 0)
+        };
+        if over {
+            return Err(io::Error::other("the log was closed meanwhile"));
+        }
+        if !hurried {
+            sleep((took * PAUSES).min(PAUSE_MAX));
+        }
+        Ok(())
+    }
+
+    /// Puts the outcome of a preparation where everybody who waits for it finds it.
+    fn prepared(
+        &self,
+        prepared: std::result::Result<Prepared, PrepareFailed>,
+        replaced: Option<Prepared>,
+    ) -> Result<()> {
+        let mut queue = self.queue();
+        queue.preparing = false;
+        let failed = match prepared {
+            Ok(spare) => {
+                queue.spare = Some(spare);
+                None
+            }
+            Err(failed) => {
+                queue.preparations_failed += 1;
+                queue.preparation_error = Some(failed.error.clone());
+                // The smaller spare still has its name: it serves smaller batches as before.
+                queue.spare = replaced.filter(|_| !failed.replaced_is_gone);
+                Some(failed)
+            }
+        };
+        drop(queue);
+        self.room.notify_all();
+        let Some(failed) = failed else { return Ok(()) };
+        if failed.poison {
+            self.poison(failed.error.clone().with_kind(ErrorKind::Poisoned));
+        }
+        Err(failed.error)
+    }
+}
+
+fn next_sequence(queue: &Queue) -> Result<Sequence> {
+    let next = queue.tail.sequence.next();
+    next.ok_or_else(|| Error::invalid("the log has used its last segment number"))
+}
+
+fn holds(capacity: u64, frame_bytes: u64) -> bool {
+    let used = format::FRAMES_START + format::reserve_bytes(capacity);
+    used.checked_add(frame_bytes).is_some_and(|needed| needed <= capacity)
+}
+
+/// Twice the active segment's capacity if more than half of it is used, or what the options fix; and
+/// for a large batch the next power of two that holds it.
+fn capacity_for(frame_bytes: u64, tail: Tail, options: &Options) -> Result<u64> {
+    let mut capacity = options.segment_bytes;
+    if options.segments_grow {
+        let filled = tail.offset > tail.capacity / 2;
+        let grown = if filled { tail.capacity.saturating_mul(2) } else { tail.capacity };
+        capacity = grown.clamp(options.segment_bytes, options.segment_bytes_max);
+    }
+    while !holds(capacity, frame_bytes) {
+        if capacity >= options.segment_bytes_max {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "a batch of {frame_bytes} bytes does not fit a segment of the largest size \
+                     ({} bytes): split it, or raise Options::segment_bytes_max",
+                    options.segment_bytes_max
+                ),
+            ));
+        }
+        capacity = (capacity + 1).next_power_of_two().min(options.segment_bytes_max);
+    }
+    Ok(capacity)
+}
+
+/// A preparer that panics must not leave the others waiting for its end.
+struct PrepareGuard<'a> {
+    core: &'a Core,
+}
+
+impl Drop for PrepareGuard<'_> {
+    fn drop(&mut self) {
+        self.core.queue().preparing = false;
+        self.core.poison(Error::new(ErrorKind::Poisoned, "preparing a segment panicked"));
+    }
+}
+
+/// The log's own preparer. It owns a share of the directory's lock until it returns.
+fn preparer(core: Arc<Core>) {
+    loop {
+        {
+            let mut queue = core.queue();
+            while !queue.is_over() && !queue.spare_wanted {
+                queue = core.ahead.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            if queue.is_over() {
+                return;
+            }
+            queue.spare_wanted = false;
+        }
+        // A failure is for whoever needs the spare: that caller tries again and is told.
+        let _ = core.prepare_next(0, By::Background);
+    }
+}
