@@ -314,6 +314,8 @@ fn gap(disk: &MemDir, before: &Before) -> Option<Done> {
     let name = |index: usize| format::segment_name(before.facts.segments[index].sequence);
     let mut torn = disk.bytes(&name(active))?;
     torn.get_mut(FRAMES_START as usize + 8..)?.fill(0);
+    // One that lost its first sector already would now look like a segment never used.
+    torn.get(FRAMES_START as usize..)?.iter().find(|byte| **byte != 0)?;
     disk.set_bytes(&name(active), torn);
     disk.lose(&name(active - 1));
     Some(Done { told: format!("{} lost, the next one torn", name(active - 1)), must: Must::Refuse })
