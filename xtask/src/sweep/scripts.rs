@@ -98,6 +98,32 @@ fn of_the_log() -> Vec<Script> {
             life: Life { seed: 3, tear_sectors: true, ..Life::default() },
             acts: vec![append(3, 700), append(2, 1500), small, append(1, 3000), small],
         },
+        plain(
+            "prepared ahead",
+            vec![
+                append(1, 30 * KIB),
+                Act::Prepare,
+                append(2, 16 * KIB),
+                small,
+                Act::Prepare,
+                small,
+                Act::Drop,
+                append(1, 50 * KIB),
+            ],
+        ),
+        Script {
+            name: "growing segments",
+            life: Life { seed: 5, grows: true, ..Life::default() },
+            acts: vec![
+                append(1, 40 * KIB),
+                Act::Prepare,
+                append(1, 40 * KIB),
+                append(1, 90 * KIB),
+                Act::Fill { bytes: 200 * KIB },
+                append(1, 40 * KIB),
+                append(1, 50 * KIB),
+            ],
+        },
         Script {
             name: "copy on write, a full disk",
             life: Life { seed: 4, copy_on_write: true, ..Life::default() },

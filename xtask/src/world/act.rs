@@ -56,6 +56,8 @@ pub enum Act {
     OthersSync { how: SyncFailure },
     /// Reads everything, as the owner and as somebody who owns nothing, and inspects it.
     Read,
+    /// The next segment is prepared before it is needed, as the log's own thread does it.
+    Prepare,
     /// Somebody who owns nothing reads the log as it is now, open or not. What it was shown must
     /// stay.
     Peek,

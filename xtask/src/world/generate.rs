@@ -23,6 +23,7 @@ pub fn life(seed: u64) -> (Life, Vec<Act>) {
         registry: random.one_in(2),
         tear_sectors: random.one_in(3),
         copy_on_write: random.one_in(5),
+        grows: random.one_in(4),
         seed: random.draw(),
     };
     let long = random.one_in(10);
@@ -79,6 +80,7 @@ fn visitor(random: &mut Random) -> Act {
         7 => Act::LoseName { lock: random.one_in(2) },
         8 => Act::Forked,
         9 => Act::OthersSync { how: random.pick(&[SyncFailure::CleanNew, SyncFailure::CleanOld]) },
+        10 => Act::Prepare,
         _ => Act::Peek,
     }
 }

@@ -70,6 +70,8 @@ pub struct Life {
     pub tear_sectors: bool,
     /// Whether overwrites take new space.
     pub copy_on_write: bool,
+    /// Whether segments grow.
+    pub grows: bool,
     /// Seeds salts and ids.
     pub seed: u64,
 }
@@ -127,6 +129,12 @@ impl Clock for Ticks {
 /// Small segments, so that everything happens often.
 pub(crate) fn options() -> Options {
     Options::new().segment_bytes(64 << 10)
+}
+
+impl Life {
+    pub(crate) fn options(self) -> Options {
+        if self.grows { Options::new().segment_bytes_first(64 << 10) } else { options() }
+    }
 }
 
 impl World {

@@ -37,6 +37,14 @@ impl World {
             Act::Move { from, to } => self.move_one(rooms, from, to)?,
             Act::Call { session, bytes, flushed } => self.tool(rooms, session, bytes, flushed)?,
             Act::Backup { fault_in } => self.backup(rooms, fault_in)?,
+            Act::Prepare => {
+                let prepared = rooms.log.prepare_ahead();
+                if let Err(e) = prepared
+                    && self.is_quiet()
+                {
+                    return Err(format!("preparing failed, and nothing was made to fail: {e}"));
+                }
+            }
             Act::Read => self.read(rooms)?,
             Act::Overlap { records, bytes, behind } => {
                 self.overlap(rooms, records, bytes, behind)?;

@@ -8,7 +8,7 @@ use annals_wal::ErrorKind;
 use annals_wal::fs::Dir;
 use annals_wal::recover::{Decision, Facts, decide};
 
-use super::{Rooms, World, options};
+use super::{Rooms, World};
 
 impl World {
     /// Opens the log unless it is open and well. A poisoned one is dropped first, as its errors
@@ -80,7 +80,7 @@ impl World {
         self.tally.openings += 1;
         self.last_ticket = 0;
         let dir = self.during.watch(self.disk.dir());
-        let log = options().open_in(dir).map_err(|e| match e.kind() {
+        let log = self.life.options().open_in(dir).map_err(|e| match e.kind() {
             ErrorKind::Locked => Opening::Locked,
             ErrorKind::Io | ErrorKind::Full | ErrorKind::Poisoned => Opening::failed(&e),
             _ => Opening::Violated(format!("opening: {e:?}")),
