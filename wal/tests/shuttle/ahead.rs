@@ -70,7 +70,8 @@ fn a_preparation_in_the_background_that_fails() {
             assert!(failed.load(Ordering::SeqCst), "nobody prepared");
             let end = End::of(&log);
             let sync = op.starts_with("sync");
-            assert_eq!(matches!(end, End::Poisoned { .. }), sync, "{end:?}");
+            // The preparer may not have come to poison it yet.
+            assert!(sync || end == End::Whole, "{end:?}");
             // Who waits for the preparation is told how it ended.
             world.judge_log(log, &[if sync { ErrorKind::Io } else { ErrorKind::Full }]);
         });
