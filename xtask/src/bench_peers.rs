@@ -1,4 +1,4 @@
-//! `cargo xtask bench-peers [...]`: builds and runs `bench/peers` with the arguments handed through.
+//! `cargo xtask bench-peers [...]`: builds and runs `bench/peers` with these arguments.
 //!
 //! Never here: a measurement. `bench/peers` is a workspace of its own, because its engines are
 //! heavy; it is built in release with its own committed lock file and its own target directory, so
@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use crate::{cargo, run, say};
 
 const MANIFEST: &str = "bench/peers/Cargo.toml";
+/// How its C code is compiled. Cargo looks for this beside the caller, not beside the manifest.
+const CONFIG: &str = "bench/peers/.cargo/config.toml";
 
 /// Hands the arguments after the verb through; `--help` is the bench's own.
 pub(crate) fn command(args: &[String]) -> ExitCode {
@@ -22,6 +24,7 @@ pub(crate) fn command(args: &[String]) -> ExitCode {
         return ExitCode::FAILURE;
     };
     let mut command = cargo(target, "");
-    command.args(["run", "--release", "--locked", "--manifest-path", MANIFEST, "--"]).args(args);
+    command.args(["--config", CONFIG, "run", "--release", "--locked"]);
+    command.args(["--manifest-path", MANIFEST, "--"]).args(args);
     if run(&mut command) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

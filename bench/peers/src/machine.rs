@@ -15,7 +15,7 @@ const RAMFS: i64 = 0x8584_58f6;
 /// # Errors
 /// The directory is in memory, where a sync costs nothing and means nothing.
 pub(crate) fn refuse_memory(dir: &Path) -> Outcome<()> {
-    let kind = i64::from(statfs(dir)?.f_type);
+    let kind = statfs(dir)?.f_type;
     if kind == TMPFS || kind == RAMFS {
         return Err(format!("{} is in memory: --dir needs a disk", dir.display()).into());
     }

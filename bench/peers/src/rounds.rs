@@ -3,8 +3,8 @@
 //! In every round every engine runs once for every number of writers; the order of the engines is
 //! rotated by one from round to round, so that none is always first after another's garbage. A run
 //! has a fresh directory, which is deleted after its check. A child that wrote is killed, not asked
-//! to close. Syncs are counted in runs of their own, before the first round, so that no timed run
-//! is slowed. Invariant: a run that failed, or lost something, or whose acknowledgements were not
+//! to close. Syncs are counted in runs of their own, in the first round, so that no timed run is
+//! slowed. Invariant: a run that failed, or lost something, or whose acknowledgements were not
 //! synced, becomes a row with an error and never a figure. Next room: [`crate::table`].
 
 use std::collections::BTreeMap;
@@ -74,32 +74,26 @@ fn strace_is_here() -> bool {
 
 impl Job<'_> {
     fn row(self, round: usize, counted: Option<&Result<(f64, Syncs), String>>) -> Row {
-        let mut row = Row {
+        Row {
             engine: self.entry.name,
             workload: self.workload,
             writers: self.writers,
             size: self.args.size,
             round,
             durable: self.entry.durable,
-            result: Err(String::new()),
-        };
-        row.result = self
-            .timed()
-            .and_then(|mut figures| {
-                if let Some(counted) = counted {
-                    let (per_op, syncs) = counted.as_ref().map_err(String::as_str)?;
-                    figures.syncs_per_op = Some(*per_op);
-                    figures.sync_calls =
-                        syncs.durable.keys().cloned().collect::<Vec<_>>().join("+");
-                    if syncs.ranges > 0 {
-                        figures.sync_calls.push_str("+sync_file_range");
-                    }
-                    self.judge(*per_op, syncs)?;
-                }
-                Ok(figures)
-            })
-            .map_err(|error| error.to_string());
-        row
+            result: self.figures(counted).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn figures(self, counted: Option<&Result<(f64, Syncs), String>>) -> Outcome<Figures> {
+        let mut figures = self.timed()?;
+        if let Some(counted) = counted {
+            let (per_op, syncs) = counted.as_ref().map_err(|error| format!("traced: {error}"))?;
+            figures.syncs_per_op = Some(*per_op);
+            figures.sync_calls = syncs.names();
+            self.judge(*per_op, syncs)?;
+        }
+        Ok(figures)
     }
 
     /// In a closed loop one sync can cover one append of each writer and no more: fewer syncs mean
@@ -128,7 +122,7 @@ impl Job<'_> {
         let checked = self::answer(&mut verify);
         verify.wait()?;
         let records = checked.map_err(|error| format!("reopened: {error}"))?["records"].as_u64();
-        Ok(Figures::of(&answer, records.ok_or("the check has no count")?)?)
+        Figures::of(&answer, records.ok_or("the check has no count")?)
     }
 
     /// The same window in small, under strace.

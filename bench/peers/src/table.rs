@@ -94,10 +94,13 @@ pub(crate) fn text(cells: &[Cell]) -> String {
     out
 }
 
-const HEAD: &str = "engine                   ops/s      p50 us      p99 us    p99.9 us      max us  \
-     syncs/op  x peer  x floor  rotations  range of ops/s";
-const FOOT: &str = "\nx peer: throughput over the best of okaywal and raft-engine at as many writers.\n\
-     x floor: throughput over floor-overwrite with 1 writer. !: acknowledges what no sync covered.\n";
+const HEAD: &str = "engine                   ops/s      p50 us      p99 us    p99.9 us      \
+     max us  syncs/op  x peer  x floor  rotations  range of ops/s";
+const FOOT: &str = "
+x peer: throughput over the best of okaywal and raft-engine at as many writers.
+x floor: throughput over floor-overwrite with 1 writer.
+!: acknowledges what no sync covered. (<2): fewer than two rotations, so lengthen the window.
+";
 
 fn line(cell: &Cell, best: Option<f64>, floor: Option<f64>) -> String {
     let name = format!("{}{}", cell.engine, if cell.durable { "" } else { " !" });

@@ -29,6 +29,14 @@ impl Syncs {
     pub(crate) fn total(&self) -> u64 {
         self.durable.values().sum()
     }
+
+    /// Which calls there were.
+    pub(crate) fn names(&self) -> String {
+        let mut names: Vec<&str> = self.durable.keys().map(String::as_str).collect();
+        let others = [("sync_file_range", self.ranges), ("io_uring_enter", self.rings)];
+        names.extend(others.iter().filter(|(_, count)| *count > 0).map(|(name, _)| *name));
+        names.join("+")
+    }
 }
 
 /// Reads a trace of `strace -f -o`: lines `PID CALL(ARGUMENTS) = RESULT`, where a call that was
@@ -134,6 +142,7 @@ mod tests {
             expected.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
         assert_eq!(syncs.durable, expected);
         assert_eq!((syncs.total(), syncs.ranges, syncs.rings), (5, 1, 0));
+        assert_eq!(syncs.names(), "dsync_write+fdatasync+fsync+msync+sync_file_range");
     }
 
     #[test]

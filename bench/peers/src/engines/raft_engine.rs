@@ -1,4 +1,4 @@
-//! raft-engine 0.4.2: leader and followers, one `fdatasync` a group (`Engine::write(_, sync=true)`).
+//! raft-engine 0.4.2: leader and followers, one `fdatasync` a group (`Engine::write`, sync=true).
 //!
 //! As TiKV uses it: one Raft group a writer, one protobuf entry a record, `LogBatch::add_entries`.
 //! README: "When one write in a batch is marked synchronous, the batch leader will call fdatasync()

@@ -3,7 +3,9 @@
 //! SQLite's docs of `PRAGMA synchronous`: in WAL mode NORMAL may lose the last commits on a power
 //! loss, FULL syncs the log after each. Its one writer at a time makes a connection for each thread
 //! wait in a busy loop; a mutex is the better queue. A checkpoint every 1000 pages is the default
-//! and stays. One prepared INSERT a record. Next room: [`crate::engine`].
+//! and stays. One prepared INSERT a record. Compiled with HAVE_FDATASYNC (SQLite's list of
+//! compile-time options; `.cargo/config.toml` here): rusqlite's own build calls `fsync`, which also
+//! writes times. Next room: [`crate::engine`].
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
