@@ -26,9 +26,14 @@ pub(crate) fn refuse_memory(dir: &Path) -> Outcome<()> {
 pub(crate) fn facts(dir: &Path) -> String {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let load = read("/proc/loadavg");
-    let load = load.split_whitespace().next().unwrap_or("unknown");
+    let load = load().map_or("unknown".to_owned(), |load| load.to_string());
     format!("Linux {kernel}, {cores} cores, load {load}; {}: {}", dir.display(), disk(dir))
+}
+
+/// The one-minute load. On a busy machine each sync may wait for a scheduler's tick (4 ms at 250
+/// Hz), so every row carries it.
+pub(crate) fn load() -> Option<f64> {
+    read("/proc/loadavg").split_whitespace().next()?.parse().ok()
 }
 
 fn disk(dir: &Path) -> String {

@@ -86,6 +86,7 @@ impl Job<'_> {
             size: self.args.size,
             round,
             durable: self.entry.durable,
+            load: crate::machine::load(),
             result: self.figures(counted).map_err(|error| error.to_string()),
         }
     }

@@ -17,6 +17,8 @@ pub(crate) struct Row {
     pub(crate) round: usize,
     /// Whether its acknowledgements are synced; one that is not stands in no ratio.
     pub(crate) durable: bool,
+    /// The machine's load when the run began.
+    pub(crate) load: Option<f64>,
     /// The figures, or why there are none.
     pub(crate) result: Result<Figures, String>,
 }
@@ -63,6 +65,7 @@ impl Row {
             "size": self.size,
             "round": self.round,
             "durable": self.durable,
+            "load": self.load,
         });
         let figures = self.result.as_ref().ok();
         let of = |figure: fn(&Figures) -> f64| figures.map(figure);

@@ -168,6 +168,7 @@ mod tests {
             size: 128,
             round,
             durable: engine != "sled",
+            load: None,
             result: result.map(figures).map_err(str::to_owned),
         }
     }
