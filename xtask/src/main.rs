@@ -6,6 +6,7 @@
 //! have. Invariant: every verb of a proof ends with a line `N passed, N failed`, and exits with
 //! non-zero if anything failed.
 
+mod bench_peers;
 mod coverage;
 mod demo;
 mod fsyncgate;
@@ -41,6 +42,8 @@ const MENU: &str = "cargo xtask VERB
                     replayed power cuts on a real file system; --help says more
   fsyncgate         what a failed fsync does on ext4, xfs, btrfs, and what the log makes of it
   full-disk         a 32 MiB file system fills under four writers
+  bench-peers [--help] [...]
+                    appends beside other engines, each durable: throughput, latency, syncs
   demo-rounds [N]   N rounds (default 200) of `wal demo`, kills after 5 to 300 ms
   lossy-demo [N]    the same against a build that acknowledges before it writes: it must fail";
 
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Some(power_loss::WRITER) => power_loss::writer_command(&rest),
         Some("fsyncgate") => fsyncgate::command(&rest),
         Some("full-disk") => full_disk::command(&rest),
+        Some("bench-peers") => bench_peers::command(&rest),
         Some("demo-rounds") => demo::rounds(&rest),
         Some("lossy-demo") => demo::lossy(&rest),
         _ => {

@@ -1,0 +1,109 @@
+//! The child's side: every window and every check runs in a process of its own.
+//!
+//! A process, because a run must not inherit memory or threads of the one before, because two
+//! engines keep settings for the whole process, because strace counts a process, and because the
+//! check is worth more after a kill: the parent kills the child that wrote, without a close, and
+//! another child opens what is left.
+//!
+//! What a child has to say is one line that begins with [`ROW`]; engines may print other lines.
+//! Next room: [`crate::rounds`].
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::args::{engine, number};
+use crate::engine::{Engine, Outcome, Setup};
+use crate::payload::{Payload, Seen};
+use crate::window::{self, Workload};
+
+/// The verb that makes this program a child.
+pub(crate) const VERB: &str = "--child";
+/// Begins the line that the parent reads.
+pub(crate) const ROW: &str = "annals-peers-row ";
+/// Written to standard error around the window, for the parent to find in a trace.
+pub(crate) const BEGIN: &str = "annals-peers-begin\n";
+pub(crate) const END: &str = "annals-peers-end\n";
+
+/// A window, as the parent ordered it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    setup: Setup,
+    workload: Workload,
+    payload: Payload,
+}
+
+/// A check.
+#[derive(Debug)]
+pub(crate) struct Verify {
+    dir: PathBuf,
+    payload: Payload,
+    acknowledged: Vec<u64>,
+}
+
+/// `run ENGINE DIR SIZE SEED WORKLOAD WRITERS SECONDS` or
+/// `verify ENGINE DIR SIZE SEED COUNT,COUNT,...`.
+pub(crate) fn command(args: &[String]) -> Outcome<()> {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        ["run", name, dir, size, seed, workload, writers, seconds] => {
+            let payload = payload(size, seed)?;
+            let setup = Setup {
+                dir: PathBuf::from(dir),
+                writers: number("WRITERS", writers)?,
+                size: payload.size,
+                seconds: number("SECONDS", seconds)?,
+            };
+            let workload = Workload::of(workload).ok_or("no such workload")?;
+            (engine(name)?.run)(&Run { setup, workload, payload })
+        }
+        ["verify", name, dir, size, seed, counts] => {
+            let acknowledged =
+                counts.split(',').map(|count| number("COUNT", count)).collect::<Outcome<_>>()?;
+            let (dir, payload) = (PathBuf::from(dir), payload(size, seed)?);
+            (engine(name)?.verify)(&Verify { dir, payload, acknowledged })
+        }
+        _ => Err("the child's arguments are the parent's to give".into()),
+    }
+}
+
+fn payload(size: &str, seed: &str) -> Outcome<Payload> {
+    Ok(Payload { seed: number("SEED", seed)?, size: number("SIZE", size)? })
+}
+
+/// Opens, runs the window, says what it gave, and waits to be killed or, if the parent closes the
+/// pipe instead, ends.
+pub(crate) fn run<E: Engine>(run: &Run) -> Outcome<()> {
+    let engine = E::open(&run.setup)?;
+    crate::mark(BEGIN);
+    let measured = window::run(run.workload, &engine, &run.setup, run.payload);
+    crate::mark(END);
+    let measured = measured?;
+    let total: u64 = measured.acknowledged.iter().sum();
+    let latency = &measured.latency;
+    let micros = |nanos: u64| nanos as f64 / 1000.0;
+    crate::say(&format!(
+        "{ROW}{}",
+        json!({
+            "acknowledged": measured.acknowledged,
+            "ops_per_s": total as f64 / measured.elapsed.as_secs_f64(),
+            "p50_us": micros(latency.value_at_quantile(0.5)),
+            "p99_us": micros(latency.value_at_quantile(0.99)),
+            "p999_us": micros(latency.value_at_quantile(0.999)),
+            "max_us": micros(latency.max()),
+            "rotations": measured.rotations,
+        })
+    ));
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// Opens what a killed child left, and holds it against what that child was told.
+pub(crate) fn verify<E: Engine>(verify: &Verify) -> Outcome<()> {
+    let mut seen = Seen::new(verify.payload);
+    E::reopen(&verify.dir, verify.payload.size, &mut |record| seen.take(record))?;
+    let records = seen.check(&verify.acknowledged)?;
+    crate::say(&format!("{ROW}{}", json!({ "records": records })));
+    Ok(())
+}
