@@ -153,7 +153,7 @@ impl Dir for OsDir {
     }
 
     fn status(&self, name: &str) -> io::Result<Status> {
-        Ok(status_of(&fs::symlink_metadata(self.at(name))?))
+        named_status(&self.at(name))
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
@@ -206,6 +206,27 @@ fn status_of(metadata: &fs::Metadata) -> Status {
         links: metadata.nlink(),
         owner: metadata.uid(),
     }
+}
+
+/// Without the times: asked for a file's change time, Linux 6.13 and later give its next write a new
+/// one of its own, and the fdatasync behind that write took 135 us in place of 95 on ext4. This is
+/// asked for every group.
+#[cfg(target_os = "linux")]
+fn named_status(path: &Path) -> io::Result<Status> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+    let wanted = StatxFlags::INO | StatxFlags::NLINK | StatxFlags::UID | StatxFlags::TYPE;
+    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
+    Ok(Status {
+        device: makedev(found.stx_dev_major, found.stx_dev_minor),
+        inode: found.stx_ino,
+        links: u64::from(found.stx_nlink),
+        owner: found.stx_uid,
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn named_status(path: &Path) -> io::Result<Status> {
+    Ok(status_of(&fs::symlink_metadata(path)?))
 }
 
 #[cfg(target_os = "linux")]
