@@ -12,8 +12,10 @@
     reason = "this file is the seam: the one place where the system is asked"
 )]
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +29,9 @@ use super::{
     Access, Dir, DirEntry, DirLock, File, FileSystem, Identity, LockMode, Standing, Status,
     SyncPoint,
 };
+
+/// Longer paths go over the heap, here as in rustix.
+const PATH_BYTES: usize = 250;
 
 /// A directory of the operating system.
 #[derive(Clone, Debug)]
@@ -50,6 +55,21 @@ impl OsDir {
 
     fn at(&self, name: &str) -> PathBuf {
         self.absolute.join(name)
+    }
+
+    /// A name's path without the heap, for what is asked for every group.
+    fn with_path<T>(&self, name: &str, f: impl FnOnce(&Path) -> T) -> T {
+        let (dir, name) = (self.absolute.as_os_str().as_bytes(), name.as_bytes());
+        let mut path = [b'/'; PATH_BYTES];
+        let (len, at) = (dir.len() + 1 + name.len(), dir.len() + 1);
+        match path.get_mut(..len) {
+            Some(path) => {
+                path[..dir.len()].copy_from_slice(dir);
+                path[at..].copy_from_slice(name);
+                f(Path::new(OsStr::from_bytes(path)))
+            }
+            None => f(&self.absolute.join(OsStr::from_bytes(name))),
+        }
     }
 }
 
@@ -153,7 +173,7 @@ impl Dir for OsDir {
     }
 
     fn status(&self, name: &str) -> io::Result<Status> {
-        named_status(&self.at(name))
+        self.with_path(name, named_status)
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
