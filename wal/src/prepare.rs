@@ -129,8 +129,14 @@ fn fill(
     loop {
         let begin = dir.elapsed();
         let to = order.capacity.min(from + PIECE_BYTES);
+        let early = mutant::is("prepare:synced-before-the-zeros");
+        if early {
+            file.sync_data(SyncPoint::Prepared).map_err(|e| (e, true))?;
+        }
         write_zeros(&*file, from, to).map_err(plain)?;
-        file.sync_data(SyncPoint::Prepared).map_err(|e| (e, true))?;
+        if !early {
+            file.sync_data(SyncPoint::Prepared).map_err(|e| (e, true))?;
+        }
         if to == order.capacity {
             break;
         }

@@ -17,6 +17,7 @@ use crate::commit::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
 use crate::ids::Sequence;
+use crate::mutant;
 use crate::options::Options;
 use crate::prepare::{Order, PrepareFailed, Prepared, prepare};
 use crate::queue::{Mode, Queue, Tail};
@@ -125,7 +126,8 @@ impl Core {
                 Err(failed) => failed,
             };
             let smaller = order.capacity / 2;
-            let enough = smaller >= self.options.segment_bytes && holds(smaller, frame_bytes);
+            let enough = smaller >= self.options.segment_bytes
+                && (holds(smaller, frame_bytes) || mutant::is("spare:smaller-than-needed"));
             if failed.error.kind() != ErrorKind::Full || failed.poison || !enough {
                 return Err(failed);
             }

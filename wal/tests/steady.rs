@@ -40,11 +40,11 @@ static COUNTING: Counting = Counting;
 
 const APPENDS: usize = 500;
 const WRITERS: usize = 8;
-const PAYLOAD: [u8; 128] = [7; 128];
+const PAYLOAD: &[u8] = &[7; 128];
 
 fn appends(log: &Log) {
     for _ in 0..APPENDS {
-        log.append(&PAYLOAD).unwrap();
+        log.append(PAYLOAD).unwrap();
     }
 }
 

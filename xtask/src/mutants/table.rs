@@ -75,6 +75,22 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("rotation:no-seal", WRITER, "a segment ends with a seal"),
     m("order:seal-before-next", WRITER, "the seal is durable before the next segment's first byte"),
     m("order:place-before-lsn", "wal/src/queue.rs", "an LSN is given only with a place"),
+    m(
+        "rotation:open-record-left-out",
+        WRITER,
+        "a segment's first group begins with an open record",
+    ),
+    m("stamp:own-records-count", WRITER, "the log's own records consume no LSN"),
+    m(
+        "prepare:synced-before-the-zeros",
+        "wal/src/prepare.rs",
+        "zeros are synced, not the header alone",
+    ),
+    m(
+        "spare:smaller-than-needed",
+        "wal/src/spare.rs",
+        "on a full disk a spare still holds its batch",
+    ),
     m("reserve:for-records-too", "wal/src/queue.rs", "records stay out of the reserve"),
     // Writing and failing.
     m("write:short-is-whole", SEAM, "a short write is a failure"),
