@@ -107,17 +107,13 @@ impl Cursor {
         last: u64,
         follow: bool,
     ) -> Result<Option<RecordRef<'_>>> {
-        if self.find(snapshot, last, follow)? { self.found() } else { Ok(None) }
+        self.find(snapshot, last, follow)?;
+        self.found()
     }
 
     /// [`Cursor::next`] without the record, which [`Cursor::found`] then lends.
     #[inline]
-    pub(crate) fn find(
-        &mut self,
-        snapshot: &mut Snapshot,
-        last: u64,
-        follow: bool,
-    ) -> Result<bool> {
+    pub(crate) fn find(&mut self, snapshot: &mut Snapshot, last: u64, follow: bool) -> Result<()> {
         match self.find_by(snapshot, last) {
             Err(error) if is_stale(&error) => self.find_afresh(snapshot, last, follow),
             other => other,
@@ -125,7 +121,7 @@ impl Cursor {
     }
 
     #[cold]
-    fn find_afresh(&mut self, snapshot: &mut Snapshot, last: u64, follow: bool) -> Result<bool> {
+    fn find_afresh(&mut self, snapshot: &mut Snapshot, last: u64, follow: bool) -> Result<()> {
         let old = snapshot.bound;
         *snapshot = self.view.snapshot()?;
         if !follow {
@@ -135,26 +131,26 @@ impl Cursor {
         self.find_by(snapshot, last)
     }
 
-    fn find_by(&mut self, snapshot: &Snapshot, last: u64) -> Result<bool> {
+    fn find_by(&mut self, snapshot: &Snapshot, last: u64) -> Result<()> {
         self.found = Found::Nothing;
         loop {
             if let Some(record) = self.ready.pop_front() {
                 self.found = Found::Ready(record);
-                return Ok(true);
+                return Ok(());
             }
             if self.at_the_last || (self.next_lsn > last && self.open_from.is_none()) {
-                return Ok(false);
+                return Ok(());
             }
             if self.at.is_none() && !self.seek(snapshot)? {
-                return Ok(false);
+                return Ok(());
             }
             match self.advance(snapshot.bound)? {
                 Advance::Went => {}
                 Advance::Deliver => {
                     self.found = Found::InWindow;
-                    return Ok(true);
+                    return Ok(());
                 }
-                Advance::AtBound => return Ok(false),
+                Advance::AtBound => return Ok(()),
                 Advance::NextSegment => {
                     if let Some(place) = self.at.take() {
                         self.sequence_min = place.sequence.get().saturating_add(1);
@@ -162,6 +158,11 @@ impl Cursor {
                 }
             }
         }
+    }
+
+    /// Whether there is something to lend.
+    pub(crate) fn has_found(&self) -> bool {
+        !matches!(self.found, Found::Nothing)
     }
 
     /// Lends what was found. The walk has just verified it, so it is still in the window.

@@ -137,7 +137,8 @@ impl Follow {
     /// # Errors
     /// As [`Follow::try_next`].
     pub fn try_next_ref(&mut self) -> Result<Option<RecordRef<'_>>> {
-        if self.cursor.find(&mut self.snapshot, u64::MAX, true)? {
+        self.cursor.find(&mut self.snapshot, u64::MAX, true)?;
+        if self.cursor.has_found() {
             return self.cursor.found();
         }
         self.cursor.check_identity();

@@ -17,8 +17,8 @@ use crate::scan::Source;
 /// The first read of a window, and any after a jump over more than this: who skips large payloads
 /// reads little of them.
 const READ_AHEAD_MIN: usize = 4 << 10;
-/// Reads in order grow up to this. It must fit the second cache beside what the reader touches:
-/// twice this was slower, half of it 3 % slower.
+/// Reads in order grow up to this. From 128 to 512 KiB a warm scan is equally fast; at 32 KiB, where
+/// system calls begin to count, it is 3 % slower at 128-byte records and 9 % at 1 KiB.
 const READ_AHEAD_MAX: usize = 256 << 10;
 
 /// A window over a file whose size was taken when it was made.
