@@ -47,6 +47,7 @@
 )]
 
 mod backup;
+mod bodies;
 mod claim;
 mod cohort;
 mod commit;
