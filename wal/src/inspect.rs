@@ -153,7 +153,8 @@ pub fn inspect_in(
 /// `progress`, always called on this thread, is told of a log that can be read.
 ///
 /// ```
-/// # let path = tempfile::tempdir()?.path().join("log");
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("log");
 /// # annals_wal::Log::open(&path)?.close()?;
 /// use annals_wal::fs::{Dir, os::OsDir};
 /// use annals_wal::inspect::{Depth, State, inspect_with};

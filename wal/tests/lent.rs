@@ -245,3 +245,72 @@ fn a_lending_follower_before_a_damaged_record_is_told_every_time() {
     disk.set_bytes(NAME, whole);
     assert_eq!([next(), next()], [Ok(Some(3)), Ok(None)]);
 }
+
+/// What was read ahead while the owner wrote, and looked damaged, is read again before it is called
+/// so: by whoever copies, lends, follows or skips.
+#[test]
+fn what_was_damaged_when_it_was_read_ahead_is_read_a_second_time() {
+    let disk = MemDir::new(8);
+    let log = open(&disk);
+    for n in 1..=3u32 {
+        log.append(Record::new(vec![1; 100]).stream(Stream(n))).unwrap();
+    }
+    let whole = disk.bytes(NAME).unwrap();
+    let third = last_payload(&whole, 100);
+    let not_third = Filter::new().stream(Stream(9));
+    for (at, heals) in [(third, true), (third - 20, true), (third, false), (third - 20, false)] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        let range = || {
+            disk.set_bytes(NAME, whole.clone());
+            let mut records = log.range(..).unwrap();
+            disk.set_bytes(NAME, damaged.clone());
+            assert_eq!(records.next_ref().unwrap().unwrap().lsn, lsn(1));
+            disk.set_bytes(NAME, if heals { whole.clone() } else { damaged.clone() });
+            records
+        };
+        assert_eq!(range().filter(Result::is_ok).count(), if heals { 2 } else { 1 });
+        assert_eq!(range().any(|r| r.is_err()), !heals, "owned, byte {at}");
+        let mut records = range();
+        records.next_ref().unwrap().unwrap();
+        assert_eq!(records.next_ref().unwrap().is_ok(), heals, "lent, byte {at}");
+        let skipped = range().only(not_third).next_ref().map(|r| r.is_ok());
+        let seen = !heals && at < third;
+        assert_eq!(skipped, seen.then_some(false), "skipped, byte {at}");
+    }
+    disk.set_bytes(NAME, whole.clone());
+    let mut follow = reader(&disk).follow(lsn(1)).unwrap();
+    let mut damaged = whole.clone();
+    damaged[third] ^= 1;
+    disk.set_bytes(NAME, damaged);
+    let mut next = || follow.try_next_ref().map(|r| r.map(|r| r.lsn.get())).map_err(|e| e.kind());
+    assert_eq!(next(), Ok(Some(1)));
+    disk.set_bytes(NAME, whole);
+    assert_eq!([next(), next(), next()], [Ok(Some(2)), Ok(Some(3)), Ok(None)]);
+}
+
+/// An error of the system is no verdict: whoever asks again gets the record.
+#[test]
+fn a_read_that_fails_leaves_a_follower_where_it_is() {
+    let disk = MemDir::new(9);
+    let log = open(&disk);
+    fill(&log, 40);
+    let (mut failed, mut read) = (0, Vec::new());
+    let mut follow = reader(&disk).follow(lsn(1)).unwrap();
+    for attempt in 1..2000 {
+        if attempt % 3 == 0 {
+            disk.fail_read(0, 5);
+        }
+        match follow.try_next_ref() {
+            Ok(Some(record)) => read.push(record.lsn.get()),
+            Ok(None) => break,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Io);
+                failed += 1;
+            }
+        }
+    }
+    println!("{failed} reads failed");
+    assert_eq!(read, (1..=40).collect::<Vec<_>>());
+    assert!(failed > 2, "{failed}");
+}
