@@ -75,6 +75,7 @@ mod records;
 pub mod recover;
 mod report;
 pub mod scan;
+mod source;
 mod stats;
 pub mod survey;
 mod sync;
