@@ -31,6 +31,8 @@ pub struct Window {
     bytes: Vec<u8>,
     /// How many of `bytes` were read, at `start`.
     filled: usize,
+    /// How much of that was handed out.
+    used: usize,
     /// How much the next read in order asks for.
     ahead: usize,
 }
@@ -48,7 +50,7 @@ impl Window {
     /// A window that never looks at or beyond `limit`.
     pub fn limited(file: Arc<dyn File>, limit: u64) -> Window {
         let bytes = Vec::new();
-        Window { file, len: limit, start: 0, bytes, filled: 0, ahead: READ_AHEAD_MIN }
+        Window { file, len: limit, start: 0, bytes, filled: 0, used: 0, ahead: READ_AHEAD_MIN }
     }
 
     /// Moves the limit, up or down; what was read stays.
@@ -85,12 +87,15 @@ impl Window {
     }
 
     /// Who reads in order reads ahead more and more. A record that is skipped at the window's end
-    /// leaves a gap: a small one is still in order.
+    /// leaves a gap: a small one is still in order, unless next to nothing of the window was used
+    /// (a header in 8 KiB). A window that happens to end just before a header says nothing.
     fn set_pace(&mut self, offset: u64) {
         let end = self.start + self.filled as u64;
         let near = self.start..=end.saturating_add(READ_AHEAD_MIN as u64);
-        let in_order = self.filled > 0 && near.contains(&offset);
+        let sparse = offset >= end && self.used < self.filled / 256;
+        let in_order = self.filled > 0 && near.contains(&offset) && !sparse;
         self.ahead = if in_order { (self.ahead * 2).min(READ_AHEAD_MAX) } else { READ_AHEAD_MIN };
+        self.used = 0;
     }
 
     /// Lets go of what stands before `offset` and keeps what is held from there on, at its place if
@@ -128,6 +133,7 @@ impl Source for Window {
                 self.holds(offset, len).ok_or(io::ErrorKind::UnexpectedEof)?
             }
         };
+        self.used += len;
         Ok(&self.bytes[range])
     }
 }
