@@ -1,9 +1,9 @@
 //! CRC-32 (ISO 3309, the one of zlib) of the 28 bytes that a frame header's checksum covers.
 //!
 //! Every frame that is written or read takes one. `crc32fast` asks the processor what it can do and
-//! passes by three kernels for long input before it comes to its table: 9 ns of the 60 that a scan
-//! has for a record. Here the length is known when this is compiled, and the table (16 KiB, made
-//! then too) is read 28 times without a branch: 4 ns.
+//! passes by three kernels for long input before it comes to its table. Here the length is known
+//! when this is compiled, and the table (16 KiB, made then too) is read 28 times without a branch:
+//! decoding a header took 8.9 ns and takes 7.0, of the 60 that a scan has for a record.
 //! Never here: payloads; for those `crc32fast` is faster. Invariant: the two agree on every input
 //! ([`tests`]). Next room: [`crate::format`].
 
