@@ -54,7 +54,9 @@ fn submits(log: &Log, in_flight: usize, payload: &[u8], count: u64) {
         }
         waiting.push_back(log.submit(Record::new(payload)).unwrap());
     }
-    waiting.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
+    for pending in waiting {
+        pending.wait().unwrap();
+    }
 }
 
 fn group<'a>(c: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {

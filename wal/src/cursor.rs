@@ -1,7 +1,7 @@
 //! A position in the log that moves forward, record by record, across segments.
 //!
-//! Never here: the question how far it may go ([`crate::view`] answers it), writes. Invariants: only
-//! whole batches; LSNs come without a step; a damaged range is read a second time before it is
+//! Never here: the question how far it may go ([`crate::view`] answers it), writes. Invariants:
+//! only whole batches; LSNs come without a step; a damaged range is read a second time before it is
 //! called damaged (the first read may have raced the owner). Next room: [`crate::reader`].
 
 use std::collections::VecDeque;
@@ -9,13 +9,17 @@ use std::io;
 
 use crate::commit::SegmentBound;
 use crate::error::{Error, ErrorKind, Location, Result};
-use crate::format::{self, HeaderVerdict, Identity, KIND_SEAL, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::filter::Filter;
+use crate::format::{
+    self, FrameHeader, HeaderVerdict, Identity, KIND_SEAL, SEGMENT_HEADER_LEN, SegmentHeader,
+};
 use crate::fs::{Access, read_full};
 use crate::ids::{Lsn, Sequence};
-use crate::record::{Codec, Kind, StoredRecord, Stream};
+use crate::record::StoredRecord;
+use crate::records::RecordRef;
 use crate::recover::apply::SegmentSpan;
 use crate::recover::facts::reading;
-use crate::scan::{Frame, Step, Trouble, Walker};
+use crate::scan::{Mark, Sound, Step, Trouble, Walked, Walker};
 use crate::view::{Snapshot, View};
 use crate::window::Window;
 
@@ -30,9 +34,23 @@ pub(crate) struct Cursor {
     at: Option<Place>,
     /// Segments below this were read to their seal.
     sequence_min: u64,
-    /// Records of a batch whose end was not seen yet; only above the proven bound.
+    filter: Filter,
+    /// The first record of a batch whose end was not seen yet; for unproven readers only.
+    open_from: Option<u64>,
+    /// Its wanted records so far.
     open_batch: Vec<StoredRecord>,
     ready: VecDeque<StoredRecord>,
+    /// What is lent next.
+    found: Found,
+}
+
+/// Where the record is that was found.
+#[derive(Debug)]
+enum Found {
+    Nothing,
+    /// The walker's current frame.
+    InWindow,
+    Ready(StoredRecord),
 }
 
 #[derive(Debug)]
@@ -45,8 +63,8 @@ struct Place {
 
 enum Advance {
     Went,
-    Deliver(StoredRecord),
-    NextSegment(Sequence),
+    Deliver,
+    NextSegment,
     AtBound,
 }
 
@@ -58,63 +76,107 @@ impl Cursor {
             at_the_last: false,
             at: None,
             sequence_min: 0,
+            filter: Filter::new(),
+            open_from: None,
             open_batch: Vec::new(),
             ready: VecDeque::new(),
+            found: Found::Nothing,
         }
     }
 
-    /// Whether records were read that are not delivered yet: of a whole batch, or of one whose end
-    /// is still to be seen.
-    pub(crate) fn has_read_ahead(&self) -> bool {
-        !self.ready.is_empty() || !self.open_batch.is_empty()
+    /// Records that this does not want are passed over from here on, besides those before.
+    pub(crate) fn narrow(&mut self, filter: Filter) {
+        self.filter = self.filter.and(filter);
+        let wanted = |record: &StoredRecord| filter.wants(record.stream, record.kind);
+        self.open_batch.retain(wanted);
+        self.ready.retain(wanted);
     }
 
     pub(crate) fn next_lsn(&self) -> u64 {
         self.next_lsn
     }
 
-    /// The next record, or `None` at the snapshot's bound. What fails by a snapshot that time has
-    /// passed by (a trim took a segment) is tried once more by a fresh one.
+    /// The next record, or `None` at the snapshot's bound and past `last`. What fails by a snapshot
+    /// that time has passed by (a trim took a segment) is tried once more by a fresh one.
     ///
     /// `follow`: the fresh one's bound counts too; otherwise the old bound stays.
+    #[inline]
     pub(crate) fn next(
         &mut self,
         snapshot: &mut Snapshot,
+        last: u64,
         follow: bool,
-    ) -> Result<Option<StoredRecord>> {
-        match self.next_by(snapshot) {
-            Err(error) if is_stale(&error) => {}
-            other => return other,
+    ) -> Result<Option<RecordRef<'_>>> {
+        self.find(snapshot, last, follow)?;
+        self.found()
+    }
+
+    /// [`Cursor::next`] without the record, which [`Cursor::found`] then lends.
+    #[inline]
+    pub(crate) fn find(&mut self, snapshot: &mut Snapshot, last: u64, follow: bool) -> Result<()> {
+        match self.find_by(snapshot, last) {
+            Err(error) if is_stale(&error) => self.find_afresh(snapshot, last, follow),
+            other => other,
         }
+    }
+
+    #[cold]
+    fn find_afresh(&mut self, snapshot: &mut Snapshot, last: u64, follow: bool) -> Result<()> {
         let old = snapshot.bound;
         *snapshot = self.view.snapshot()?;
         if !follow {
             snapshot.bound = snapshot.bound.min(old);
         }
         self.rewind();
-        self.next_by(snapshot)
+        self.find_by(snapshot, last)
     }
 
-    fn next_by(&mut self, snapshot: &Snapshot) -> Result<Option<StoredRecord>> {
+    fn find_by(&mut self, snapshot: &Snapshot, last: u64) -> Result<()> {
+        self.found = Found::Nothing;
         loop {
             if let Some(record) = self.ready.pop_front() {
-                return Ok(Some(record));
+                self.found = Found::Ready(record);
+                return Ok(());
             }
-            if self.at_the_last {
-                return Ok(None);
+            if self.at_the_last || (self.next_lsn > last && self.open_from.is_none()) {
+                return Ok(());
             }
             if self.at.is_none() && !self.seek(snapshot)? {
-                return Ok(None);
+                return Ok(());
             }
             match self.advance(snapshot.bound)? {
                 Advance::Went => {}
-                Advance::Deliver(record) => return Ok(Some(record)),
-                Advance::AtBound => return Ok(None),
-                Advance::NextSegment(sequence) => {
-                    self.at = None;
-                    self.sequence_min = sequence.get().saturating_add(1);
+                Advance::Deliver => {
+                    self.found = Found::InWindow;
+                    return Ok(());
+                }
+                Advance::AtBound => return Ok(()),
+                Advance::NextSegment => {
+                    if let Some(place) = self.at.take() {
+                        self.sequence_min = place.sequence.get().saturating_add(1);
+                    }
                 }
             }
+        }
+    }
+
+    /// Whether there is something to lend.
+    pub(crate) fn has_found(&self) -> bool {
+        !matches!(self.found, Found::Nothing)
+    }
+
+    /// Lends what was found. The walk has just verified it, so it is still in the window.
+    #[inline]
+    pub(crate) fn found(&mut self) -> Result<Option<RecordRef<'_>>> {
+        match (&self.found, &mut self.at) {
+            (Found::InWindow, Some(place)) => {
+                let (view, sequence) = (&self.view, place.sequence);
+                let failed = |error| failed(view, sequence, error);
+                let (header, payload) = place.walker.current_with_payload().map_err(failed)?;
+                Ok(RecordRef::of(header, payload))
+            }
+            (Found::Ready(record), _) => Ok(Some(record.into())),
+            _ => Ok(None),
         }
     }
 
@@ -131,11 +193,12 @@ impl Cursor {
     /// Goes back to the record after the last one delivered and looks for it anew. Records of a
     /// batch whose end was not seen are read again: after a recovery they may be gone.
     pub(crate) fn rewind(&mut self) {
-        if let Some(first) = self.open_batch.first() {
-            self.next_lsn = first.lsn.get();
+        if let Some(first) = self.open_from.take() {
+            self.next_lsn = first;
             self.at_the_last = false;
         }
         self.open_batch.clear();
+        self.found = Found::Nothing;
         self.at = None;
         self.sequence_min = 0;
     }
@@ -188,24 +251,11 @@ impl Cursor {
         place.walker.source_mut().set_limit(limit);
         place.walker.again();
         let mark = place.walker.mark();
-        let name = format::segment_name(place.sequence);
-        let dir = self.view.dir().clone();
-        let failed = |e| reading(&*dir, &name, e);
-        let mut step = place.walker.step().map_err(failed)?;
-        if step.as_ref().is_some_and(is_trouble) {
-            place.walker.source_mut().forget();
-            place.walker.reset(mark);
-            step = place.walker.step().map_err(failed)?;
-        }
-        let unproven = self.view.unproven() && active;
-        let advanced = match step {
-            Some(Step::Frame(frame)) if frame.trouble.is_none() => self.take(&frame),
-            Some(_) | None if unproven => Ok(Advance::AtBound),
-            Some(Step::Zeros { from, to: end }) if active && from == end => {
-                self.check_bound(bound, from)
-            }
-            None => Ok(Advance::AtBound),
-            Some(step) => Err(self.damage(&step)),
+        let wanted = wanted(self.filter, &self.view);
+        let advanced = match place.walker.walk(wanted) {
+            Ok(Walked::Sound) => self.take(),
+            Ok(Walked::Other) => self.meet(mark, bound),
+            Err(error) => Err(failed(&self.view, place.sequence, error)),
         };
         if matches!(advanced, Ok(Advance::AtBound) | Err(_))
             && let Some(place) = &mut self.at
@@ -215,6 +265,30 @@ impl Cursor {
             place.walker.reset(mark);
         }
         advanced
+    }
+
+    /// Trouble, or an end. Trouble is read a second time before it counts.
+    #[cold]
+    fn meet(&mut self, mark: Mark, bound: SegmentBound) -> Result<Advance> {
+        let Some(place) = &mut self.at else { return Ok(Advance::AtBound) };
+        let mut met = place.walker.take_met();
+        if met.as_ref().is_some_and(is_trouble) {
+            place.walker.source_mut().forget();
+            place.walker.reset(mark);
+            let again = place.walker.step_where(wanted(self.filter, &self.view));
+            met = again.map_err(|error| failed(&self.view, place.sequence, error))?;
+        }
+        let active = place.sequence >= bound.sequence;
+        let unproven = self.view.unproven() && active;
+        match met {
+            Some(Step::Frame(frame)) if frame.trouble.is_none() => self.take(),
+            Some(_) | None if unproven => Ok(Advance::AtBound),
+            Some(Step::Zeros { from, to: end }) if active && from == end => {
+                self.check_bound(bound, from)
+            }
+            None => Ok(Advance::AtBound),
+            Some(step) => Err(self.damage(&step)),
+        }
     }
 
     /// The window ended at the bound; a file that ends before it lost its tail.
@@ -228,49 +302,65 @@ impl Cursor {
         Ok(Advance::AtBound)
     }
 
-    fn take(&mut self, frame: &Frame) -> Result<Advance> {
-        let Some(place) = &mut self.at else { return Ok(Advance::AtBound) };
-        let header = frame.header;
+    /// Takes the walker's current frame.
+    #[inline(always)]
+    fn take(&mut self) -> Result<Advance> {
+        let Some(place) = &self.at else { return Ok(Advance::AtBound) };
+        let header = &place.walker.current().header;
         if header.is_own() {
-            if header.kind == KIND_SEAL {
-                return Ok(Advance::NextSegment(place.sequence));
-            }
-            return Ok(Advance::Went);
+            let sealed = header.kind == KIND_SEAL;
+            return Ok(if sealed { Advance::NextSegment } else { Advance::Went });
         }
         if header.lsn < self.next_lsn {
             return Ok(Advance::Went);
         }
-        let (Some(lsn), Some(kind)) = (Lsn::new(header.lsn), Kind::new(header.kind)) else {
-            return Ok(Advance::Went);
-        };
         if header.lsn > self.next_lsn {
-            let sequence = place.sequence;
-            let location = self.location(sequence, frame.offset, self.next_lsn);
-            let why = format!("LSN {} is missing: LSN {lsn} stands in its place", self.next_lsn);
-            return Err(Error::corrupt(why, location));
+            return Err(self.missing(place));
         }
-        let (dir, name) = (self.view.dir().clone(), format::segment_name(place.sequence));
-        let payload = place.walker.payload(frame).map_err(|e| reading(&*dir, &name, e))?.to_vec();
-        self.at_the_last = self.next_lsn == u64::MAX;
-        self.next_lsn = self.next_lsn.saturating_add(1);
-        let record = StoredRecord {
-            lsn,
-            kind,
-            stream: Stream(header.stream),
-            codec: Codec(header.codec),
-            payload,
-        };
-        if !self.view.unproven() {
-            return Ok(Advance::Deliver(record));
+        let wanted = self.filter.wants_header(header);
+        if self.view.unproven() {
+            return self.take_unproven(wanted);
         }
-        // Above the bound a batch may have no end, and then none of it was ever promised.
-        self.open_batch.push(record);
-        if !header.goes_on() {
+        self.go_past();
+        Ok(if wanted { Advance::Deliver } else { Advance::Went })
+    }
+
+    /// Above the bound a batch may have no end, and then none of it was ever promised.
+    fn take_unproven(&mut self, wanted: bool) -> Result<Advance> {
+        let Some(place) = &mut self.at else { return Ok(Advance::AtBound) };
+        let goes_on = place.walker.current().header.goes_on();
+        if wanted {
+            let (header, payload) = place
+                .walker
+                .current_with_payload()
+                .map_err(|error| failed(&self.view, place.sequence, error))?;
+            let record = RecordRef::of(header, payload);
+            self.open_batch.extend(record.map(|record| record.to_stored()));
+        }
+        self.open_from.get_or_insert(self.next_lsn);
+        self.go_past();
+        if !goes_on {
+            self.open_from = None;
             self.ready.extend(self.open_batch.drain(..));
         }
         Ok(Advance::Went)
     }
 
+    #[inline(always)]
+    fn go_past(&mut self) {
+        self.at_the_last = self.next_lsn == u64::MAX;
+        self.next_lsn = self.next_lsn.saturating_add(1);
+    }
+
+    #[cold]
+    fn missing(&self, place: &Place) -> Error {
+        let Sound { offset, header } = place.walker.current();
+        let (due, found) = (self.next_lsn, header.lsn);
+        let location = self.location(place.sequence, *offset, due);
+        Error::corrupt(format!("LSN {due} is missing: LSN {found} stands in its place"), location)
+    }
+
+    #[cold]
     fn damage(&self, step: &Step) -> Error {
         let sequence = self.at.as_ref().map_or(Sequence::FIRST, |place| place.sequence);
         let (offset, why, lsn) = match step {
@@ -300,6 +390,18 @@ impl Cursor {
         let lsn = Lsn::new(lsn.max(1));
         Location { segment: Some(segment), offset: Some(offset), lsns: lsn.zip(lsn) }
     }
+}
+
+#[cold]
+fn failed(view: &View, sequence: Sequence, error: io::Error) -> Error {
+    reading(&**view.dir(), &format::segment_name(sequence), error)
+}
+
+/// Above the bound a payload that is not whole ends the walk, wanted or not.
+#[inline]
+fn wanted(filter: Filter, view: &View) -> impl Fn(&FrameHeader) -> bool + use<> {
+    let every = view.unproven();
+    move |header| every || filter.wants_header(header)
 }
 
 /// What an outdated snapshot can make of a sound log.

@@ -7,6 +7,7 @@
 //! anything is allocated. This room stays one file on purpose (redb kept its layout in three
 //! places and they drifted). Next room: [`crate::scan`].
 
+use crate::crc;
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::ids::{Generation, LogId, Lsn, Sequence};
 use crate::mutant;
@@ -95,13 +96,6 @@ pub fn check_capacity(capacity: u64) -> std::result::Result<(), &'static str> {
 /// CRC-32 (ISO 3309, the one of zlib).
 pub fn crc32(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
-}
-
-/// CRC-32 continued from `seed`, as zlib's `crc32(seed, bytes)` does.
-fn crc32_seeded(seed: u32, bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
-    hasher.update(bytes);
-    hasher.finalize()
 }
 
 /// Bytes of a frame with a payload of `len`: header, payload, zero padding to 8.
@@ -370,7 +364,7 @@ impl FrameHeader {
         put(&mut out, 28, &self.kind.to_le_bytes());
         out[30] = self.flags;
         out[31] = self.codec;
-        let crc = crc32_seeded(frame_seed(salt, offset), &out[4..]);
+        let crc = crc::of_header(frame_seed(salt, offset), &get_array(&out, 4));
         put(&mut out, 0, &crc.to_le_bytes());
         out
     }
@@ -378,15 +372,19 @@ impl FrameHeader {
     /// `None` if the checksum does not hold here. All-zero bytes are never a frame, whatever
     /// the seed makes of them.
     pub fn decode(bytes: &[u8; FRAME_HEADER_LEN], salt: u32, offset: u64) -> Option<FrameHeader> {
-        let crc = crc32_seeded(frame_seed(salt, offset), &bytes[4..]);
+        FrameHeader::is_sound(bytes, salt, offset).then(|| FrameHeader::parse(bytes))
+    }
+
+    /// Whether the checksum holds here.
+    #[inline(always)]
+    pub(crate) fn is_sound(bytes: &[u8; FRAME_HEADER_LEN], salt: u32, offset: u64) -> bool {
+        let crc = crc::of_header(frame_seed(salt, offset), &get_array(bytes, 4));
         let sound = crc == get_u32(bytes, 0) || mutant::is("checksum:frame-header");
-        if !sound || *bytes == [0; FRAME_HEADER_LEN] {
-            return None;
-        }
-        Some(FrameHeader::parse(bytes))
+        sound && *bytes != [0; FRAME_HEADER_LEN]
     }
 
     /// The fields, checksum not looked at.
+    #[inline(always)]
     pub(crate) fn parse(bytes: &[u8; FRAME_HEADER_LEN]) -> FrameHeader {
         FrameHeader {
             payload_crc: get_u32(bytes, 4),
@@ -401,21 +399,25 @@ impl FrameHeader {
     }
 
     /// Whether this is one of the log's own records.
+    #[inline]
     pub fn is_own(&self) -> bool {
         self.kind & OWN_KIND_BIT != 0
     }
 
     /// Whether its batch goes on with the next frame.
+    #[inline]
     pub fn goes_on(&self) -> bool {
         self.flags & FLAG_BATCH_GOES_ON != 0
     }
 
     /// Whether it is the first of its batch.
+    #[inline]
     pub fn is_batch_first(&self) -> bool {
         self.flags & FLAG_BATCH_FIRST != 0
     }
 
     /// Why this code must not interpret the frame, if it must not.
+    #[inline]
     pub fn unsupported(&self) -> Option<String> {
         if self.flags & !FLAGS_KNOWN != 0 && !mutant::is("row-f:any-flag") {
             return Some(format!("frame flags {:#04x}", self.flags));
@@ -429,11 +431,13 @@ impl FrameHeader {
     }
 
     /// Bytes of the whole frame.
+    #[inline]
     pub fn frame_size(&self) -> u64 {
         frame_size(self.len)
     }
 }
 
+#[inline]
 fn frame_seed(salt: u32, offset: u64) -> u32 {
     let salt = if mutant::is("checksum:no-salt") { 0 } else { salt };
     let offset = if mutant::is("checksum:no-offset") { 0 } else { offset };
@@ -835,24 +839,29 @@ impl SnapshotHeader {
 // ---------------------------------------------------------------------------------------------
 // Bytes in and out of fixed arrays. Offsets are constants of this file, always in bounds.
 
+#[inline]
 fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
     out[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
+#[inline]
 fn get_array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&bytes[at..at + N]);
     out
 }
 
+#[inline]
 fn get_u16(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(get_array(bytes, at))
 }
 
+#[inline]
 fn get_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(get_array(bytes, at))
 }
 
+#[inline]
 fn get_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(get_array(bytes, at))
 }

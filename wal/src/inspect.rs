@@ -7,15 +7,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::bodies::{self, Body};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, FRAMES_START, HeaderVerdict, KIND_OPEN, KIND_SEAL, KIND_TRIM};
-use crate::fs::{Access, Dir, os::OsDir};
+use crate::fs::{Dir, os::OsDir};
 use crate::ids::{Generation, LogId, Lsn, Sequence};
 use crate::lock::is_live;
-use crate::recover::facts::{SegmentFacts, reading};
+use crate::recover::facts::SegmentFacts;
 use crate::recover::{Decision, Facts, Plan, Refusal, RefusalKind, Row, decide};
 use crate::survey::{Damage, DamageClass, Survey};
-use crate::window::Window;
 
 /// How much is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,6 +124,7 @@ pub struct Report {
 }
 
 /// Reports on the log in `path`; `progress` is told how many bytes were read since the last call.
+/// Sealed segments are read by as many threads as there are processors, but at most four.
 ///
 /// # Errors
 /// `NotALog`, `Io`. Damage is in the report, not an error.
@@ -132,10 +133,11 @@ pub fn inspect(
     depth: Depth,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report> {
-    inspect_in(&(Arc::new(OsDir::new(path.as_ref())) as Arc<dyn Dir>), depth, progress)
+    let dir = Arc::new(OsDir::new(path.as_ref())) as Arc<dyn Dir>;
+    inspect_with(&dir, depth, bodies::threads(), progress)
 }
 
-/// [`inspect`] on any file system behind the seam.
+/// [`inspect`] on any file system behind the seam, by this thread alone.
 ///
 /// # Errors
 /// As [`inspect`].
@@ -144,12 +146,38 @@ pub fn inspect_in(
     depth: Depth,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report> {
+    inspect_with(dir, depth, 1, progress)
+}
+
+/// [`inspect_in`] by so many threads. The report does not depend on how many; nor does the sum that
+/// `progress`, always called on this thread, is told of a log that can be read.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("log");
+/// # annals_wal::Log::open(&path)?.close()?;
+/// use annals_wal::fs::{Dir, os::OsDir};
+/// use annals_wal::inspect::{Depth, State, inspect_with};
+/// let dir: std::sync::Arc<dyn Dir> = std::sync::Arc::new(OsDir::new(&path));
+/// let report = inspect_with(&dir, Depth::Everything, 2, &mut |_| ())?;
+/// assert_eq!(report.state, State::Clean);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_with(
+    dir: &Arc<dyn Dir>,
+    depth: Depth,
+    threads: usize,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Report> {
     const TRIES: usize = 5;
     let mut tries = 0;
     loop {
         tries += 1;
         let before = is_live(&**dir)?;
-        let outcome = report(dir, depth, progress);
+        let outcome = report(dir, depth, threads, progress);
         let live = before || is_live(&**dir)?;
         // A living owner may rotate or trim between two reads of ours: what looks bad is looked
         // at again before it is called bad.
@@ -170,7 +198,12 @@ pub fn inspect_in(
     }
 }
 
-fn report(dir: &Arc<dyn Dir>, depth: Depth, progress: &mut dyn FnMut(u64)) -> Result<Report> {
+fn report(
+    dir: &Arc<dyn Dir>,
+    depth: Depth,
+    threads: usize,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Report> {
     let facts = Facts::read(&**dir)?;
     if facts.segments.is_empty() {
         return Err(no_segment(&**dir, &facts));
@@ -182,7 +215,7 @@ fn report(dir: &Arc<dyn Dir>, depth: Depth, progress: &mut dyn FnMut(u64)) -> Re
         Decision::Refuse(refusal) => note_refusal(&mut report, &facts, refusal),
     }
     if depth == Depth::Everything {
-        read_everything(dir, &facts, &decision, &mut report, progress)?;
+        read_everything(dir, &facts, &decision, &mut report, threads, progress)?;
     }
     report.records = report
         .segments
@@ -376,6 +409,7 @@ fn read_everything(
     facts: &Facts,
     decision: &Decision,
     report: &mut Report,
+    threads: usize,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
     let active = facts.active.as_ref().map_or(0, |active| active.index);
@@ -383,20 +417,21 @@ fn read_everything(
         Decision::Plan(plan) => plan.removals.clone(),
         Decision::Refuse(_) => Vec::new(),
     };
-    for (index, segment) in facts.segments[..active].iter().enumerate() {
+    let readable = |segment: &SegmentFacts| {
+        let header = *segment.good_header()?;
         let name = format::segment_name(segment.sequence);
-        let Some(header) = segment.good_header().filter(|_| !below_head.contains(&name)) else {
-            continue;
-        };
-        let file = dir.open(&name, Access::Read).map_err(|e| reading(&**dir, &name, e))?;
-        // What lies beyond the capacity is a finding by its being there.
-        let window = Window::limited(file, header.capacity.min(segment.file_len));
-        let survey = Survey::of(window, header).map_err(|e| reading(&**dir, &name, e))?;
-        progress(segment.file_len);
+        let (sequence, file_len) = (segment.sequence, segment.file_len);
+        (!below_head.contains(&name)).then_some(Body { sequence, header, file_len })
+    };
+    let sealed = facts.segments[..active].iter().enumerate();
+    let (indexes, bodies): (Vec<_>, Vec<_>) =
+        sealed.filter_map(|(index, segment)| Some((index, readable(segment)?))).unzip();
+    let surveys = bodies::surveys(dir, &bodies, threads, progress)?;
+    for (index, survey) in indexes.into_iter().zip(&surveys) {
         if survey.damages.is_empty() {
-            fill_from(&mut report.segments[index], &survey);
+            fill_from(&mut report.segments[index], survey);
         }
-        check_sealed_body(report, segment, &survey);
+        check_sealed_body(report, &facts.segments[index], survey);
     }
     if let Some(active) = &facts.active {
         progress(active.bytes.len() as u64);

@@ -47,12 +47,15 @@
 )]
 
 mod backup;
+mod bodies;
 mod claim;
 mod cohort;
 mod commit;
 mod control;
+mod crc;
 mod cursor;
 mod error;
+mod filter;
 mod fork;
 pub mod format;
 pub mod fs;
@@ -70,9 +73,11 @@ mod prepare;
 mod queue;
 mod reader;
 mod record;
+mod records;
 pub mod recover;
 mod report;
 pub mod scan;
+mod source;
 mod spare;
 mod stats;
 pub mod survey;
@@ -86,12 +91,14 @@ mod writer;
 
 pub use claim::Claim;
 pub use error::{Error, ErrorKind, Location, Result};
+pub use filter::Filter;
 pub use ids::{Generation, LogId, Lsn, Sequence};
 pub use log::Log;
 pub use options::Options;
 pub use pending::{Ordered, Pending, Refused, Slot};
-pub use reader::{Follow, LogReader, Records};
+pub use reader::{Follow, LogReader};
 pub use record::{Batch, Codec, EncodedBatch, Kind, Payload, Record, StoredRecord, Stream};
+pub use records::{RecordRef, Records};
 pub use report::RecoveryReport;
 pub use stats::Stats;
 pub use window::Window;

@@ -1,80 +1,24 @@
-//! Reading: ranges of the owner, ranges and following for processes that own nothing.
+//! Reading for processes that own nothing: ranges, and following.
 //!
 //! Never here: a lock held, a byte written. Readers see only durable records unless they ask
-//! otherwise by name. Next room: [`crate::cursor`].
+//! otherwise by name. Next room: [`crate::records`].
 
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::commit::Shared;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::fs::{Dir, os::OsDir};
 use crate::ids::Lsn;
 use crate::lock::is_live;
 use crate::record::StoredRecord;
+use crate::records::{RecordRef, Records};
 use crate::recover::Facts;
 use crate::sync::sleep;
 use crate::view::{Snapshot, View};
-
-/// The records of a range, in order. Fused after an error.
-#[derive(Debug)]
-pub struct Records {
-    cursor: Cursor,
-    snapshot: Snapshot,
-    /// Last LSN to deliver.
-    end: u64,
-    done: bool,
-}
-
-impl Records {
-    pub(crate) fn of_log(shared: Arc<Shared>, lsns: impl RangeBounds<Lsn>) -> Result<Records> {
-        Records::of(View::Own(shared), lsns)
-    }
-
-    fn of(view: View, lsns: impl RangeBounds<Lsn>) -> Result<Records> {
-        let snapshot = view.snapshot()?;
-        let from = match lsns.start_bound() {
-            Bound::Unbounded => snapshot.head,
-            Bound::Included(lsn) => *lsn,
-            Bound::Excluded(lsn) => lsn.next().unwrap_or(*lsn),
-        };
-        let end = match lsns.end_bound() {
-            Bound::Unbounded => u64::MAX,
-            Bound::Included(lsn) => lsn.get(),
-            Bound::Excluded(lsn) => lsn.get() - 1,
-        };
-        // The owner's view knows the last LSN; a range never goes past what was durable now.
-        let end = if view.is_own() { end.min(snapshot.durable_lsn.unwrap_or(0)) } else { end };
-        if from < snapshot.head {
-            return Err(Error::trimmed(from, snapshot.head));
-        }
-        Ok(Records { cursor: Cursor::new(view, from), snapshot, end, done: false })
-    }
-}
-
-impl Iterator for Records {
-    type Item = Result<StoredRecord>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.done || (self.cursor.next_lsn() > self.end && !self.cursor.has_read_ahead()) {
-            return None;
-        }
-        match self.cursor.next(&mut self.snapshot, false) {
-            Ok(Some(record)) if record.lsn.get() <= self.end => Some(Ok(record)),
-            Ok(_) => {
-                self.done = true;
-                None
-            }
-            Err(error) => {
-                self.done = true;
-                Some(Err(error))
-            }
-        }
-    }
-}
 
 /// Reads a log that another process may own: takes no lock, writes nothing, repairs nothing.
 ///
@@ -172,14 +116,30 @@ pub struct Follow {
 }
 
 impl Follow {
+    /// Of what comes, the records that a filter wants. Of one that is skipped the header is
+    /// verified and the payload is not, as in [`Records::only`].
+    pub fn only(mut self, filter: Filter) -> Follow {
+        self.cursor.narrow(filter);
+        self
+    }
+
     /// The next record if it is durable by now, else `None`. Never waits.
     ///
     /// # Errors
     /// `Trimmed` if the log was trimmed past this reader, `Corrupt` with the place of the damage
     /// (it is not silence), `Io`. After an error the reader stays where it is.
     pub fn try_next(&mut self) -> Result<Option<StoredRecord>> {
-        if let Some(record) = self.cursor.next(&mut self.snapshot, true)? {
-            return Ok(Some(record));
+        Ok(self.try_next_ref()?.map(|record| record.to_stored()))
+    }
+
+    /// [`Follow::try_next`], lending the record until the next call instead of copying it.
+    ///
+    /// # Errors
+    /// As [`Follow::try_next`].
+    pub fn try_next_ref(&mut self) -> Result<Option<RecordRef<'_>>> {
+        self.cursor.find(&mut self.snapshot, u64::MAX, true)?;
+        if self.cursor.has_found() {
+            return self.cursor.found();
         }
         self.cursor.check_identity();
         let fresh = self.view.refreshed(&self.snapshot)?;
@@ -188,7 +148,7 @@ impl Follow {
             self.cursor.rewind();
         }
         self.snapshot = fresh;
-        self.cursor.next(&mut self.snapshot, true)
+        self.cursor.next(&mut self.snapshot, u64::MAX, true)
     }
 
     /// The next record, waiting for it at most about `timeout` by asking every few milliseconds.

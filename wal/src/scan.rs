@@ -13,35 +13,8 @@ use crate::format::{
     self, ALIGN, FRAME_HEADER_LEN, FRAMES_START, FrameHeader, KIND_SEAL, SegmentHeader,
 };
 use crate::mutant;
-
-/// Bytes that can be read at an offset, in order, with a window that the source chooses.
-pub trait Source {
-    /// Bytes in all.
-    fn len(&self) -> u64;
-
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// `len` bytes at `offset`. The caller has checked that they lie within [`Source::len`].
-    ///
-    /// # Errors
-    /// What the file said; a file that got shorter is `UnexpectedEof`.
-    fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]>;
-}
-
-impl Source for &[u8] {
-    fn len(&self) -> u64 {
-        <[u8]>::len(self) as u64
-    }
-
-    fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
-        let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
-        let end = start.checked_add(len).ok_or(io::ErrorKind::UnexpectedEof)?;
-        self.get(start..end).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-}
+pub use crate::source::Source;
+use crate::source::zeros_from;
 
 /// One step of a walk.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,14 +54,47 @@ pub struct Frame {
 impl Frame {
     /// First byte after it.
     pub fn end(&self) -> u64 {
-        self.offset.saturating_add(self.header.frame_size())
+        self.place().end()
     }
 
     /// The durable end it vouches for, unless its lag is impossible.
     pub fn witness(&self) -> Option<u64> {
+        self.place().witness()
+    }
+
+    fn place(&self) -> Sound {
+        Sound { offset: self.offset, header: self.header }
+    }
+}
+
+impl Sound {
+    #[inline]
+    fn end(&self) -> u64 {
+        self.offset.saturating_add(self.header.frame_size())
+    }
+
+    #[inline]
+    fn witness(&self) -> Option<u64> {
         let lag = u64::from(self.header.durable_lag) * ALIGN;
         self.offset.checked_sub(lag).filter(|end| *end >= FRAMES_START)
     }
+}
+
+/// A frame with nothing wrong: what a reader meets record by record, small and without a drop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sound {
+    pub(crate) offset: u64,
+    pub(crate) header: FrameHeader,
+}
+
+/// One step of a walk, sorted by whether a reader goes on. What was met stays with the walker: a
+/// frame that is passed from hand to hand by value cost as much as its checksums.
+#[derive(Clone, Copy)]
+pub(crate) enum Walked {
+    /// A sound frame: [`Walker::current`].
+    Sound,
+    /// Trouble, or the end: [`Walker::take_met`].
+    Other,
 }
 
 /// What can be wrong with a frame whose header checksum holds.
@@ -114,6 +120,8 @@ pub struct Walker<S> {
     in_batch: Batch,
     sealed: bool,
     done: bool,
+    current: Sound,
+    met: Option<Step>,
 }
 
 /// A place in a walk.
@@ -176,6 +184,8 @@ impl<S: Source> Walker<S> {
             in_batch: Batch::Between,
             sealed: false,
             done: false,
+            current: Sound { offset: 0, header: FrameHeader::parse(&[0; FRAME_HEADER_LEN]) },
+            met: None,
         }
     }
 
@@ -209,7 +219,8 @@ impl<S: Source> Walker<S> {
         self.done = mark.done;
     }
 
-    /// The payload of a frame that this walk has just returned.
+    /// The payload of a frame that this walk has just returned. After [`Walker::step_where`] it is
+    /// verified only if it was wanted.
     ///
     /// # Errors
     /// What the file said.
@@ -218,67 +229,142 @@ impl<S: Source> Walker<S> {
         self.source.bytes(start, frame.header.len as usize)
     }
 
+    /// The sound frame that was met last, with its payload.
+    #[inline(always)]
+    pub(crate) fn current_with_payload(&mut self) -> io::Result<(&FrameHeader, &[u8])> {
+        let Sound { offset, header } = &self.current;
+        let start = offset + FRAME_HEADER_LEN as u64;
+        Ok((header, self.source.bytes(start, header.len as usize)?))
+    }
+
     /// The next step; `None` once the end of the file was reported.
     ///
     /// # Errors
     /// What the file said. An error is no verdict about the bytes.
+    #[inline]
     pub fn step(&mut self) -> io::Result<Option<Step>> {
-        if self.done {
-            return Ok(None);
-        }
-        let left = self.source.len().saturating_sub(self.at);
-        if left < FRAME_HEADER_LEN as u64 && !mutant::is("length:header-in-file") {
+        self.step_where(|_| true)
+    }
+
+    /// The next step, leaving out the body of every record that is not `wanted`: neither its
+    /// payload nor its padding is read, let alone verified. Its header is judged like any other's:
+    /// checksum, length, LSN, batch flags, durable lag. The log's own records are always read.
+    ///
+    /// # Errors
+    /// As [`Walker::step`].
+    #[inline]
+    pub fn step_where(
+        &mut self,
+        wanted: impl FnOnce(&FrameHeader) -> bool,
+    ) -> io::Result<Option<Step>> {
+        let Walked::Sound = self.walk(wanted)? else { return Ok(self.take_met()) };
+        let Sound { offset, header } = self.current;
+        Ok(Some(Step::Frame(Frame { offset, header, trouble: None })))
+    }
+
+    /// The sound frame that was met last.
+    #[inline]
+    pub(crate) fn current(&self) -> &Sound {
+        &self.current
+    }
+
+    /// What was met last if it was no sound frame; `None` for the end.
+    pub(crate) fn take_met(&mut self) -> Option<Step> {
+        self.met.take()
+    }
+
+    /// [`Walker::step_where`] for a reader, who meets millions of sound frames and little else.
+    #[inline(always)]
+    pub(crate) fn walk(&mut self, wanted: impl FnOnce(&FrameHeader) -> bool) -> io::Result<Walked> {
+        let offset = self.at;
+        let left = self.source.len().saturating_sub(offset);
+        let short = left < FRAME_HEADER_LEN as u64 && !mutant::is("length:header-in-file");
+        if self.done || short {
             return self.finish_short(left);
         }
-        let offset = self.at;
         match self.header_at(offset)? {
-            Header::Sound(header) => Ok(Some(Step::Frame(self.frame(offset, header)?))),
-            Header::Zeros if self.zeros_from(offset)? => {
-                self.done = true;
-                Ok(Some(Step::Zeros { from: offset, to: self.source.len() }))
-            }
-            Header::Zeros => self.skip(offset, "zeros where a frame was expected, and more after"),
-            Header::Unsound => self.skip(offset, "the frame header's checksum is wrong"),
+            Header::Sound => {}
+            Header::Zeros => return self.zeros(offset),
+            Header::Unsound => return self.skip(offset, "the frame header's checksum is wrong"),
+        }
+        let with_body = self.current.header.is_own() || wanted(&self.current.header);
+        let trouble = self.judge(with_body)?;
+        self.go_past();
+        match trouble {
+            None => Ok(Walked::Sound),
+            Some(trouble) => Ok(self.meet_frame(trouble)),
         }
     }
 
-    /// Fewer bytes than a header are left.
-    fn finish_short(&mut self, left: u64) -> io::Result<Option<Step>> {
+    #[cold]
+    fn meet_frame(&mut self, trouble: Trouble) -> Walked {
+        let Sound { offset, header } = self.current;
+        self.meet(Step::Frame(Frame { offset, header, trouble: Some(trouble) }))
+    }
+
+    fn meet(&mut self, step: Step) -> Walked {
+        self.met = Some(step);
+        Walked::Other
+    }
+
+    /// Fewer bytes than a header are left, or the end was reported.
+    #[cold]
+    fn finish_short(&mut self, left: u64) -> io::Result<Walked> {
+        self.met = None;
+        if self.done {
+            return Ok(Walked::Other);
+        }
         self.done = true;
         let (from, to) = (self.at, self.source.len().max(self.at));
         if left == 0 || self.zeros_from(from)? {
-            return Ok(Some(Step::Zeros { from, to }));
+            return Ok(self.meet(Step::Zeros { from, to }));
         }
-        Ok(Some(Step::Unreadable { from, to, why: "the file ends inside a frame header" }))
+        let why = "the file ends inside a frame header";
+        Ok(self.meet(Step::Unreadable { from, to, why }))
     }
 
+    #[cold]
+    fn zeros(&mut self, from: u64) -> io::Result<Walked> {
+        if !self.zeros_from(from)? {
+            return self.skip(from, "zeros where a frame was expected, and more after");
+        }
+        self.done = true;
+        let to = self.source.len();
+        Ok(self.meet(Step::Zeros { from, to }))
+    }
+
+    /// A sound one becomes the current frame.
+    #[inline(always)]
     fn header_at(&mut self, offset: u64) -> io::Result<Header> {
         let bytes = self.source.bytes(offset, FRAME_HEADER_LEN)?;
         let Some(bytes) = bytes.first_chunk::<FRAME_HEADER_LEN>() else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
-        if *bytes == [0; FRAME_HEADER_LEN] {
-            return Ok(Header::Zeros);
+        if FrameHeader::is_sound(bytes, self.salt, offset) {
+            self.current = Sound { offset, header: FrameHeader::parse(bytes) };
+            return Ok(Header::Sound);
         }
-        Ok(match FrameHeader::decode(bytes, self.salt, offset) {
-            Some(header) => Header::Sound(header),
-            None => Header::Unsound,
-        })
+        Ok(if *bytes == [0; FRAME_HEADER_LEN] { Header::Zeros } else { Header::Unsound })
     }
 
-    /// Judges a frame with a sound header against what came before it and reads its body.
-    fn frame(&mut self, offset: u64, header: FrameHeader) -> io::Result<Frame> {
-        let mut frame = Frame { offset, header, trouble: None };
-        frame.trouble = match header.unsupported() {
-            Some(what) => Some(Trouble::Unsupported(what)),
-            None => self.impossible(&frame).map(Trouble::Impossible),
-        };
-        if frame.trouble.is_none() {
-            frame.trouble = self.body_trouble(&frame)?.map(Trouble::Tearable);
+    /// Judges the current frame against what came before it and reads its body.
+    #[inline(always)]
+    fn judge(&mut self, with_body: bool) -> io::Result<Option<Trouble>> {
+        if let Some(what) = self.current.header.unsupported() {
+            return Ok(Some(Trouble::Unsupported(what)));
         }
-        // The header is trusted, so its length is the way on; a length that leaves the file ends
-        // the walk there.
-        self.at = frame.end().min(self.source.len().max(offset + ALIGN));
+        if let Some(why) = self.impossible() {
+            return Ok(Some(Trouble::Impossible(why)));
+        }
+        Ok(self.body_trouble(with_body)?.map(Trouble::Tearable))
+    }
+
+    /// The header is trusted, so its length is the way on; a length that leaves the file ends the
+    /// walk there.
+    #[inline(always)]
+    fn go_past(&mut self) {
+        let Sound { offset, header } = &self.current;
+        self.at = self.current.end().min(self.source.len().max(offset + ALIGN));
         self.last_lsn = LastLsn::Exactly(header.lsn);
         if header.is_own() {
             self.sealed |= header.kind == KIND_SEAL;
@@ -286,11 +372,11 @@ impl<S: Source> Walker<S> {
         } else {
             self.in_batch = if header.goes_on() { Batch::Inside } else { Batch::Between };
         }
-        Ok(frame)
     }
 
-    fn impossible(&self, frame: &Frame) -> Option<&'static str> {
-        let header = &frame.header;
+    #[inline(always)]
+    fn impossible(&self) -> Option<&'static str> {
+        let (frame, header) = (&self.current, &self.current.header);
         if self.sealed {
             return Some("a frame stands after the seal");
         }
@@ -321,6 +407,7 @@ impl<S: Source> Walker<S> {
     }
 
     /// Records count up by one; own records repeat the last record's LSN.
+    #[inline(always)]
     fn lsn_follows(&self, header: &FrameHeader, offset: u64) -> bool {
         let step = u64::from(!header.is_own());
         if step == 1 && header.lsn == 0 {
@@ -338,15 +425,20 @@ impl<S: Source> Walker<S> {
         }
     }
 
-    fn body_trouble(&mut self, frame: &Frame) -> io::Result<Option<&'static str>> {
+    #[inline(always)]
+    fn body_trouble(&mut self, with_body: bool) -> io::Result<Option<&'static str>> {
+        let (frame, header) = (&self.current, &self.current.header);
         if frame.end() > self.source.len() && !mutant::is("length:frame-in-file") {
             return Ok(Some("the file ends inside the frame"));
         }
-        let len = frame.header.len as usize;
-        let padding = frame.header.frame_size() as usize - FRAME_HEADER_LEN - len;
+        if !with_body {
+            return Ok(None);
+        }
+        let (len, payload_crc) = (header.len as usize, header.payload_crc);
+        let padding = header.frame_size() as usize - FRAME_HEADER_LEN - len;
         let body = self.source.bytes(frame.offset + FRAME_HEADER_LEN as u64, len + padding)?;
         let (payload, padding) = body.split_at(len);
-        let sound = format::crc32(payload) == frame.header.payload_crc;
+        let sound = format::crc32(payload) == payload_crc;
         if !sound && !mutant::is("checksum:payload") {
             return Ok(Some("the payload's checksum is wrong"));
         }
@@ -357,7 +449,8 @@ impl<S: Source> Walker<S> {
     }
 
     /// Goes on at the next sound header whose LSN could follow.
-    fn skip(&mut self, from: u64, why: &'static str) -> io::Result<Option<Step>> {
+    #[cold]
+    fn skip(&mut self, from: u64, why: &'static str) -> io::Result<Walked> {
         let why = if self.sealed { "bytes that are not zero stand after the seal" } else { why };
         let lsn = match self.last_lsn {
             LastLsn::Unknown => 0,
@@ -370,19 +463,19 @@ impl<S: Source> Walker<S> {
         self.in_batch = Batch::Unknown;
         let mut at = from + ALIGN;
         while at + FRAME_HEADER_LEN as u64 <= self.source.len() {
-            if let Header::Sound(header) = self.header_at(at)?
-                && self.lsn_follows(&header, at)
-                && (Frame { offset: at, header, trouble: None }).end() <= self.limits.of(&header)
+            if let Header::Sound = self.header_at(at)?
+                && self.lsn_follows(&self.current.header, at)
+                && self.current.end() <= self.limits.of(&self.current.header)
             {
                 self.at = at;
-                return Ok(Some(Step::Unreadable { from, to: at, why }));
+                return Ok(self.meet(Step::Unreadable { from, to: at, why }));
             }
             at += ALIGN;
         }
         self.done = true;
         let to = self.source.len();
         self.at = to;
-        Ok(Some(Step::Unreadable { from, to, why }))
+        Ok(self.meet(Step::Unreadable { from, to, why }))
     }
 
     fn zeros_from(&mut self, from: u64) -> io::Result<bool> {
@@ -391,28 +484,7 @@ impl<S: Source> Walker<S> {
 }
 
 enum Header {
-    Sound(FrameHeader),
+    Sound,
     Zeros,
     Unsound,
-}
-
-/// Whether every byte from `from` to the end is zero.
-pub(crate) fn zeros_from(source: &mut impl Source, from: u64) -> io::Result<bool> {
-    const CHUNK: u64 = 64 << 10;
-    let mut at = from;
-    while at < source.len() {
-        let len = CHUNK.min(source.len() - at);
-        if !is_zero(source.bytes(at, len as usize)?) {
-            return Ok(false);
-        }
-        at += len;
-    }
-    Ok(true)
-}
-
-/// Block by block, because a loop over bytes that may end early runs at a byte a cycle, and most of
-/// a segment is zeros.
-fn is_zero(bytes: &[u8]) -> bool {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    bytes.chunks(ZEROS.len()).all(|block| *block == ZEROS[..block.len()])
 }

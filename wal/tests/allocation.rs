@@ -18,28 +18,33 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use annals_wal::format::{self, FrameHeader, HeaderVerdict, OwnBody, SegmentHeader};
 use annals_wal::inspect::{Depth, inspect};
-use annals_wal::{ErrorKind, LogReader, Options};
+use annals_wal::{Batch, ErrorKind, Filter, LogReader, Lsn, Options, Record, Records, Stream};
 
 /// The largest single allocation since it was last set to 0.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
+/// How many there were.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 struct Counting;
 
 // SAFETY: every call goes to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
         LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
         LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
         LARGEST.fetch_max(size, Ordering::Relaxed);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.realloc(pointer, layout, size) }
@@ -62,7 +67,7 @@ fn largest_during(call: impl FnOnce()) -> usize {
 
 const SEGMENT: &str = "00000000000000000001.wal";
 const CAPACITY: usize = 64 << 10;
-/// A window reads ahead 128 KiB, zeros are written 256 KiB at a time.
+/// A window reads ahead 256 KiB at most, zeros are written 256 KiB at a time.
 const BUFFERS: usize = 256 << 10;
 
 fn options() -> Options {
@@ -112,6 +117,41 @@ fn memory_follows_the_bytes_that_are_there() {
     capacities();
     fields_of_own_records();
     many_small_frames();
+    lent_records();
+}
+
+/// Lent records cost no allocation each: a thousand of them as many as ten.
+fn lent_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let log = Options::new().segment_bytes(4 << 20).open(&path).unwrap();
+    for n in 0..40u32 {
+        let batch: Batch =
+            (0..100).map(|i| Record::new(vec![7; 200]).stream(Stream(i & n))).collect();
+        log.append_batch(batch).unwrap();
+    }
+    let reader = LogReader::open(&path).unwrap();
+    let follow = || reader.follow(Lsn::FIRST).unwrap();
+    let scan = |mut records: Records, wanted: usize| {
+        let before = COUNT.load(Ordering::Relaxed);
+        let read = std::iter::from_fn(|| records.next_ref().map(|r| r.unwrap().lsn)).count();
+        assert!(read >= wanted, "{read} records");
+        COUNT.load(Ordering::Relaxed) - before
+    };
+    let some = Filter::new().stream(Stream(1));
+    let mut asked = vec![
+        scan(log.range(..).unwrap(), 4000),
+        scan(reader.range(..).unwrap(), 4000),
+        scan(log.range(..).unwrap().only(some), 100),
+    ];
+    let (mut follow, before) = (follow(), COUNT.load(Ordering::Relaxed));
+    for _ in 0..4000 {
+        assert!(follow.try_next_ref().unwrap().is_some());
+    }
+    asked.push(COUNT.load(Ordering::Relaxed) - before);
+    println!("allocations of scans of 4000 records: {asked:?}");
+    // The name and the handle of the file, and a window that grew seven times.
+    assert!(asked.iter().all(|asked| *asked <= 24), "{asked:?}");
 }
 
 /// A frame that claims to be huge, header checksum and all.

@@ -12,7 +12,9 @@
 use annals_wal::format::{self, HeaderVerdict, SegmentHeader};
 use annals_wal::fs::mem::MemDir;
 use annals_wal::inspect::{Depth, State, inspect_in};
-use annals_wal::{Batch, ErrorKind, Log, LogReader, Options, Record, Sequence, StoredRecord};
+use annals_wal::{
+    Batch, ErrorKind, Filter, Log, LogReader, Options, Record, Sequence, StoredRecord, Stream,
+};
 
 fn name(sequence: u64) -> String {
     format::segment_name(Sequence::new(sequence).unwrap())
@@ -40,15 +42,85 @@ fn mixed() -> (MemDir, Vec<StoredRecord>) {
 }
 
 /// Reads everything the way a user would and compares: wrong data is a failure, an error is not.
+/// Owned records, lent ones and a replay deliver the same and fail with the same words.
 fn read_all(disk: &MemDir, whole: &[StoredRecord]) -> Result<usize, annals_wal::Error> {
     let reader = LogReader::open_in(disk.dir())?;
-    let mut read = 0;
+    let (mut owned, mut read) = (Ok(()), 0);
     for record in reader.range(..)? {
-        let record = record?;
-        assert_eq!(record, whole[read], "wrong data returned as good");
+        match record {
+            Ok(record) => assert_eq!(record, whole[read], "wrong data returned as good"),
+            Err(error) => {
+                owned = Err(error);
+                break;
+            }
+        }
         read += 1;
     }
-    Ok(read)
+    let (mut lent, mut records) = (0, reader.range(..)?);
+    let lending = loop {
+        match records.next_ref() {
+            Some(Ok(record)) => assert_eq!(record, (&whole[lent]).into(), "wrong data lent"),
+            Some(Err(error)) => break Err(error),
+            None => break Ok(()),
+        }
+        lent += 1;
+    };
+    assert!(lending.is_ok() || records.next_ref().is_none(), "fused after an error");
+    let mut replayed = 0;
+    let replay = reader.range(..)?.replay(|record| {
+        assert_eq!(record, (&whole[replayed]).into(), "wrong data replayed");
+        replayed += 1;
+        Ok::<(), annals_wal::Error>(())
+    });
+    assert_eq!((lent, replayed), (read, read));
+    let words = |result: &Result<(), annals_wal::Error>| format!("{result:?}");
+    assert_eq!([words(&lending), words(&replay)], [words(&owned), words(&owned)]);
+    owned.map(|()| read)
+}
+
+/// Reads on without wanting any record; every header is looked at.
+fn skip_all(disk: &MemDir) -> Result<(), annals_wal::Error> {
+    let nothing = Filter::new().stream(Stream(77));
+    let mut records = LogReader::open_in(disk.dir())?.range(..)?.only(nothing);
+    records.next_ref().map_or(Ok(()), |record| panic!("wanted by nobody: {:?}", record?))
+}
+
+/// First byte of a record's payload and first byte after its padding, for every record.
+fn bodies(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let HeaderVerdict::Good(header) = SegmentHeader::decode(bytes) else { panic!() };
+    let mut walker = annals_wal::scan::Walker::new(bytes, &header);
+    let mut bodies = Vec::new();
+    while let Some(annals_wal::scan::Step::Frame(frame)) = walker.step().unwrap() {
+        if !frame.header.is_own() {
+            bodies.push(frame.offset as usize + 32..frame.end() as usize);
+        }
+    }
+    bodies
+}
+
+/// What is verified of a record that a filter skips: the header, all of it; the rest not at all.
+#[test]
+fn every_flipped_byte_is_seen_by_who_skips_but_for_payloads_and_padding() {
+    let (disk, whole) = mixed();
+    let sealed = disk.bytes(&name(1)).unwrap();
+    let bodies = bodies(&sealed);
+    let (mut seen, mut unseen) = (0, 0);
+    for at in 0..sealed.len() {
+        let mut bytes = sealed.clone();
+        bytes[at] ^= 1 << (at % 8);
+        disk.set_bytes(&name(1), bytes);
+        let skipped = skip_all(&disk).map_err(|e| format!("{e:?}"));
+        if bodies.iter().any(|body| body.contains(&at)) {
+            assert_eq!(skipped, Ok(()), "byte {at}");
+            unseen += 1;
+        } else {
+            let read = read_all(&disk, &whole).map(|_| ()).map_err(|e| format!("{e:?}"));
+            assert_eq!(skipped, read, "byte {at}");
+            seen += usize::from(skipped.is_err());
+        }
+    }
+    println!("{seen} flips seen, {unseen} in bodies that were not read");
+    assert!(seen > 32 * bodies.len() && unseen > 40_000, "{seen}, {unseen}");
 }
 
 #[test]

@@ -22,7 +22,10 @@ use annals_wal::format::{
 };
 use annals_wal::fs::mem::MemDir;
 use annals_wal::inspect::{Depth, inspect_in};
-use annals_wal::{Batch, Generation, Log, LogId, LogReader, Lsn, Options, Record, Sequence};
+use annals_wal::{
+    Batch, Filter, Generation, Log, LogId, LogReader, Lsn, Options, Record, Sequence, StoredRecord,
+    Stream,
+};
 use lives::{Rng, number};
 
 const SEEDS: u64 = 200;
@@ -50,7 +53,7 @@ fn honest(clean: bool) -> MemDir {
         n += 1;
         let mut payload = n.to_le_bytes().to_vec();
         payload.resize(8 + (n as usize * 3571) % 9000, n as u8);
-        Record::new(payload)
+        Record::new(payload).stream(Stream(n as u32 % 3))
     };
     for size in 0..14 {
         log.append_batch((0..1 + size % 3).map(|_| record()).collect::<Batch>()).unwrap();
@@ -183,6 +186,7 @@ fn put_body(rng: &mut Rng, bytes: &mut [u8], at: usize, frame: &mut FrameHeader)
     bytes[end..padded].fill(0);
 }
 
+type Result<T, E = annals_wal::Error> = std::result::Result<T, E>;
 type Files = Vec<(String, Option<Vec<u8>>)>;
 
 fn files(disk: &MemDir) -> Files {
@@ -190,13 +194,42 @@ fn files(disk: &MemDir) -> Files {
     names.map(|name| (name.clone(), disk.bytes(&name))).collect()
 }
 
+/// Lent records are the owned ones, to the last word of the error; and what a filter lets through
+/// are those of them that it wants, up to damage that only their reader can see.
+fn lent_as_owned(reader: &LogReader, owned: &[Result<StoredRecord>]) -> Result<(), String> {
+    let words = |record: Result<StoredRecord>| record.map_err(|e| format!("{e:?}"));
+    let lend = |filter| {
+        let mut records = reader.range(..).map_err(|e| format!("not twice: {e:?}"))?.only(filter);
+        let mut lent = Vec::new();
+        while let Some(record) = records.next_ref().filter(|_| lent.len() < ENDLESS) {
+            lent.push(words(record.map(|record| record.to_stored())));
+        }
+        Ok::<_, String>(lent)
+    };
+    let owned: Vec<_> = owned.iter().cloned().map(words).collect();
+    if lend(Filter::new())? != owned {
+        return Err("lent records are not the owned ones".into());
+    }
+    let filter = Filter::new().stream(Stream(1));
+    let wanted = owned.iter().map_while(|r| r.as_ref().ok()).filter(|r| r.stream == Stream(1));
+    let filtered = lend(filter)?;
+    if wanted.zip(&filtered).any(|(due, lent)| lent.as_ref() != Ok(due)) {
+        return Err("a filter changes what is read before the damage".into());
+    }
+    let strange = |r: &&Result<_, String>| r.as_ref().is_ok_and(|r: &StoredRecord| r.stream.0 != 1);
+    filtered.iter().find(strange).map_or(Ok(()), |r| Err(format!("let through: {r:?}")))
+}
+
 fn read_as_an_onlooker(disk: &MemDir, unproven: bool) -> Result<(), String> {
     let _ = inspect_in(&disk.dir(), Depth::Everything, &mut |_| ());
     let Ok(reader) = LogReader::open_in(disk.dir()) else { return Ok(()) };
     let reader = reader.unproven(unproven);
-    if reader.range(..).is_ok_and(|range| range.take(ENDLESS).count() == ENDLESS) {
+    let Ok(range) = reader.range(..) else { return Ok(()) };
+    let owned: Vec<_> = range.take(ENDLESS).collect();
+    if owned.len() == ENDLESS {
         return Err("a range without an end".into());
     }
+    lent_as_owned(&reader, &owned)?;
     for from in [1, 2, 30, u64::MAX - 1, u64::MAX] {
         let Ok(mut follow) = reader.follow(Lsn::new(from).unwrap()) else { continue };
         for _ in 0..50 {

@@ -16,7 +16,7 @@ use crate::format::{
 use crate::fs::{Access, Dir, File, read_full};
 use crate::ids::Sequence;
 use crate::mutant;
-use crate::scan::zeros_from;
+use crate::source::zeros_from;
 use crate::survey::{OwnRecord, Survey};
 use crate::window::Window;
 
