@@ -35,7 +35,7 @@ fn kind(n: u64) -> Kind {
 }
 
 /// Record `n`: stream, kind and bytes follow from it.
-fn record(n: u64) -> Record {
+fn record(n: u64) -> Record<'static> {
     let payload = vec![n as u8; (n as usize * 577) % 3000];
     Record::new(payload).stream(Stream(n as u32 % 3)).kind(kind(n))
 }
