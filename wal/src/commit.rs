@@ -194,7 +194,11 @@ impl Core {
         let Some(writer) = queue.writer.take() else { return false };
         queue = self.gather(queue);
         // Gone meanwhile if somebody poisoned the log: then everybody was told, and the writer goes.
-        let Some(group) = queue.groups.pop_front() else { return true };
+        let Some(group) = queue.groups.pop_front() else {
+            drop(queue);
+            drop(writer);
+            return true;
+        };
         let seal_after = queue.seal_after_front();
         queue.in_flight = Some((group.last_lsn, group.cohort.clone()));
         queue.gather.taken(self.arrivals());
@@ -208,12 +212,15 @@ impl Core {
     /// in the queue until it is taken; the writer in this leader's hands keeps others from it.
     fn gather<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
         // A group that is not the last one takes nobody any more.
-        if queue.groups.len() != 1 {
+        if queue.groups.len() != 1 || !queue.groups.front().is_some_and(Group::is_open) {
             return queue;
         }
         let Some(wait) = queue.gather.plan(self.arrivals()) else { return queue };
         drop(queue);
+        // The writer is in our hands and no leader stands for it yet.
+        let guard = Guard { core: self, died: "a leader that gathered panicked", prepared: false };
         let all_came = wait.until(&self.arrivals, &*self.shared.dir);
+        std::mem::forget(guard);
         queue = self.queue();
         queue.gather.learn(all_came);
         queue
@@ -419,6 +426,23 @@ impl Drop for Leader<'_> {
         let error = Error::new(ErrorKind::Poisoned, "the leader of a group panicked");
         self.core.poison(error.clone());
         self.cohort.publish(Err(error.unknown()));
+    }
+}
+
+/// Dropped only by a panic: whoever waits for what this thread was doing must be told.
+pub(crate) struct Guard<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) died: &'static str,
+    /// Whether it was preparing a segment.
+    pub(crate) prepared: bool,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if self.prepared {
+            self.core.queue().preparing = false;
+        }
+        self.core.poison(Error::new(ErrorKind::Poisoned, self.died));
     }
 }
 

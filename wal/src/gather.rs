@@ -8,7 +8,7 @@
 //! while, each time for longer. One writer never waits: its own arrival is the one that is due.
 //!
 //! Never here: a lock, I/O, an answer that anything but speed depends on. The clock is read for
-//! nothing else. Guarded by the queue's lock, [`Gather::wait`] apart. Next room: [`crate::commit`].
+//! nothing else. Guarded by the queue's lock, [`Wait::until`] apart. Next room: [`crate::commit`].
 
 use std::time::Duration;
 

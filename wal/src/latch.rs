@@ -3,12 +3,12 @@
 //! Never here: a lock that a woken thread would have to take again. A condition variable hands all
 //! its waiters to one mutex, one after the other; here each reads the word and is gone, and nobody
 //! calls the kernel to wake nobody. Invariant: a value once set stays; who waits later finds it (no
-//! lost wake-up: fwdai/fletch#194). Under shuttle a mutex and a condition variable stand in, because
-//! its scheduler sees no futex. Next room: [`crate::cohort`].
+//! lost wake-up: fwdai/fletch#194). Under shuttle, whose scheduler sees no futex, and off
+//! Linux a mutex and a condition variable stand in. Next room: [`crate::cohort`].
 
 pub(crate) use chosen::Latch;
 
-#[cfg(not(annals_shuttle))]
+#[cfg(all(target_os = "linux", not(annals_shuttle)))]
 mod chosen {
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -56,7 +56,7 @@ mod chosen {
     }
 }
 
-#[cfg(annals_shuttle)]
+#[cfg(any(annals_shuttle, not(target_os = "linux")))]
 mod chosen {
     use crate::sync::{Condvar, Mutex, PoisonError};
 

@@ -113,7 +113,7 @@ impl Log {
     }
 
     /// Orders a batch now; the handle says when it is durable. May wait for room in the queue and,
-    /// at the end of a segment, prepares the next one on this thread.
+    /// at the end of a segment, for the next one, or prepares it on this thread.
     ///
     /// # Errors
     /// As [`Log::append_batch`], but never with an unknown outcome: that is the handle's to tell.
@@ -396,6 +396,8 @@ impl Drop for ToldOnPanic<'_> {
             }
             // A panic in here would abort the process.
             let _ = catch_unwind(AssertUnwindSafe(|| self.core.lead_once()));
+            // Whoever came meanwhile found this thread leading.
+            self.core.hand_over();
         }
     }
 }

@@ -57,8 +57,8 @@ impl Options {
         self
     }
 
-    /// Capacity in bytes of the first segment of an opening, bounds as for
-    /// [`Options::segment_bytes`]; each further one is twice as large as the one before it if that
+    /// Capacity in bytes of a log's first segment, bounds as for [`Options::segment_bytes`], and of
+    /// what an opening has to make anew; each further one is twice as large as the one before it if that
     /// was more than half used, up to [`Options::segment_bytes_max`]. Default 1 MiB: a small log
     /// takes little, a busy one rotates seldom.
     pub fn segment_bytes_first(mut self, bytes: u64) -> Options {

@@ -18,7 +18,11 @@ use crate::mutant;
 
 /// Zeros synced at once. A sync of 64 MiB of them would hold up the commits that share the disk
 /// (scylladb/scylladb#7794 stalled so).
+#[cfg(not(annals_shuttle))]
 const PIECE_BYTES: u64 = 1 << 20;
+/// So that its small segments have several too.
+#[cfg(annals_shuttle)]
+const PIECE_BYTES: u64 = 24 << 10;
 
 /// A segment that is empty and waiting.
 #[derive(Debug)]
@@ -60,13 +64,39 @@ pub(crate) struct Order {
     pub(crate) replaces: bool,
 }
 
-/// Makes a segment and publishes it. `pace` is called between two pieces with the time that the
-/// last one took; an error of it gives the preparation up.
+/// Where a preparation asks whether it may go on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// Names are made or removed next.
+    Names,
+    /// Between two pieces of zeros; the last took so long.
+    Piece(Duration),
+}
+
+/// Why it may not.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The log ended. What was made is thrown away.
+    Over,
+    /// The directory is not ours any more: nothing in it is touched.
+    NotOurs(io::Error),
+}
+
+/// Asked at each [`Step`].
+pub(crate) type Pace<'a> = &'a mut dyn FnMut(Step) -> Result<(), Stop>;
+
+/// Makes a segment and publishes it.
 pub(crate) fn prepare(
     dir: &dyn Dir,
     order: Order,
-    pace: &mut dyn FnMut(Duration) -> io::Result<()>,
+    pace: Pace<'_>,
 ) -> Result<Prepared, PrepareFailed> {
+    // Never a header that no reader would accept.
+    if let Err(why) = format::check_capacity(order.capacity) {
+        let error = Error::invalid(format!("a segment of {} bytes: {why}", order.capacity));
+        return Err(PrepareFailed { error, poison: false, replaced_is_gone: false });
+    }
+    names_are_ours(pace)?;
     let tmp = format::segment_tmp_name(order.sequence);
     let name = format::segment_name(order.sequence);
     let failed = |doing: &str, e: io::Error| PrepareFailed {
@@ -83,12 +113,16 @@ pub(crate) fn prepare(
     let prepared = match fill(dir, order, &tmp, pace) {
         Ok(prepared) => prepared,
         Err((e, synced)) => {
+            names_are_ours(pace)?;
             // Give the space back; a name that stays is row H's.
             let _ = dir.remove(&tmp);
             let poison = synced && !is_full(&e);
             return Err(PrepareFailed { poison, ..failed("preparing", e) });
         }
     };
+    // Looked at again: a large segment took its time, and what stands under its name now may be the
+    // next owner's.
+    names_are_ours(pace)?;
     if order.replaces {
         remove_if_there(dir, &name).map_err(|e| failed("replacing", e))?;
     }
@@ -106,13 +140,24 @@ pub(crate) fn prepare(
     Ok(prepared)
 }
 
+fn names_are_ours(pace: Pace<'_>) -> Result<(), PrepareFailed> {
+    match pace(Step::Names) {
+        Err(Stop::NotOurs(e)) => Err(PrepareFailed {
+            error: Error::io("preparing a segment", e),
+            poison: true,
+            replaced_is_gone: true,
+        }),
+        Err(Stop::Over) | Ok(()) => Ok(()),
+    }
+}
+
 /// Creates the file and makes header and zeros durable. The flag tells whether it was the sync
 /// that failed.
 fn fill(
     dir: &dyn Dir,
     order: Order,
     tmp: &str,
-    pace: &mut dyn FnMut(Duration) -> io::Result<()>,
+    pace: Pace<'_>,
 ) -> Result<Prepared, (io::Error, bool)> {
     let plain = |e| (e, false);
     let header = SegmentHeader {
@@ -141,7 +186,10 @@ fn fill(
             break;
         }
         from = to;
-        pace(dir.elapsed().saturating_sub(begin)).map_err(plain)?;
+        pace(Step::Piece(dir.elapsed().saturating_sub(begin))).map_err(|stop| match stop {
+            Stop::Over => plain(io::Error::other("the log ended")),
+            Stop::NotOurs(e) => plain(e),
+        })?;
     }
     // Asked before the name exists, so that nothing can fail between publishing and using it.
     let identity = file.identity().map_err(plain)?;

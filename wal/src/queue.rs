@@ -44,7 +44,8 @@ pub(crate) struct Group {
 }
 
 /// A batch from this size on gets a group of its own, whose buffer it brings: copying it under the
-/// lock would keep everybody waiting for longer than another sync does.
+/// lock would keep everybody waiting for longer than another sync does. (The first one of a segment
+/// is copied behind the open record all the same.)
 pub(crate) const LINKED_BYTES: usize = 256 << 10;
 /// A group that holds more takes no further batch: the buffer stays small enough to be kept, and
 /// nobody waits for a write of unbounded length.
@@ -96,8 +97,12 @@ impl Leftovers {
 impl Group {
     fn takes(&self, bytes: usize) -> bool {
         let empty = self.frames.len() == self.open_bytes;
-        let small = bytes < LINKED_BYTES && self.frames.len() < GROUP_BYTES_MAX;
-        !self.linked && (empty || small)
+        !self.linked && (empty || (bytes < LINKED_BYTES && self.is_open()))
+    }
+
+    /// Whether small batches may join.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.linked && self.frames.len() < GROUP_BYTES_MAX
     }
 }
 
@@ -143,7 +148,7 @@ pub(crate) struct Queue {
     pub(crate) spare: Option<Prepared>,
     /// Whether somebody prepares one.
     pub(crate) preparing: bool,
-    /// Counts preparations that failed on a full disk, so that everybody who waits for one
+    /// Counts preparations that failed, so that everybody who waits for one
     /// learns of its failure and nobody of an older one's.
     pub(crate) preparations_failed: u64,
     pub(crate) preparation_error: Option<Error>,

@@ -9,23 +9,22 @@
 //! Invariants: one preparation at a time; whoever waits for one learns how it ended; a preparation
 //! in the background fails nobody who does not need it. Locks: queue. Next room: [`crate::prepare`].
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::commit::Core;
+use crate::commit::{Core, Guard};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format;
+use crate::format::{self, CAPACITY_STEP};
 use crate::ids::Sequence;
 use crate::mutant;
 use crate::options::Options;
-use crate::prepare::{Order, PrepareFailed, Prepared, prepare};
+use crate::prepare::{Order, PrepareFailed, Prepared, Step, Stop, prepare};
 use crate::queue::{Mode, Queue, Tail};
 use crate::sync::{PoisonError, sleep, thread};
 
 /// After a piece the background waits this many times as long as the piece took.
 const PAUSES: u32 = 2;
-/// And never longer.
+/// And never longer: a caller who begins to wait meanwhile waits this long at worst.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// Who prepares.
@@ -54,6 +53,7 @@ impl Core {
         if !due || !possible || !self.shared.dir.has_background() {
             return;
         }
+        queue.spare_asked = Some(tail.sequence);
         if !queue.preparer {
             let core = self.clone();
             let thread = thread::Builder::new().name("annals-preparer".to_owned());
@@ -62,7 +62,6 @@ impl Core {
             }
             queue.preparer = true;
         }
-        queue.spare_asked = Some(tail.sequence);
         queue.spare_wanted = true;
         self.ahead.notify_one();
     }
@@ -74,6 +73,8 @@ impl Core {
             while queue.preparing {
                 queue = self.wait_room(queue);
             }
+            // A preparation that was given up because the log ended is no answer; that it ended is.
+            queue.check_mode()?;
             if queue.preparations_failed == failed_before {
                 return Ok(());
             }
@@ -81,6 +82,9 @@ impl Core {
             return Err(error.unwrap_or_else(Error::closed));
         }
         queue.check_mode()?;
+        if by == By::Background && queue.is_over() {
+            return Ok(());
+        }
         // Whoever prepared a moment ago may have prepared for us too.
         let fits = |spare: &Prepared| spare.holds(frame_bytes);
         if queue.spare.as_ref().is_some_and(fits) {
@@ -99,34 +103,32 @@ impl Core {
             replaces: true,
         };
         drop(queue);
-        let guard = PrepareGuard { core: self };
+        let guard = Guard { core: self, died: "preparing a segment panicked", prepared: true };
         let prepared = self.prepare_or_smaller(order, frame_bytes, by);
         std::mem::forget(guard);
         self.prepared(prepared, replaced)
     }
 
-    /// On a full disk a segment that would have grown is tried in smaller sizes, so that growing
-    /// makes no disk full that would not be.
+    /// On a full disk a segment that would have grown is tried in smaller sizes: growing alone refuses
+    /// nobody. What a try took is given back before the next.
     fn prepare_or_smaller(
         &self,
         mut order: Order,
         frame_bytes: u64,
         by: By,
     ) -> std::result::Result<Prepared, PrepareFailed> {
+        let mut replaced_is_gone = false;
         loop {
-            // A directory that is not ours any more may be somebody's: no name is made or removed
-            // there.
-            self.watch.lock_stands().map_err(|e| PrepareFailed {
-                error: Error::io("preparing a segment", e),
-                poison: true,
-                replaced_is_gone: true,
-            })?;
-            let failed = match prepare(&*self.shared.dir, order, &mut |took| self.pace(by, took)) {
+            let failed = match prepare(&*self.shared.dir, order, &mut |step| self.pace(by, step)) {
                 Ok(prepared) => return Ok(prepared),
                 Err(failed) => failed,
             };
-            let smaller = order.capacity / 2;
-            let enough = smaller >= self.options.segment_bytes
+            // Whatever the next try does, a name that is gone stays gone.
+            replaced_is_gone |= failed.replaced_is_gone;
+            let failed = PrepareFailed { replaced_is_gone, ..failed };
+            let smaller = order.capacity / 2 / CAPACITY_STEP * CAPACITY_STEP;
+            let smaller = smaller.max(self.options.segment_bytes);
+            let enough = smaller < order.capacity
                 && (holds(smaller, frame_bytes) || mutant::is("spare:smaller-than-needed"));
             if failed.error.kind() != ErrorKind::Full || failed.poison || !enough {
                 return Err(failed);
@@ -135,9 +137,14 @@ impl Core {
         }
     }
 
-    /// Between two pieces of a preparation. The background leaves the disk to commits for a while,
-    /// unless somebody waits for it, and gives up when the log ends.
-    fn pace(&self, by: By, took: Duration) -> io::Result<()> {
+    /// What a preparation asks on its way. Before a name is made or removed: whether the directory
+    /// is still ours, for one that is not may be somebody's, and a preparation in pieces takes its
+    /// time. Between two pieces the background leaves the disk to commits for a while, unless
+    /// somebody waits for it, and gives up when the log ends.
+    fn pace(&self, by: By, step: Step) -> std::result::Result<(), Stop> {
+        let Step::Piece(took) = step else {
+            return self.watch.lock_stands().map_err(Stop::NotOurs);
+        };
         if by == By::Caller {
             return Ok(());
         }
@@ -146,7 +153,7 @@ impl Core {
             (queue.is_over(), queue.waiting_for_room > 0)
         };
         if over {
-            return Err(io::Error::other("the log was closed meanwhile"));
+            return Err(Stop::Over);
         }
         if !hurried {
             sleep((took * PAUSES).min(PAUSE_MAX));
@@ -168,6 +175,11 @@ impl Core {
                 None
             }
             Err(failed) => {
+                // At once: nobody may prepare, and sync the directory again, before it is told.
+                if failed.poison && matches!(queue.mode, Mode::Open) {
+                    queue.mode =
+                        Mode::Poisoned(failed.error.clone().with_kind(ErrorKind::Poisoned));
+                }
                 queue.preparations_failed += 1;
                 queue.preparation_error = Some(failed.error.clone());
                 // The smaller spare still has its name: it serves smaller batches as before.
@@ -218,18 +230,6 @@ fn capacity_for(frame_bytes: u64, tail: Tail, options: &Options) -> Result<u64> 
         capacity = (capacity + 1).next_power_of_two().min(options.segment_bytes_max);
     }
     Ok(capacity)
-}
-
-/// A preparer that panics must not leave the others waiting for its end.
-struct PrepareGuard<'a> {
-    core: &'a Core,
-}
-
-impl Drop for PrepareGuard<'_> {
-    fn drop(&mut self) {
-        self.core.queue().preparing = false;
-        self.core.poison(Error::new(ErrorKind::Poisoned, "preparing a segment panicked"));
-    }
 }
 
 /// The log's own preparer. It owns a share of the directory's lock until it returns.
