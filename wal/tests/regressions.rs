@@ -322,13 +322,13 @@ fn a_segment_that_a_full_disk_made_smaller_can_be_read() {
     let disk = MemDir::new(5);
     let options = || Options::new().segment_bytes_first(64 << 10).segment_bytes_max(132 << 10);
     let log = options().open_in(disk.dir()).unwrap();
-    fill(&log, 5, 30_000);
+    fill(&log, 12, 10_000);
     disk.set_bytes_free(Some(100 << 10));
     log.prepare_ahead().unwrap();
     disk.set_bytes_free(None);
-    fill(&log, 3, 30_000);
+    fill(&log, 6, 10_000);
     assert_eq!(log.stats().rotations, 2, "the smaller one is in use");
     log.close().unwrap();
     let log = options().open_in(disk.killed().dir()).unwrap();
-    assert_eq!(log.range(..).unwrap().map(Result::unwrap).count(), 8);
+    assert_eq!(log.range(..).unwrap().map(Result::unwrap).count(), 18);
 }
