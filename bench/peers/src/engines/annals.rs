@@ -1,7 +1,7 @@
 //! Annals, ours: `Options::default()`, one `Log::append` a record.
 //!
-//! Never here: a setting that a user would not have. Segments have 1 MiB; `rotations` is the log's
-//! own count. Next room: [`crate::engine`].
+//! Never here: a setting that a user would not have. Segments grow from 1 MiB; `rotations` is the
+//! log's own count. Next room: [`crate::engine`].
 
 use std::path::Path;
 
