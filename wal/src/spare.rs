@@ -16,7 +16,6 @@ use crate::commit::{Core, Guard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, CAPACITY_STEP};
 use crate::ids::Sequence;
-use crate::mutant;
 use crate::options::Options;
 use crate::prepare::{Order, PrepareFailed, Prepared, Step, Stop, prepare};
 use crate::queue::{Mode, Queue, Tail};
@@ -128,8 +127,7 @@ impl Core {
             let failed = PrepareFailed { replaced_is_gone, ..failed };
             let smaller = order.capacity / 2 / CAPACITY_STEP * CAPACITY_STEP;
             let smaller = smaller.max(self.options.segment_bytes);
-            let enough = smaller < order.capacity
-                && (holds(smaller, frame_bytes) || mutant::is("spare:smaller-than-needed"));
+            let enough = smaller < order.capacity && holds(smaller, frame_bytes);
             if failed.error.kind() != ErrorKind::Full || failed.poison || !enough {
                 return Err(failed);
             }

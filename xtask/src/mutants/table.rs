@@ -86,11 +86,6 @@ pub(crate) const TABLE: &[Mutant] = &[
         "wal/src/prepare.rs",
         "zeros are synced, not the header alone",
     ),
-    m(
-        "spare:smaller-than-needed",
-        "wal/src/spare.rs",
-        "on a full disk a spare still holds its batch",
-    ),
     m("reserve:for-records-too", "wal/src/queue.rs", "records stay out of the reserve"),
     // Writing and failing.
     m("write:short-is-whole", SEAM, "a short write is a failure"),

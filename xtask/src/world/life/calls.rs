@@ -107,7 +107,7 @@ impl World {
     }
 
     /// An LSN from the head to one past the end.
-    fn lsn_at(&self, permille: u16) -> u64 {
+    pub(super) fn lsn_at(&self, permille: u16) -> u64 {
         let (head, next) = (self.model.head, self.model.next_lsn());
         // A little past the end, too.
         head + next.saturating_sub(head) * u64::from(permille) / 1000
@@ -144,7 +144,7 @@ impl World {
         self.changed(rooms.log.release_hold(&name), want);
     }
 
-    fn changed(&mut self, answer: Result<(), annals_wal::Error>, want: Holds) {
+    pub(super) fn changed(&mut self, answer: Result<(), annals_wal::Error>, want: Holds) {
         match answer {
             Ok(()) => (self.model.holds, self.model.holds_maybe) = (want, None),
             Err(e) if e.outcome_unknown() => self.model.holds_maybe = Some(want),
@@ -367,7 +367,7 @@ impl World {
     }
 }
 
-fn hold_name(name: u8) -> String {
+pub(super) fn hold_name(name: u8) -> String {
     format!("hold-{:02}", name % 62)
 }
 

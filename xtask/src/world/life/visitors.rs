@@ -6,14 +6,15 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use annals_registry::{Change, Outcome, Registry, TxResult, Value};
 use annals_wal::fs::gate::Gate;
 use annals_wal::fs::mem::{Fault, SyncFailure};
 use annals_wal::fs::{Access, Dir, SyncPoint};
-use annals_wal::{Batch, ErrorKind, Log, LogReader, Pending, Record};
+use annals_wal::{Batch, ErrorKind, Log, LogReader, Lsn, Pending, Record};
 
-use super::calls::path;
+use super::calls::{hold_name, path};
 use super::{Rooms, World, options};
 use crate::world::model::{Maybe, effects, print_changes, print_plain};
 
@@ -25,8 +26,16 @@ pub(super) struct During {
 
 #[derive(Default)]
 struct Waiting {
-    coming: Option<(Log, Vec<Batch<'static>>)>,
+    coming: Option<Coming>,
     pending: Vec<Result<Pending, annals_wal::Error>>,
+    held: Option<JoinHandle<Result<(), annals_wal::Error>>>,
+}
+
+/// Who comes: batches, and behind the first of them a hold.
+struct Coming {
+    log: Log,
+    batches: Vec<Batch<'static>>,
+    hold: Option<(String, Lsn)>,
 }
 
 impl fmt::Debug for During {
@@ -48,9 +57,16 @@ impl During {
     }
 
     fn come(&self) {
-        let Some((log, batches)) = self.lock().coming.take() else { return };
+        let Some(Coming { log, batches, mut hold }) = self.lock().coming.take() else { return };
         // Nobody holds our lock while the log is called.
-        let pending = batches.into_iter().map(|batch| log.submit(batch)).collect();
+        let mut pending = Vec::new();
+        for batch in batches {
+            pending.push(log.submit(batch));
+            if let Some((name, lsn)) = hold.take() {
+                let held = set_hold(&log, name, lsn);
+                self.lock().held = Some(held);
+            }
+        }
         self.lock().pending = pending;
     }
 
@@ -59,8 +75,21 @@ impl During {
     }
 }
 
+/// Sets a hold on a thread of its own, because that waits for its sync. Returns when it is ordered,
+/// or refused: what comes after it comes behind it.
+fn set_hold(log: &Log, name: String, lsn: Lsn) -> JoinHandle<Result<(), annals_wal::Error>> {
+    let before = log.stats().queued_bytes;
+    let other = log.clone();
+    let held = std::thread::spawn(move || other.set_hold(&name, lsn));
+    while log.stats().queued_bytes == before && !held.is_finished() {
+        std::thread::yield_now();
+    }
+    held
+}
+
 impl World {
-    /// An append, and others that come while it is being synced.
+    /// An append, and others that come while it is being synced: batches, and if there are several,
+    /// a hold between them, so that one group has the log's own records among others.
     pub(super) fn overlap(
         &mut self,
         rooms: &Rooms,
@@ -71,13 +100,22 @@ impl World {
         let asked: Vec<_> = (0..=behind).map(|_| self.batch(records, bytes)).collect();
         let mut batches: Vec<Batch> = asked.iter().map(|(batch, _)| batch.clone()).collect();
         let first = batches.remove(0);
-        self.during.lock().coming = Some((rooms.log.clone(), batches));
+        let (name, at) = (hold_name(behind), self.lsn_at(500));
+        let hold = Lsn::new(at).filter(|_| behind > 1).map(|lsn| (name.clone(), lsn));
+        let coming = Coming { log: rooms.log.clone(), batches, hold };
+        self.during.lock().coming = Some(coming);
         let answer = rooms.log.append_batch(first);
-        let came = {
+        let (came, held) = {
             let mut waiting = self.during.lock();
             waiting.coming = None;
-            std::mem::take(&mut waiting.pending)
+            (std::mem::take(&mut waiting.pending), waiting.held.take())
         };
+        if let Some(held) = held {
+            let mut want = self.model.holds.clone();
+            want.insert(name, at);
+            let answer = held.join().map_err(|_| "a panic in a hold".to_owned())?;
+            self.changed(answer, want);
+        }
         let waited = came.into_iter().map(|pending| pending.and_then(Pending::wait));
         for ((_, maybe), answer) in asked.into_iter().zip(std::iter::once(answer).chain(waited)) {
             let lsn = answer.as_ref().ok().map(|lsns| lsns.start().get());
