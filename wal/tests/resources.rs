@@ -192,9 +192,11 @@ fn refused_as_corrupt(dir: &Path) {
 }
 
 fn filled(dir: &Path) {
-    let (armed, log) = open_armed(dir, "write", || Err(enospc()));
-    log.append(vec![1; 40_000]).unwrap();
+    // A full disk is met where files are made: from the start, because half a segment makes the log
+    // prepare the next one in the background.
+    let (armed, log) = open_armed(dir, "create", || Err(enospc()));
     armed.store(true, Ordering::SeqCst);
+    log.append(vec![1; 40_000]).unwrap();
     for _ in 0..3 {
         assert_eq!(log.append(vec![2; 40_000]).unwrap_err().kind(), ErrorKind::Full);
     }

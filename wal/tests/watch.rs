@@ -128,8 +128,8 @@ fn contents(path: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
 fn an_owner_whose_directory_was_replaced_never_touches_the_new_one() {
     let calls: [(&str, Call); 3] = [
         ("append", |log| log.append("x").map(drop)),
-        // Too large for what is left: a segment must be prepared.
-        ("prepare", |log| log.append(vec![1; 50_000]).map(drop)),
+        // Too large for what is left, and for a spare: a segment must be prepared.
+        ("prepare", |log| log.append(vec![1; 100_000]).map(drop)),
         ("trim", |log| log.trim(log.durable_lsn().unwrap()).map(drop)),
     ];
     for (what, call) in calls {
@@ -144,6 +144,8 @@ fn an_owner_whose_directory_was_replaced_never_touches_the_new_one() {
         for _ in 0..40 {
             other.append(vec![2; 9000]).unwrap();
         }
+        // Its preparer has ended before anybody looks.
+        other.prepare_ahead().unwrap();
         let before = contents(&path);
         let error = call(&log).unwrap_err();
         println!("{what}: {error}");
