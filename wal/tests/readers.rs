@@ -152,6 +152,8 @@ fn reading_and_inspecting_change_no_byte_and_make_no_file() {
     for n in 0..50u32 {
         log.append(vec![n as u8; 3000]).unwrap();
     }
+    // Whoever prepares has ended before anybody looks.
+    log.prepare_ahead().unwrap();
     for closed in [false, true] {
         if closed {
             log.clone().close().unwrap();
