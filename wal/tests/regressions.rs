@@ -332,3 +332,43 @@ fn a_segment_that_a_full_disk_made_smaller_can_be_read() {
     let log = options().open_in(disk.killed().dir()).unwrap();
     assert_eq!(log.range(..).unwrap().map(Result::unwrap).count(), 18);
 }
+
+/// A segment over 1 MiB is prepared in pieces, each with a sync; the sweeps' segments have one piece.
+/// The machine stops after each operation of such a preparation.
+#[test]
+fn a_preparation_in_pieces_may_stop_anywhere() {
+    let options = || Options::new().segment_bytes(3 << 20);
+    let stopped_after = |ops: Option<u64>| {
+        let disk = MemDir::new(6);
+        let log = options().open_in(disk.dir()).unwrap();
+        log.append("acknowledged").unwrap();
+        let before = disk.ops();
+        if let Some(ops) = ops {
+            disk.stop_after(before + ops);
+        }
+        let prepared = log.prepare_ahead();
+        assert_eq!(prepared.is_ok(), ops.is_none(), "{ops:?}: {prepared:?}");
+        drop(log);
+        (disk.ops() - before, disk)
+    };
+    let (ops, disk) = stopped_after(None);
+    assert!(ops > 9, "{ops} operations: header, three pieces with a sync each, names");
+    assert_eq!(disk.bytes(&name(2)).unwrap().len(), 3 << 20);
+    for stop in 0..ops {
+        let (_, disk) = stopped_after(Some(stop));
+        for keep in [Keep::Nothing, Keep::Everything, Keep::Some(stop)] {
+            let after = disk.crash(keep);
+            let log = options().open_in(after.dir()).unwrap();
+            assert_eq!(payloads(&log), [b"acknowledged"], "stopped after {stop}, {keep:?}");
+            log.append("next").unwrap();
+            log.close().unwrap();
+            // A name proves header and zeros, so whatever has one is whole.
+            let names = after.names();
+            let segments = names.iter().filter(|name| name.ends_with(".wal"));
+            for name in segments {
+                assert_eq!(after.bytes(name).unwrap().len(), 3 << 20, "{name}");
+            }
+            assert!(!names.iter().any(|name| name.ends_with(".tmp")), "{names:?}");
+        }
+    }
+}
