@@ -8,17 +8,19 @@ use std::str::FromStr;
 
 use crate::engine::{Failure, Outcome};
 use crate::engines::{self, Entry};
-use crate::window::Workload;
+use crate::workload::Workload;
 
 pub(crate) const WRITERS_MAX: usize = 1024;
 
 pub(crate) const USAGE: &str = "annals-peers: one workload against many engines, interleaved
   --rounds N        how often each engine runs each setting (default 5)
   --seconds S       length of a window (default 5)
-  --workloads A,B   default append, the only one yet
-  --engines A,B     default all; --list names them with their settings
-  --writers 1,2,8   numbers of threads (default 1,2,8,16,64)
-  --size BYTES      of a record (default 128, at least 32)
+  --workloads A,B   default append; or append_async, in_flight, in_flight_1k, batch, scan, scan_1k
+  --engines A,B     default all that have the workload; --list names them with their settings
+  --writers 1,2,8   numbers of threads of append (default 1,2,8,16,64); the others have their own:
+                    append_async 1024 tasks, or 1, 8, 16, 64 and 256 threads of a peer;
+                    in_flight 4096 and 1; batch 1 and 8
+  --size BYTES      of a record (default 128, at least 32); the workloads in _1k have 1024
   --seed N          of the records' fill (default 1)
   --dir DIR         where fresh directories are made and deleted (default /var/tmp)
   --json FILE       the rows of all rounds
@@ -47,7 +49,7 @@ impl Args {
         let mut parsed = Args {
             rounds: 5,
             seconds: 5.0,
-            workloads: Workload::ALL.to_vec(),
+            workloads: vec![Workload::Append],
             engines: engines::ALL.iter().map(|entry| entry.name).collect(),
             writers: vec![1, 2, 8, 16, 64],
             size: 128,
@@ -131,6 +133,8 @@ mod tests {
         let args = parse("--engines annals,jsonl --writers 1,8 --seconds 0.5 --rounds 1").unwrap();
         assert_eq!(args.engines, ["annals", "jsonl"]);
         assert_eq!((args.writers, args.seconds, args.rounds), (vec![1, 8], 0.5, 1));
+        let args = parse("--workloads append,scan_1k").unwrap();
+        assert_eq!(args.workloads, [Workload::Append, Workload::Scan1k]);
         assert!(parse("--no-trace").is_ok_and(|args| !args.trace));
     }
 
@@ -143,7 +147,7 @@ mod tests {
             "--rounds 0",
             "--seconds -1",
             "--seconds NaN",
-            "--workloads scan",
+            "--workloads scam",
             "--nothing 1",
             "--json",
             "--size 8",

@@ -10,13 +10,14 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::args::{engine, number};
 use crate::engine::{Engine, Outcome, Setup};
 use crate::payload::{Payload, Seen};
-use crate::window::{self, Workload};
+use crate::workload::Workload;
 
 /// The verb that makes this program a child.
 pub(crate) const VERB: &str = "--child";
@@ -30,7 +31,6 @@ pub(crate) const END: &str = "annals-peers-end\n";
 #[derive(Debug)]
 pub(crate) struct Run {
     setup: Setup,
-    workload: Workload,
     payload: Payload,
 }
 
@@ -51,12 +51,12 @@ pub(crate) fn command(args: &[String]) -> Outcome<()> {
             let payload = payload(size, seed)?;
             let setup = Setup {
                 dir: PathBuf::from(dir),
+                workload: Workload::of(workload).ok_or("no such workload")?,
                 writers: number("WRITERS", writers)?,
                 size: payload.size,
                 seconds: number("SECONDS", seconds)?,
             };
-            let workload = Workload::of(workload).ok_or("no such workload")?;
-            (engine(name)?.run)(&Run { setup, workload, payload })
+            (engine(name)?.run)(&Run { setup, payload })
         }
         ["verify", name, dir, size, seed, counts] => {
             let acknowledged =
@@ -69,25 +69,28 @@ pub(crate) fn command(args: &[String]) -> Outcome<()> {
 }
 
 fn payload(size: &str, seed: &str) -> Outcome<Payload> {
-    Ok(Payload { seed: number("SEED", seed)?, size: number("SIZE", size)? })
+    Ok(Payload::new(number("SEED", seed)?, number("SIZE", size)?))
 }
 
 /// Opens, runs the window, says what it gave, and waits to be killed or, if the parent closes the
 /// pipe instead, ends.
 pub(crate) fn run<E: Engine>(run: &Run) -> Outcome<()> {
-    let engine = E::open(&run.setup)?;
+    let workload = run.setup.workload;
+    let window =
+        E::window(workload).ok_or_else(|| format!("{} has no {}", E::NAME, workload.name()))?;
+    let engine = Arc::new(E::open(&run.setup)?);
     crate::mark(BEGIN);
-    let measured = window::run(run.workload, &engine, &run.setup, run.payload);
+    let measured = window(&engine, &run.setup, &run.payload);
     crate::mark(END);
     let measured = measured?;
-    let total: u64 = measured.acknowledged.iter().sum();
     let latency = &measured.latency;
     let micros = |nanos: u64| nanos as f64 / 1000.0;
     crate::say(&format!(
         "{ROW}{}",
         json!({
             "acknowledged": measured.acknowledged,
-            "ops_per_s": total as f64 / measured.elapsed.as_secs_f64(),
+            "operations": measured.operations,
+            "ops_per_s": measured.operations as f64 / measured.elapsed.as_secs_f64(),
             "p50_us": micros(latency.value_at_quantile(0.5)),
             "p99_us": micros(latency.value_at_quantile(0.99)),
             "p999_us": micros(latency.value_at_quantile(0.999)),
@@ -101,7 +104,7 @@ pub(crate) fn run<E: Engine>(run: &Run) -> Outcome<()> {
 
 /// Opens what a killed child left, and holds it against what that child was told.
 pub(crate) fn verify<E: Engine>(verify: &Verify) -> Outcome<()> {
-    let mut seen = Seen::new(verify.payload);
+    let mut seen = Seen::new(verify.payload.clone(), verify.acknowledged.len());
     E::reopen(&verify.dir, verify.payload.size, &mut |record| seen.take(record))?;
     let records = seen.check(&verify.acknowledged)?;
     crate::say(&format!("{ROW}{}", json!({ "records": records })));

@@ -1,25 +1,29 @@
-//! `annals-peers`: one workload against many engines, interleaved; a table, JSON, two plots.
+//! `annals-peers`: the same workloads against many engines, interleaved; a table, JSON, two plots.
 //!
 //! Never here: a figure that no check stands behind. Every run is reopened after a kill and its
 //! records are counted; every engine's syncs are counted too. Exits with non-zero if any run
 //! failed, lost a record, or acknowledged what it had not synced.
 //!
-//! Rooms: [`args`] -> [`rounds`] (who runs when) -> [`child`] (a process for each run) ->
-//! [`window`] (the threads) over [`engines`]; then [`trace`], [`table`], [`svg`]. A new engine is a
-//! file in `engines/` and a line in its table; a new workload begins in [`window`].
+//! Rooms: [`args`], [`workload`] -> [`rounds`] (who runs when) -> [`job`] -> [`child`] (a process
+//! for each run) -> [`window`] (threads and tasks) over [`engines`]; then [`trace`], [`table`],
+//! [`summary`], [`svg`]. A new engine is a file in `engines/` and a line in its table; a new
+//! workload begins in [`workload`].
 
 mod args;
 mod child;
 mod engine;
 mod engines;
+mod job;
 mod machine;
 mod payload;
 mod rounds;
 mod row;
+mod summary;
 mod svg;
 mod table;
 mod trace;
 mod window;
+mod workload;
 
 use std::process::ExitCode;
 
@@ -64,14 +68,19 @@ fn measure(args: &Args) -> Outcome<bool> {
     let rows = rounds::all(args, progress)?;
     let cells = table::medians(&rows);
     say(&table::text(&cells));
+    say(&summary::text(&cells));
     if let Some(file) = &args.json {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
         std::fs::write(file, format!("{:#}\n", serde_json::Value::from(rows)))?;
     }
     if let Some(dir) = &args.svg {
         std::fs::create_dir_all(dir)?;
-        std::fs::write(dir.join("throughput.svg"), svg::throughput(&cells))?;
-        std::fs::write(dir.join("latency.svg"), svg::latency(&cells))?;
+        for &workload in &args.workloads {
+            let mine: Vec<_> = cells.iter().filter(|cell| cell.workload == workload).collect();
+            let file = |what: &str| dir.join(format!("{}-{what}.svg", workload.name()));
+            std::fs::write(file("throughput"), svg::throughput(&mine))?;
+            std::fs::write(file("latency"), svg::latency(&mine))?;
+        }
     }
     let failed = rows.iter().filter(|row| row.result.is_err()).count();
     say(&format!("{} passed, {failed} failed", rows.len() - failed));
@@ -80,16 +89,20 @@ fn measure(args: &Args) -> Outcome<bool> {
 
 fn progress(row: &Row) {
     let (round, engine, writers) = (row.round, row.engine, row.writers);
+    let (workload, counts) = (row.workload.name(), row.workload.counts());
     let result = match &row.result {
         Ok(figures) => format!("{:.0} ops/s, {} records", figures.ops_per_s, figures.records),
         Err(error) => format!("ERROR {error}"),
     };
-    complain(&format!("round {round}, {writers} writers, {engine}: {result}"));
+    complain(&format!("{workload}, round {round}, {writers} {counts}, {engine}: {result}"));
 }
 
 fn list() {
     for entry in engines::ALL {
-        say(&format!("{:<20} {}", entry.name, entry.settings));
+        let has = |workload: &workload::Workload| (entry.has)(*workload);
+        let names = workload::Workload::ALL.into_iter().filter(has).map(|workload| workload.name());
+        let names: Vec<_> = names.collect();
+        say(&format!("{:<20} {}\n{:<20} {}", entry.name, entry.settings, "", names.join(",")));
     }
 }
 

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::engine::Outcome;
-use crate::window::Workload;
+use crate::workload::Workload;
 
 /// One engine, one setting, one round.
 #[derive(Clone, Debug)]
@@ -70,6 +70,8 @@ impl Row {
         let figures = self.result.as_ref().ok();
         let of = |figure: fn(&Figures) -> f64| figures.map(figure);
         row["ops_per_s"] = json!(of(|figures| figures.ops_per_s));
+        row["bytes_per_s"] =
+            json!(of(|figures| figures.ops_per_s).map(|ops| ops * self.size as f64));
         row["p50_us"] = json!(of(|figures| figures.p50_us));
         row["p99_us"] = json!(of(|figures| figures.p99_us));
         row["p999_us"] = json!(of(|figures| figures.p999_us));

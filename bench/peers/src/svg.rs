@@ -1,6 +1,6 @@
 //! Two plots, written by hand: throughput against writers, and latency percentiles.
 //!
-//! Never here: a figure that is not in the table. Both axes of the first are logarithmic, because
+//! One pair a workload. Never here: a figure that is not in the table. Both axes of the first are logarithmic, because
 //! the engines are far apart; the second has a panel for each number of writers. An engine with an
 //! error is left out. Next room: [`crate::table`].
 
@@ -9,9 +9,10 @@ use std::fmt::Write as _;
 use crate::row::Figures;
 use crate::table::Cell;
 
-const COLOURS: [&str; 15] = [
+const COLOURS: [&str; 17] = [
     "#d62728", "#1f77b4", "#6baed6", "#2ca02c", "#98df8a", "#9467bd", "#8c564b", "#e377c2",
-    "#bcbd22", "#17becf", "#c7c7c7", "#ff7f0e", "#bbbbbb", "#888888", "#222222",
+    "#bcbd22", "#17becf", "#c7c7c7", "#ff7f0e", "#bbbbbb", "#888888", "#222222", "#aec7e8",
+    "#ff9896",
 ];
 const PERCENTILES: [&str; 4] = ["p50", "p99", "p99.9", "max"];
 
@@ -77,7 +78,7 @@ impl Panel {
 }
 
 /// Throughput against writers.
-pub(crate) fn throughput(cells: &[Cell]) -> String {
+pub(crate) fn throughput(cells: &[&Cell]) -> String {
     let cells = good(cells);
     let panel = Panel::new(80.0, 520.0, cells.iter().map(|(_, figures)| figures.ops_per_s));
     let writers = writers(&cells);
@@ -85,7 +86,9 @@ pub(crate) fn throughput(cells: &[Cell]) -> String {
     let share = |writers: usize| (writers as f64).log2() / last;
     let mut body = String::new();
     let ticks: Vec<_> = writers.iter().map(|&w| (share(w), w.to_string())).collect();
-    panel.axes(&mut body, "durable appends a second, by writers (both axes logarithmic)", &ticks);
+    let title = cells.first().map_or("", |(cell, _)| cell.workload.name());
+    let title = format!("{title}: records a second, by {} (logarithmic)", counts(&cells));
+    panel.axes(&mut body, &title, &ticks);
     for (at, engine) in engines(&cells).into_iter().enumerate() {
         let mine = cells.iter().filter(|(cell, _)| cell.engine == engine);
         let mut points: Vec<_> =
@@ -98,7 +101,7 @@ pub(crate) fn throughput(cells: &[Cell]) -> String {
 }
 
 /// Latency percentiles, a panel for each number of writers.
-pub(crate) fn latency(cells: &[Cell]) -> String {
+pub(crate) fn latency(cells: &[&Cell]) -> String {
     let cells = good(cells);
     let percentiles = |f: &Figures| [f.p50_us, f.p99_us, f.p999_us, f.max_us];
     let mut body = String::new();
@@ -109,7 +112,7 @@ pub(crate) fn latency(cells: &[Cell]) -> String {
         let all = mine.iter().flat_map(|(_, figures)| percentiles(figures));
         let panel = Panel::new(left, 200.0, all);
         let ticks: Vec<_> = (0..4).map(|at| (at as f64 / 3.0, PERCENTILES[at].into())).collect();
-        panel.axes(&mut body, &format!("microseconds, {writers} writers"), &ticks);
+        panel.axes(&mut body, &format!("microseconds, {writers} {}", counts(&cells)), &ticks);
         for (cell, figures) in mine {
             let points: Vec<_> = percentiles(figures)
                 .into_iter()
@@ -127,8 +130,12 @@ pub(crate) fn latency(cells: &[Cell]) -> String {
     document(left + 130.0, &body)
 }
 
-fn good(cells: &[Cell]) -> Vec<(&Cell, &Figures)> {
-    cells.iter().filter_map(|cell| Some((cell, cell.result.as_ref().ok()?))).collect()
+fn good<'a>(cells: &[&'a Cell]) -> Vec<(&'a Cell, &'a Figures)> {
+    cells.iter().filter_map(|cell| Some((*cell, cell.result.as_ref().ok()?))).collect()
+}
+
+fn counts(cells: &[(&Cell, &Figures)]) -> &'static str {
+    cells.first().map_or("", |(cell, _)| cell.workload.counts())
 }
 
 fn engines(cells: &[(&Cell, &Figures)]) -> Vec<&'static str> {

@@ -4,9 +4,9 @@
 //! one; a setting with an error in any round shows the error and no figure. Ratios are taken only
 //! among durable engines. Next rooms: [`crate::svg`], [`crate::row`].
 
-use crate::engines::{BEST_PEERS, FLOOR};
+use crate::engines::{BEST_PEERS, FLOOR, FLOORS, OURS, SEQUENTIAL};
 use crate::row::{Figures, Row};
-use crate::window::Workload;
+use crate::workload::Workload;
 
 /// One engine in one setting, over all rounds.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub(crate) struct Cell {
     pub(crate) engine: &'static str,
     pub(crate) workload: Workload,
     pub(crate) writers: usize,
+    /// Bytes of a record.
+    pub(crate) size: usize,
     pub(crate) durable: bool,
     pub(crate) result: Result<Figures, String>,
     /// Smallest and largest throughput of a round.
@@ -35,6 +37,7 @@ pub(crate) fn medians(rows: &[Row]) -> Vec<Cell> {
             engine: row.engine,
             workload: row.workload,
             writers: row.writers,
+            size: row.size,
             durable: row.durable,
             result: result.map(|figures| median_figures(&figures)),
             range,
@@ -82,9 +85,10 @@ pub(crate) fn text(cells: &[Cell]) -> String {
     for (workload, writers) in settings {
         let of = |cell: &&Cell| cell.workload == workload && cell.writers == writers;
         let block: Vec<&Cell> = cells.iter().filter(of).collect();
-        let best = best_peer(&block);
-        let floor = floor(cells, workload);
-        out.push_str(&format!("\n{}, {writers} writers\n{HEAD}\n", workload.name()));
+        let best = best_peer(cells, workload, writers).map(|(_, figures)| figures.ops_per_s);
+        let floor = floor(cells, workload).map(|(_, figures)| figures.ops_per_s);
+        let title = format!("{}, {writers} {}", workload.name(), workload.counts());
+        out.push_str(&format!("\n{title}\n{HEAD}\n"));
         for cell in block {
             out.push_str(&line(cell, best, floor));
             out.push('\n');
@@ -94,11 +98,13 @@ pub(crate) fn text(cells: &[Cell]) -> String {
     out
 }
 
-const HEAD: &str = "engine                   ops/s      p50 us      p99 us    p99.9 us      \
-     max us  syncs/op  x peer  x floor  rotations  range of ops/s";
+const HEAD: &str = "engine                records/s    MB/s      p50 us      p99 us    p99.9 us      \
+     max us  syncs/op  x peer  x floor  rotations  range of records/s";
 const FOOT: &str = "
-x peer: throughput over the best of okaywal and raft-engine at as many writers.
-x floor: throughput over floor-overwrite with 1 writer.
+x peer: records/s over the best peer's: in append and batch at as many writers, else at its own best
+number; in append the better of okaywal and raft-engine, else any other durable engine.
+x floor: over floor-overwrite with 1 writer, in in_flight_1k over the better floor-sequential.
+Latencies: of a call; in batch of a whole batch, in scan of a whole pass.
 !: acknowledges what no sync covered. (<2): fewer than two rotations, so lengthen the window.
 ";
 
@@ -112,16 +118,20 @@ fn line(cell: &Cell, best: Option<f64>, floor: Option<f64>) -> String {
         Some(to) => format!("{:.2}", figures.ops_per_s / to),
         None => "-".to_owned(),
     };
-    let syncs = figures.syncs_per_op.map_or("-".to_owned(), |syncs| format!("{syncs:.3}"));
+    let syncs = figures.syncs_per_op.map_or("-".to_owned(), |syncs| match syncs {
+        few if few < 0.01 => format!("{few:.1e}"),
+        syncs => format!("{syncs:.3}"),
+    });
     let rotations = match figures.rotations {
         None => "-".to_owned(),
         Some(count) if count < 2 => format!("{count} (<2)"),
         Some(count) => count.to_string(),
     };
     format!(
-        "{name:<20} {:>9.0} {:>11.0} {:>11.0} {:>11.0} {:>11.0} {syncs:>9} {:>7} {:>8} \
+        "{name:<20} {:>10.0} {:>7.1} {:>11.0} {:>11.0} {:>11.0} {:>11.0} {syncs:>9} {:>7} {:>8} \
          {rotations:>10}  {:.0}-{:.0}",
         figures.ops_per_s,
+        figures.ops_per_s * cell.size as f64 / 1e6,
         figures.p50_us,
         figures.p99_us,
         figures.p999_us,
@@ -133,16 +143,37 @@ fn line(cell: &Cell, best: Option<f64>, floor: Option<f64>) -> String {
     )
 }
 
-fn best_peer(block: &[&Cell]) -> Option<f64> {
-    let peers = block.iter().filter(|cell| BEST_PEERS.contains(&cell.engine));
-    peers.filter_map(|cell| Some(cell.result.as_ref().ok()?.ops_per_s)).reduce(f64::max)
+/// The fastest of what we are held against.
+pub(crate) fn best_peer(
+    cells: &[Cell],
+    workload: Workload,
+    writers: usize,
+) -> Option<(&Cell, &Figures)> {
+    best(cells, |cell| {
+        let peer = match workload {
+            Workload::Append => BEST_PEERS.contains(&cell.engine),
+            _ => cell.engine != OURS && !cell.engine.starts_with(FLOORS) && cell.durable,
+        };
+        peer && cell.workload == workload && (workload.numbers_differ() || cell.writers == writers)
+    })
 }
 
-fn floor(cells: &[Cell], workload: Workload) -> Option<f64> {
-    let floor = cells
-        .iter()
-        .find(|cell| cell.engine == FLOOR && cell.writers == 1 && cell.workload == workload);
-    Some(floor?.result.as_ref().ok()?.ops_per_s)
+/// The disk itself, in this workload.
+pub(crate) fn floor(cells: &[Cell], workload: Workload) -> Option<(&Cell, &Figures)> {
+    best(cells, |cell| {
+        let floor = match workload {
+            Workload::InFlight1k => cell.engine.starts_with(SEQUENTIAL),
+            _ => cell.engine == FLOOR,
+        };
+        floor && cell.writers == 1 && cell.workload == workload
+    })
+}
+
+/// The fastest of these.
+pub(crate) fn best(cells: &[Cell], of: impl Fn(&Cell) -> bool) -> Option<(&Cell, &Figures)> {
+    let good = cells.iter().filter(|cell| of(cell));
+    let good = good.filter_map(|cell| Some((cell, cell.result.as_ref().ok()?)));
+    good.max_by(|(_, a), (_, b)| a.ops_per_s.total_cmp(&b.ops_per_s))
 }
 
 #[cfg(test)]

@@ -1,19 +1,25 @@
-//! Annals, ours: `Options::default()`, one `Log::append` a record.
+//! Annals, ours: `Options::default()`; a record is `Log::append`, a batch `Log::append_batch`, a
+//! task or a record in flight `Log::submit` and its future, a scan `Records::replay`.
 //!
 //! Never here: a setting that a user would not have. Segments grow from 1 MiB; `rotations` is the
-//! log's own count. Next room: [`crate::engine`].
+//! log's own count. A scan verifies header and payload checksums. Next room: [`crate::engine`].
 
 use std::path::Path;
 
-use annals_wal::{Log, Options, Record};
+use annals_wal::{Batch, Error, Log, Options, Pending, Record};
 
-use crate::engine::{Each, Engine, Outcome, Setup};
+use crate::engine::{Each, Engine, Failure, Outcome, Setup, Submits};
+use crate::window::{self, Window, in_flight};
+use crate::workload::Workload;
 
 pub(crate) struct Annals(Log);
 
 impl Engine for Annals {
     const NAME: &'static str = "annals";
-    const SETTINGS: &'static str = "Options::default(), Log::append";
+    const SETTINGS: &'static str = "Options::default()";
+    const BATCHES: bool = true;
+    const SCANS: bool = true;
+    const AWAITS: bool = true;
 
     fn open(setup: &Setup) -> Outcome<Annals> {
         Ok(Annals(Options::default().open(setup.dir.join("log"))?))
@@ -24,8 +30,25 @@ impl Engine for Annals {
         Ok(())
     }
 
+    fn append_batch(&self, _writer: usize, records: &[Vec<u8>]) -> Outcome<()> {
+        self.0.append_batch(records.iter().map(Record::new).collect::<Batch<'_>>())?;
+        Ok(())
+    }
+
+    fn scan(&self, each: Each<'_>) -> Outcome<()> {
+        self.0.range(..)?.replay(|record| each(record.payload).map_err(Told)).map_err(|Told(e)| e)
+    }
+
     fn rotations(&self) -> Option<u64> {
         Some(self.0.stats().rotations)
+    }
+
+    fn window(workload: Workload) -> Option<Window<Annals>> {
+        match workload {
+            Workload::AppendAsync => Some(in_flight::tasks::<Annals>),
+            Workload::InFlight | Workload::InFlight1k => Some(in_flight::one::<Annals>),
+            _ => window::blocking(workload),
+        }
     }
 
     fn reopen(dir: &Path, _size: usize, each: Each<'_>) -> Outcome<()> {
@@ -35,5 +58,31 @@ impl Engine for Annals {
         }
         log.close()?;
         Ok(())
+    }
+}
+
+impl Submits for Annals {
+    type Pending = Pending;
+
+    fn submit(&self, record: &[u8]) -> Outcome<Pending> {
+        Ok(self.0.submit(Record::new(record))?)
+    }
+
+    fn is_done(pending: &Pending) -> bool {
+        pending.is_done()
+    }
+
+    async fn durable(pending: Pending) -> Outcome<()> {
+        pending.await?;
+        Ok(())
+    }
+}
+
+/// `replay` wants an error that a log's error becomes by itself.
+struct Told(Failure);
+
+impl From<Error> for Told {
+    fn from(error: Error) -> Told {
+        Told(error.into())
     }
 }

@@ -22,6 +22,9 @@ impl Engine for Fjall {
     const NAME: &'static str = "fjall";
     const SETTINGS: &'static str = "default, batch of one with PersistMode::SyncData";
 
+    const BATCHES: bool = true;
+    const SCANS: bool = true;
+
     fn open(setup: &Setup) -> Outcome<Fjall> {
         let (database, log) = open(&setup.dir)?;
         Ok(Fjall { database, log, next: AtomicU64::new(0) })
@@ -34,13 +37,30 @@ impl Engine for Fjall {
         Ok(batch.commit()?)
     }
 
+    fn append_batch(&self, _writer: usize, records: &[Vec<u8>]) -> Outcome<()> {
+        let first = self.next.fetch_add(records.len() as u64, Ordering::Relaxed);
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+        for (record, key) in records.iter().zip(first..) {
+            batch.insert(&self.log, key.to_be_bytes(), &**record);
+        }
+        Ok(batch.commit()?)
+    }
+
+    fn scan(&self, each: Each<'_>) -> Outcome<()> {
+        read(&self.log, each)
+    }
+
     fn reopen(dir: &Path, _size: usize, each: Each<'_>) -> Outcome<()> {
         let (_database, log) = open(dir)?;
-        for item in log.iter() {
-            each(&item.value()?)?;
-        }
-        Ok(())
+        read(&log, each)
     }
+}
+
+fn read(log: &Keyspace, each: Each<'_>) -> Outcome<()> {
+    for item in log.iter() {
+        each(&item.value()?)?;
+    }
+    Ok(())
 }
 
 fn open(dir: &Path) -> Outcome<(Database, Keyspace)> {

@@ -28,6 +28,8 @@ pub(crate) struct Lmdb {
 impl Engine for Lmdb {
     const NAME: &'static str = "lmdb";
     const SETTINGS: &'static str = "default flags, MDB_APPEND";
+    const BATCHES: bool = true;
+    const SCANS: bool = true;
 
     fn open(setup: &Setup) -> Outcome<Lmdb> {
         let env = open(&setup.dir)?;
@@ -42,11 +44,19 @@ impl Engine for Lmdb {
     }
 
     fn append(&self, _writer: usize, record: &[u8]) -> Outcome<()> {
-        let mut transaction = self.env.write_txn()?;
-        // Inside the transaction: APPEND refuses a key that is not the largest.
-        let key = self.next.fetch_add(1, Ordering::Relaxed);
-        self.log.put_with_flags(&mut transaction, PutFlags::APPEND, &key, record)?;
-        Ok(transaction.commit()?)
+        self.put(std::iter::once(record))
+    }
+
+    fn append_batch(&self, _writer: usize, records: &[Vec<u8>]) -> Outcome<()> {
+        self.put(records.iter().map(Vec::as_slice))
+    }
+
+    fn scan(&self, each: Each<'_>) -> Outcome<()> {
+        let transaction = self.env.read_txn()?;
+        for row in self.log.iter(&transaction)? {
+            each(row?.1)?;
+        }
+        Ok(())
     }
 
     fn reopen(dir: &Path, _size: usize, each: Each<'_>) -> Outcome<()> {
@@ -64,6 +74,19 @@ impl Engine for Lmdb {
             each(row?.1)?;
         }
         Ok(())
+    }
+}
+
+impl Lmdb {
+    /// One transaction.
+    fn put<'a>(&self, records: impl Iterator<Item = &'a [u8]>) -> Outcome<()> {
+        let mut transaction = self.env.write_txn()?;
+        for record in records {
+            // Inside the transaction: APPEND refuses a key that is not the largest.
+            let key = self.next.fetch_add(1, Ordering::Relaxed);
+            self.log.put_with_flags(&mut transaction, PutFlags::APPEND, &key, record)?;
+        }
+        Ok(transaction.commit()?)
     }
 }
 

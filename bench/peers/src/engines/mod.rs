@@ -14,12 +14,16 @@ mod lmdb;
 mod okaywal;
 mod raft_engine;
 mod redb;
+mod sequential;
 mod sled;
 mod sqlite;
 mod walrus;
 
+#[cfg(test)]
+pub(crate) use self::annals::Annals;
 use crate::child::{self, Run, Verify};
 use crate::engine::{Engine, Outcome};
+use crate::workload::Workload;
 
 /// One engine, its type gone: each call of a window stays static.
 #[derive(Clone, Copy)]
@@ -27,6 +31,12 @@ pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) settings: &'static str,
     pub(crate) durable: bool,
+    /// Whether one task can have many appends under way.
+    pub(crate) awaits: bool,
+    /// Records that one call of its own window makes durable.
+    pub(crate) records_per_call: u64,
+    /// Whether it runs this workload.
+    pub(crate) has: fn(Workload) -> bool,
     pub(crate) run: fn(&Run) -> Outcome<()>,
     pub(crate) verify: fn(&Verify) -> Outcome<()>,
 }
@@ -37,6 +47,9 @@ impl Entry {
             name: E::NAME,
             settings: E::SETTINGS,
             durable: E::DURABLE,
+            awaits: E::AWAITS,
+            records_per_call: E::RECORDS_PER_CALL,
+            has: |workload| E::window(workload).is_some(),
             run: child::run::<E>,
             verify: child::verify::<E>,
         }
@@ -44,7 +57,7 @@ impl Entry {
 }
 
 /// All engines, in the order of the tables.
-pub(crate) const ALL: [Entry; 15] = [
+pub(crate) const ALL: [Entry; 17] = [
     Entry::of::<annals::Annals>(),
     Entry::of::<okaywal::OkayWal<okaywal::Default>>(),
     Entry::of::<okaywal::OkayWal<okaywal::Large>>(),
@@ -60,13 +73,22 @@ pub(crate) const ALL: [Entry; 15] = [
     Entry::of::<floor::Floor<floor::Append>>(),
     Entry::of::<floor::Floor<floor::Fallocate>>(),
     Entry::of::<floor::Floor<floor::Overwrite>>(),
+    Entry::of::<sequential::Sequential<sequential::Mebibyte>>(),
+    Entry::of::<sequential::Sequential<sequential::FourMebibytes>>(),
 ];
 
-/// What the ratios of the table are taken to: the better of these is the best peer.
+/// Ours.
+pub(crate) const OURS: &str = "annals";
+/// What the ratios of `append` are taken to: the better of these is the best peer. In the other
+/// workloads it is the best durable engine that is neither ours nor a floor.
 pub(crate) const BEST_PEERS: [&str; 4] =
     ["okaywal", "okaywal-large", "raft-engine", "raft-engine-prefill"];
 /// And the disk itself.
 pub(crate) const FLOOR: &str = "floor-overwrite";
+/// What is no engine, but the disk, begins so.
+pub(crate) const FLOORS: &str = "floor-";
+/// The disk in sequence begins so.
+pub(crate) const SEQUENTIAL: &str = "floor-sequential";
 
 /// The engine of this name.
 pub(crate) fn of(name: &str) -> Option<Entry> {

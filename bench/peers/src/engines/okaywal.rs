@@ -1,6 +1,6 @@
 //! okaywal 0.3.1: group commit, segments written with zeros and used again.
 //!
-//! One entry of one chunk a record; `EntryWriter::commit` is durable on return (crate docs: "to
+//! One entry of one chunk a record, or of a chunk for each record of a batch; `EntryWriter::commit` is durable on return (crate docs: "to
 //! fully flush all written bytes to disk ... the writer must be committed"). Two configurations:
 //! the default (segments of 1 MiB, checkpoint after 768 KiB) and larger segments, because
 //! `Configuration::preallocate_bytes` says that they "should be large enough to allow batching
@@ -9,7 +9,8 @@
 //! A checkpoint must keep the entries somewhere before their file is used again. Here they go to a
 //! file beside the log that is never synced: okaywal pays nothing for the storage that its
 //! documentation asks for, and the check still finds every record after the kill. An entry may be
-//! in both places, if the kill came between; the second is skipped.
+//! in both places, if the kill came between; the second is skipped. It has no scan: it is read when
+//! it recovers, and chunk by chunk by positions that the caller kept.
 //! Next room: [`crate::engine`].
 
 use std::collections::HashSet;
@@ -52,6 +53,7 @@ pub(crate) struct OkayWal<F: Form>(WriteAheadLog, PhantomData<F>);
 impl<F: Form> Engine for OkayWal<F> {
     const NAME: &'static str = F::NAME;
     const SETTINGS: &'static str = F::SETTINGS;
+    const BATCHES: bool = true;
 
     fn open(setup: &Setup) -> Outcome<OkayWal<F>> {
         let kept = OpenOptions::new().create(true).append(true).open(setup.dir.join(KEPT))?;
@@ -62,6 +64,15 @@ impl<F: Form> Engine for OkayWal<F> {
     fn append(&self, _writer: usize, record: &[u8]) -> Outcome<()> {
         let mut entry = self.0.begin_entry()?;
         entry.write_chunk(record)?;
+        entry.commit()?;
+        Ok(())
+    }
+
+    fn append_batch(&self, _writer: usize, records: &[Vec<u8>]) -> Outcome<()> {
+        let mut entry = self.0.begin_entry()?;
+        for record in records {
+            entry.write_chunk(record)?;
+        }
         entry.commit()?;
         Ok(())
     }

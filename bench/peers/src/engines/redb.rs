@@ -22,6 +22,8 @@ pub(crate) struct Redb {
 impl Engine for Redb {
     const NAME: &'static str = "redb";
     const SETTINGS: &'static str = "default: Durability::Immediate, one phase";
+    const BATCHES: bool = true;
+    const SCANS: bool = true;
 
     fn open(setup: &Setup) -> Outcome<Redb> {
         let database = Database::create(setup.dir.join("log.redb"))?;
@@ -29,19 +31,41 @@ impl Engine for Redb {
     }
 
     fn append(&self, _writer: usize, record: &[u8]) -> Outcome<()> {
-        let transaction = self.database.begin_write()?;
-        // Inside the transaction, so that keys only grow and the tree is appended to.
-        let key = self.next.fetch_add(1, Ordering::Relaxed);
-        transaction.open_table(LOG)?.insert(key, record)?;
-        Ok(transaction.commit()?)
+        self.insert(std::iter::once(record))
+    }
+
+    fn append_batch(&self, _writer: usize, records: &[Vec<u8>]) -> Outcome<()> {
+        self.insert(records.iter().map(Vec::as_slice))
+    }
+
+    fn scan(&self, each: Each<'_>) -> Outcome<()> {
+        read(&self.database, each)
     }
 
     fn reopen(dir: &Path, _size: usize, each: Each<'_>) -> Outcome<()> {
-        let database = Database::open(dir.join("log.redb"))?;
-        let table = database.begin_read()?.open_table(LOG)?;
-        for row in table.iter()? {
-            each(row?.1.value())?;
-        }
-        Ok(())
+        read(&Database::open(dir.join("log.redb"))?, each)
     }
+}
+
+impl Redb {
+    /// One transaction.
+    fn insert<'a>(&self, records: impl Iterator<Item = &'a [u8]>) -> Outcome<()> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut table = transaction.open_table(LOG)?;
+            for record in records {
+                // Inside the transaction, so that keys only grow and the tree is appended to.
+                table.insert(self.next.fetch_add(1, Ordering::Relaxed), record)?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+fn read(database: &Database, each: Each<'_>) -> Outcome<()> {
+    let table = database.begin_read()?.open_table(LOG)?;
+    for row in table.iter()? {
+        each(row?.1.value())?;
+    }
+    Ok(())
 }

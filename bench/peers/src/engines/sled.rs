@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sled::{Config, Db};
+use sled::{Batch, Config, Db};
 
 use crate::engine::{Each, Engine, Outcome, Setup};
 
@@ -23,6 +23,8 @@ impl Engine for Sled {
     const SETTINGS: &'static str =
         "default, flush() a record; sync_file_range: not durable (#1452)";
     const DURABLE: bool = false;
+    const BATCHES: bool = true;
+    const SCANS: bool = true;
 
     fn open(setup: &Setup) -> Outcome<Sled> {
         Ok(Sled { log: open(&setup.dir)?, next: AtomicU64::new(0) })
@@ -35,12 +37,31 @@ impl Engine for Sled {
         Ok(())
     }
 
-    fn reopen(dir: &Path, _size: usize, each: Each<'_>) -> Outcome<()> {
-        for row in open(dir)?.iter() {
-            each(&row?.1)?;
+    fn append_batch(&self, _writer: usize, records: &[Vec<u8>]) -> Outcome<()> {
+        let first = self.next.fetch_add(records.len() as u64, Ordering::Relaxed);
+        let mut batch = Batch::default();
+        for (record, key) in records.iter().zip(first..) {
+            batch.insert(&key.to_be_bytes(), record.as_slice());
         }
+        self.log.apply_batch(batch)?;
+        self.log.flush()?;
         Ok(())
     }
+
+    fn scan(&self, each: Each<'_>) -> Outcome<()> {
+        read(&self.log, each)
+    }
+
+    fn reopen(dir: &Path, _size: usize, each: Each<'_>) -> Outcome<()> {
+        read(&open(dir)?, each)
+    }
+}
+
+fn read(log: &Db, each: Each<'_>) -> Outcome<()> {
+    for row in log.iter() {
+        each(&row?.1)?;
+    }
+    Ok(())
 }
 
 fn open(dir: &Path) -> Outcome<Db> {

@@ -19,6 +19,8 @@ pub(crate) struct Sqlite(Mutex<Connection>);
 impl Engine for Sqlite {
     const NAME: &'static str = "sqlite";
     const SETTINGS: &'static str = "journal_mode=WAL, synchronous=FULL, one connection, a mutex";
+    const BATCHES: bool = true;
+    const SCANS: bool = true;
 
     fn open(setup: &Setup) -> Outcome<Sqlite> {
         let connection = Connection::open(setup.dir.join("log.sqlite"))?;
@@ -40,13 +42,32 @@ impl Engine for Sqlite {
         Ok(())
     }
 
-    fn reopen(dir: &Path, _size: usize, each: Each<'_>) -> Outcome<()> {
-        let connection = Connection::open(dir.join("log.sqlite"))?;
-        let mut select = connection.prepare("SELECT record FROM log ORDER BY id")?;
-        let mut rows = select.query(())?;
-        while let Some(row) = rows.next()? {
-            each(row.get_ref(0)?.as_blob()?)?;
+    fn append_batch(&self, _writer: usize, records: &[Vec<u8>]) -> Outcome<()> {
+        let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = connection.transaction()?;
+        {
+            let mut insert = transaction.prepare_cached("INSERT INTO log (record) VALUES (?1)")?;
+            for record in records {
+                insert.execute((record,))?;
+            }
         }
-        Ok(())
+        Ok(transaction.commit()?)
     }
+
+    fn scan(&self, each: Each<'_>) -> Outcome<()> {
+        read(&self.0.lock().unwrap_or_else(PoisonError::into_inner), each)
+    }
+
+    fn reopen(dir: &Path, _size: usize, each: Each<'_>) -> Outcome<()> {
+        read(&Connection::open(dir.join("log.sqlite"))?, each)
+    }
+}
+
+fn read(connection: &Connection, each: Each<'_>) -> Outcome<()> {
+    let mut select = connection.prepare_cached("SELECT record FROM log ORDER BY id")?;
+    let mut rows = select.query(())?;
+    while let Some(row) = rows.next()? {
+        each(row.get_ref(0)?.as_blob()?)?;
+    }
+    Ok(())
 }

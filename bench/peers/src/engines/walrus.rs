@@ -4,7 +4,8 @@
 //! descriptor backend (the default, and the faster one on Linux) its files are opened with O_SYNC
 //! and flushed once more after each write, which is its own doing. A topic a writer: appends to one
 //! topic wait for each other, appends to several do not. The place is told by the environment only
-//! (`WALRUS_DATA_DIR`), which the parent sets for each child.
+//! (`WALRUS_DATA_DIR`), which the parent sets for each child. It has no scan: reading takes entries
+//! out of a topic.
 //! Next room: [`crate::engine`].
 
 use std::path::Path;
@@ -21,6 +22,7 @@ pub(crate) struct WalrusEngine {
 impl Engine for WalrusEngine {
     const NAME: &'static str = "walrus";
     const SETTINGS: &'static str = "FsyncSchedule::SyncEach (O_SYNC and fsync), a topic a writer";
+    const BATCHES: bool = true;
 
     fn open(setup: &Setup) -> Outcome<WalrusEngine> {
         let topics = (0..setup.writers).map(topic).collect();
@@ -29,6 +31,11 @@ impl Engine for WalrusEngine {
 
     fn append(&self, writer: usize, record: &[u8]) -> Outcome<()> {
         Ok(self.log.append_for_topic(&self.topics[writer], record)?)
+    }
+
+    fn append_batch(&self, writer: usize, records: &[Vec<u8>]) -> Outcome<()> {
+        let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        Ok(self.log.batch_append_for_topic(&self.topics[writer], &records)?)
     }
 
     fn reopen(_dir: &Path, _size: usize, each: Each<'_>) -> Outcome<()> {

@@ -1,0 +1,148 @@
+//! The workloads: their names, how many write at once, and how large a record is.
+//!
+//! Never here: how one is run ([`crate::window`]), a figure. Invariant: what an engine runs follows
+//! from the workload, from whether the engine has appends that need no thread each, and from the
+//! arguments; nothing else, so that two runs of the same command are the same plan.
+//! Next room: [`crate::rounds`].
+
+use crate::args::Args;
+use crate::engines::Entry;
+
+/// Tasks of `append_async`.
+pub(crate) const TASKS: usize = 1024;
+/// Threads of `append_async` for an engine whose append blocks: its best of these is what counts.
+const THREADS: [usize; 5] = [1, 8, 16, 64, 256];
+/// Records that one task keeps in flight.
+pub(crate) const IN_FLIGHT: usize = 4096;
+/// Records of a durable batch.
+pub(crate) const BATCH: usize = 100;
+/// Record size of `in_flight_1k` and `scan_1k`, whatever `--size` says.
+const KIBIBYTE: usize = 1024;
+
+/// What is done for so many seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workload {
+    /// Closed loop: the next append begins when the one before is durable.
+    Append,
+    /// Many tasks, each awaiting its own append; an engine that blocks has threads instead.
+    AppendAsync,
+    /// One task with many records in flight; an engine that blocks has one.
+    InFlight,
+    /// The same with records of 1 KiB, beside what the disk writes in sequence.
+    InFlight1k,
+    /// Durable batches of [`BATCH`] records.
+    Batch,
+    /// Reading everything back, warm, as verified as the engine does it.
+    Scan,
+    /// The same with records of 1 KiB.
+    Scan1k,
+}
+
+impl Workload {
+    pub(crate) const ALL: [Workload; 7] = [
+        Workload::Append,
+        Workload::AppendAsync,
+        Workload::InFlight,
+        Workload::InFlight1k,
+        Workload::Batch,
+        Workload::Scan,
+        Workload::Scan1k,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Workload::Append => "append",
+            Workload::AppendAsync => "append_async",
+            Workload::InFlight => "in_flight",
+            Workload::InFlight1k => "in_flight_1k",
+            Workload::Batch => "batch",
+            Workload::Scan => "scan",
+            Workload::Scan1k => "scan_1k",
+        }
+    }
+
+    pub(crate) fn of(name: &str) -> Option<Workload> {
+        Workload::ALL.into_iter().find(|workload| workload.name() == name)
+    }
+
+    /// What the column `writers` counts.
+    pub(crate) fn counts(self) -> &'static str {
+        match self {
+            Workload::Append | Workload::Batch => "writers",
+            Workload::AppendAsync => "tasks (annals) or threads",
+            Workload::InFlight | Workload::InFlight1k => "in flight",
+            Workload::Scan | Workload::Scan1k => "reader",
+        }
+    }
+
+    /// Whether it writes in its window, so that syncs have to be counted.
+    pub(crate) fn writes(self) -> bool {
+        !matches!(self, Workload::Scan | Workload::Scan1k)
+    }
+
+    /// Whether engines run it with numbers of their own, so that an engine is held against the best
+    /// of the others at any number.
+    pub(crate) fn numbers_differ(self) -> bool {
+        matches!(self, Workload::AppendAsync | Workload::InFlight | Workload::InFlight1k)
+    }
+
+    pub(crate) fn size(self, args: &Args) -> usize {
+        match self {
+            Workload::InFlight1k | Workload::Scan1k => KIBIBYTE,
+            _ => args.size,
+        }
+    }
+
+    /// The numbers of writers, tasks or records in flight that this engine runs it with.
+    pub(crate) fn numbers(self, entry: Entry, args: &Args) -> Vec<usize> {
+        match self {
+            _ if !(entry.has)(self) => Vec::new(),
+            Workload::Append => args.writers.clone(),
+            Workload::AppendAsync if entry.awaits => vec![TASKS],
+            Workload::AppendAsync => THREADS.to_vec(),
+            Workload::InFlight if entry.awaits => vec![1, IN_FLIGHT],
+            Workload::InFlight1k if entry.awaits => vec![IN_FLIGHT],
+            Workload::InFlight | Workload::InFlight1k => vec![1],
+            Workload::Batch => vec![1, 8],
+            Workload::Scan | Workload::Scan1k => vec![1],
+        }
+    }
+
+    /// How many records one sync can cover at most: with more, somebody was told *durable* early.
+    pub(crate) fn records_per_sync_max(self, entry: Entry, writers: usize) -> u64 {
+        let per_call = match self {
+            Workload::Batch => BATCH as u64,
+            _ => entry.records_per_call,
+        };
+        writers as u64 * per_call
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engines;
+
+    #[test]
+    fn who_blocks_gets_threads_and_who_does_not_gets_tasks() {
+        let args = Args::parse(&[]).unwrap();
+        let numbers =
+            |workload: Workload, name| workload.numbers(engines::of(name).unwrap(), &args);
+        assert_eq!(numbers(Workload::AppendAsync, "annals"), [1024]);
+        assert_eq!(numbers(Workload::AppendAsync, "okaywal"), [1, 8, 16, 64, 256]);
+        assert_eq!(numbers(Workload::InFlight, "annals"), [1, 4096]);
+        assert_eq!(numbers(Workload::InFlight, "floor-overwrite"), [1]);
+        assert_eq!(numbers(Workload::Append, "jsonl"), [1, 2, 8, 16, 64]);
+        assert!(numbers(Workload::Append, "floor-sequential-4m").is_empty());
+        assert!(numbers(Workload::Scan, "okaywal").is_empty(), "it reads when it recovers, only");
+    }
+
+    #[test]
+    fn a_sync_covers_what_is_in_flight_and_no_more() {
+        let of = |name| engines::of(name).unwrap();
+        assert_eq!(Workload::Append.records_per_sync_max(of("jsonl"), 8), 8);
+        assert_eq!(Workload::Batch.records_per_sync_max(of("jsonl"), 8), 800);
+        let disk = of("floor-sequential-4m");
+        assert_eq!(Workload::InFlight1k.records_per_sync_max(disk, 1), 4096);
+    }
+}
