@@ -12,6 +12,7 @@ mod demo;
 mod fsyncgate;
 mod full_disk;
 mod fuzz;
+mod instructions;
 mod kill_loop;
 mod mutants;
 mod power_loss;
@@ -43,7 +44,9 @@ const MENU: &str = "cargo xtask VERB
   fsyncgate         what a failed fsync does on ext4, xfs, btrfs, and what the log makes of it
   full-disk         a 32 MiB file system fills under four writers
   bench-peers [--help] [...]
-                    appends beside other engines, each durable: throughput, latency, syncs
+                    other engines beside this one, each durable: throughput, latency, syncs
+  instructions [--save]
+                    instructions of the hot path beside the committed count; needs valgrind
   demo-rounds [N]   N rounds (default 200) of `wal demo`, kills after 5 to 300 ms
   lossy-demo [N]    the same against a build that acknowledges before it writes: it must fail";
 
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Some(power_loss::WRITER) => power_loss::writer_command(&rest),
         Some("fsyncgate") => fsyncgate::command(&rest),
         Some("full-disk") => full_disk::command(&rest),
+        Some("instructions") => instructions::command(&rest),
         Some("bench-peers") => bench_peers::command(&rest),
         Some("demo-rounds") => demo::rounds(&rest),
         Some("lossy-demo") => demo::lossy(&rest),

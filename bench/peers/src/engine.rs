@@ -44,6 +44,9 @@ pub(crate) trait Engine: Send + Sync + Sized + 'static {
     const BATCHES: bool = false;
     /// Whether it can read everything back while it is open ([`Engine::scan`]).
     const SCANS: bool = false;
+    /// Whether that scan compares a checksum of every byte that it hands out. One that does not is
+    /// shown beside the others and stands in no ratio.
+    const SCANS_VERIFIED: bool = false;
     /// Whether one thread can have many appends under way ([`Submits`]).
     const AWAITS: bool = false;
     /// Records that one call of its own window makes durable.

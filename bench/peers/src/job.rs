@@ -45,6 +45,7 @@ impl Job<'_> {
             size: self.workload.size(self.args),
             round,
             durable: self.entry.durable,
+            verified: (!self.workload.writes()).then_some(self.entry.scans_verified),
             load: crate::machine::load(),
             result: self.figures(counted).map_err(|error| error.to_string()),
         }

@@ -17,6 +17,8 @@ pub(crate) struct Row {
     pub(crate) round: usize,
     /// Whether its acknowledgements are synced; one that is not stands in no ratio.
     pub(crate) durable: bool,
+    /// Whether it compares a checksum of whatever it reads; asked of scans only.
+    pub(crate) verified: Option<bool>,
     /// The machine's load when the run began.
     pub(crate) load: Option<f64>,
     /// The figures, or why there are none.
@@ -65,6 +67,7 @@ impl Row {
             "size": self.size,
             "round": self.round,
             "durable": self.durable,
+            "verified": self.verified,
             "load": self.load,
         });
         let figures = self.result.as_ref().ok();

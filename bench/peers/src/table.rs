@@ -16,7 +16,8 @@ pub(crate) struct Cell {
     pub(crate) writers: usize,
     /// Bytes of a record.
     pub(crate) size: usize,
-    pub(crate) durable: bool,
+    /// Whether it stands in ratios: its appends are durable, its scans compare checksums.
+    pub(crate) counts: bool,
     pub(crate) result: Result<Figures, String>,
     /// Smallest and largest throughput of a round.
     pub(crate) range: (f64, f64),
@@ -38,7 +39,7 @@ pub(crate) fn medians(rows: &[Row]) -> Vec<Cell> {
             workload: row.workload,
             writers: row.writers,
             size: row.size,
-            durable: row.durable,
+            counts: row.verified.unwrap_or(row.durable),
             result: result.map(|figures| median_figures(&figures)),
             range,
         });
@@ -105,16 +106,22 @@ x peer: records/s over the best peer's: in append and batch at as many writers, 
 number; in append the better of okaywal and raft-engine, else any other durable engine.
 x floor: over floor-overwrite with 1 writer, in in_flight_1k over the better floor-sequential.
 Latencies: of a call; in batch of a whole batch, in scan of a whole pass.
-!: acknowledges what no sync covered. (<2): fewer than two rotations, so lengthen the window.
+!: acknowledges what no sync covered. ?: reads without comparing checksums. Neither is in a ratio.
+(<2): fewer than two rotations, so lengthen the window.
 ";
 
 fn line(cell: &Cell, best: Option<f64>, floor: Option<f64>) -> String {
-    let name = format!("{}{}", cell.engine, if cell.durable { "" } else { " !" });
+    let mark = match (cell.counts, cell.workload.writes()) {
+        (true, _) => "",
+        (false, true) => " !",
+        (false, false) => " ?",
+    };
+    let name = format!("{}{mark}", cell.engine);
     let figures = match &cell.result {
         Ok(figures) => figures,
         Err(error) => return format!("{name:<20} ERROR {error}"),
     };
-    let ratio = |to: Option<f64>| match to.filter(|_| cell.durable) {
+    let ratio = |to: Option<f64>| match to.filter(|_| cell.counts) {
         Some(to) => format!("{:.2}", figures.ops_per_s / to),
         None => "-".to_owned(),
     };
@@ -152,7 +159,7 @@ pub(crate) fn best_peer(
     best(cells, |cell| {
         let peer = match workload {
             Workload::Append => BEST_PEERS.contains(&cell.engine),
-            _ => cell.engine != OURS && !cell.engine.starts_with(FLOORS) && cell.durable,
+            _ => cell.engine != OURS && !cell.engine.starts_with(FLOORS) && cell.counts,
         };
         peer && cell.workload == workload && (workload.numbers_differ() || cell.writers == writers)
     })
@@ -199,6 +206,7 @@ mod tests {
             size: 128,
             round,
             durable: engine != "sled",
+            verified: None,
             load: None,
             result: result.map(figures).map_err(str::to_owned),
         }

@@ -19,6 +19,7 @@ impl Engine for Annals {
     const SETTINGS: &'static str = "Options::default()";
     const BATCHES: bool = true;
     const SCANS: bool = true;
+    const SCANS_VERIFIED: bool = true;
     const AWAITS: bool = true;
 
     fn open(setup: &Setup) -> Outcome<Annals> {

@@ -33,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) durable: bool,
     /// Whether one task can have many appends under way.
     pub(crate) awaits: bool,
+    /// Whether its scan compares checksums.
+    pub(crate) scans_verified: bool,
     /// Records that one call of its own window makes durable.
     pub(crate) records_per_call: u64,
     /// Whether it runs this workload.
@@ -48,6 +50,7 @@ impl Entry {
             settings: E::SETTINGS,
             durable: E::DURABLE,
             awaits: E::AWAITS,
+            scans_verified: E::SCANS_VERIFIED,
             records_per_call: E::RECORDS_PER_CALL,
             has: |workload| E::window(workload).is_some(),
             run: child::run::<E>,

@@ -8,7 +8,8 @@
 //! (`Config`: "batch empty log files will be prepared for recycling when starting engine"), which
 //! writes over written blocks. The prefilled files are synced here before the window, as they would
 //! be long after a start: raft-engine does not sync them itself.
-//! Next room: [`crate::engine`].
+//! A scan fetches entries of a group; each block's checksum is compared when it is read, and a thread
+//! keeps the last block. Next room: [`crate::engine`].
 
 use std::fs::File;
 use std::marker::PhantomData;
@@ -48,6 +49,7 @@ impl<F: Form> Engine for RaftEngine<F> {
     const SETTINGS: &'static str = F::SETTINGS;
     const BATCHES: bool = true;
     const SCANS: bool = true;
+    const SCANS_VERIFIED: bool = true;
 
     fn open(setup: &Setup) -> Outcome<RaftEngine<F>> {
         let engine = raft_engine::Engine::open(config::<F>(&setup.dir)?)?;
