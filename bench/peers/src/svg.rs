@@ -1,6 +1,6 @@
-//! Two plots, written by hand: throughput against writers, and latency percentiles.
+//! Two plots a workload, written by hand: throughput against writers, and latency percentiles.
 //!
-//! One pair a workload. Never here: a figure that is not in the table. Both axes of the first are logarithmic, because
+//! Never here: a figure that is not in the table. Both axes of the first are logarithmic, because
 //! the engines are far apart; the second has a panel for each number of writers. An engine with an
 //! error is left out. Next room: [`crate::table`].
 
@@ -9,10 +9,10 @@ use std::fmt::Write as _;
 use crate::row::Figures;
 use crate::table::Cell;
 
-const COLOURS: [&str; 17] = [
+const COLOURS: [&str; 18] = [
     "#d62728", "#1f77b4", "#6baed6", "#2ca02c", "#98df8a", "#9467bd", "#8c564b", "#e377c2",
     "#bcbd22", "#17becf", "#c7c7c7", "#ff7f0e", "#bbbbbb", "#888888", "#222222", "#aec7e8",
-    "#ff9896",
+    "#ff9896", "#c5b0d5",
 ];
 const PERCENTILES: [&str; 4] = ["p50", "p99", "p99.9", "max"];
 

@@ -3,8 +3,9 @@
 //! README: "you can choose to call persist, which takes a PersistMode"; docs of `PersistMode`:
 //! `Buffer` does not survive a power loss, `SyncData` "flushes data using fdatasync", `SyncAll`
 //! costs an `fsync` and promises no more for a file of this kind. `WriteBatch::durability` does
-//! both under one lock. Its scan compares a block's checksum when the block comes from the disk; what
-//! is still in memory, and that is most of it here, is compared with nothing. Keys are numbers in order, big endian. Next room: [`crate::engine`].
+//! both under one lock. Its scan compares a block's checksum when the block comes from the disk;
+//! what is still in memory, and that is most of it here, is compared with nothing. Keys are numbers
+//! in order, big endian. Next room: [`crate::engine`].
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};

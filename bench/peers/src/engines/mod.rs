@@ -60,7 +60,7 @@ impl Entry {
 }
 
 /// All engines, in the order of the tables.
-pub(crate) const ALL: [Entry; 17] = [
+pub(crate) const ALL: [Entry; 18] = [
     Entry::of::<annals::Annals>(),
     Entry::of::<okaywal::OkayWal<okaywal::Default>>(),
     Entry::of::<okaywal::OkayWal<okaywal::Large>>(),
@@ -76,6 +76,7 @@ pub(crate) const ALL: [Entry; 17] = [
     Entry::of::<floor::Floor<floor::Append>>(),
     Entry::of::<floor::Floor<floor::Fallocate>>(),
     Entry::of::<floor::Floor<floor::Overwrite>>(),
+    Entry::of::<sequential::Sequential<sequential::Fresh>>(),
     Entry::of::<sequential::Sequential<sequential::Mebibyte>>(),
     Entry::of::<sequential::Sequential<sequential::FourMebibytes>>(),
 ];

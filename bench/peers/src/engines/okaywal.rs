@@ -1,10 +1,11 @@
 //! okaywal 0.3.1: group commit, segments written with zeros and used again.
 //!
-//! One entry of one chunk a record, or of a chunk for each record of a batch; `EntryWriter::commit` is durable on return (crate docs: "to
-//! fully flush all written bytes to disk ... the writer must be committed"). Two configurations:
-//! the default (segments of 1 MiB, checkpoint after 768 KiB) and larger segments, because
-//! `Configuration::preallocate_bytes` says that they "should be large enough to allow batching
-//! multiple entries into one checkpointing operation".
+//! One entry of one chunk a record, or of a chunk for each record of a batch;
+//! `EntryWriter::commit` is durable on return (crate docs: "to fully flush all written bytes to disk
+//! ... the writer must be committed"). Two configurations: the default (segments of 1 MiB,
+//! checkpoint after 768 KiB) and larger segments, because `Configuration::preallocate_bytes` says
+//! that they "should be large enough to allow batching multiple entries into one checkpointing
+//! operation".
 //!
 //! A checkpoint must keep the entries somewhere before their file is used again. Here they go to a
 //! file beside the log that is never synced: okaywal pays nothing for the storage that its

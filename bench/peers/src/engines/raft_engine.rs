@@ -8,8 +8,8 @@
 //! (`Config`: "batch empty log files will be prepared for recycling when starting engine"), which
 //! writes over written blocks. The prefilled files are synced here before the window, as they would
 //! be long after a start: raft-engine does not sync them itself.
-//! A scan fetches entries of a group; each block's checksum is compared when it is read, and a thread
-//! keeps the last block. Next room: [`crate::engine`].
+//! A scan fetches entries of a group; each block's checksum is compared when it is read, and a
+//! thread keeps the last block. Next room: [`crate::engine`].
 
 use std::fs::File;
 use std::marker::PhantomData;

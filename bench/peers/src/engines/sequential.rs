@@ -1,4 +1,5 @@
-//! The disk in sequence: large writes over written blocks, an `fdatasync` after each.
+//! The disk in sequence: large writes over written blocks, an `fdatasync` after each; and the same
+//! into a file that grows, which is what a log that keeps its records cannot avoid.
 //!
 //! What the disk gives to whoever writes 1 or 4 MiB at a time and does nothing else: the records
 //! are made before the window, one `pwrite` and one sync a call, round and round in one file of
@@ -6,6 +7,7 @@
 //! file, so the check finds each of them once. Next room: [`crate::engine`].
 
 use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -25,10 +27,20 @@ pub(crate) trait Form: Send + Sync + 'static {
     const NAME: &'static str;
     const SETTINGS: &'static str;
     const CALL: usize;
+    /// Whether every call goes to blocks that were never written.
+    const FRESH: bool = false;
 }
 
+pub(crate) struct Fresh;
 pub(crate) struct Mebibyte;
 pub(crate) struct FourMebibytes;
+
+impl Form for Fresh {
+    const NAME: &'static str = "floor-fresh-4m";
+    const SETTINGS: &'static str = "pwrite of 4 MiB and fdatasync, the file grows";
+    const CALL: usize = 4 << 20;
+    const FRESH: bool = true;
+}
 
 impl Form for Mebibyte {
     const NAME: &'static str = "floor-sequential-1m";
@@ -53,7 +65,7 @@ impl<F: Form> Engine for Sequential<F> {
         let path = setup.dir.join("floor");
         let file = OpenOptions::new().create_new(true).read(true).write(true).open(path)?;
         let zeros = vec![0; 1 << 20];
-        for offset in (0..FILE).step_by(zeros.len()) {
+        for offset in (0..FILE).step_by(zeros.len()).filter(|_| !F::FRESH) {
             file.write_all_at(&zeros, offset as u64)?;
         }
         file.sync_all()?;
@@ -70,7 +82,9 @@ impl<F: Form> Engine for Sequential<F> {
     }
 
     fn reopen(dir: &Path, size: usize, each: Each<'_>) -> Outcome<()> {
-        let bytes = std::fs::read(dir.join("floor"))?;
+        let mut bytes = Vec::new();
+        // What a file that grows has behind this is the same again.
+        File::open(dir.join("floor"))?.take(FILE as u64).read_to_end(&mut bytes)?;
         // Zeros are the part that was never written.
         bytes.chunks_exact(size).take_while(|record| record[0] != 0).try_for_each(each)
     }
@@ -95,7 +109,8 @@ fn write<F: Form>(
     while begin.elapsed().as_secs_f64() < setup.seconds {
         let from = calls * F::CALL % FILE;
         let call = Instant::now();
-        engine.0.write_all_at(&all[from..from + F::CALL], from as u64)?;
+        let to = if F::FRESH { calls * F::CALL } else { from };
+        engine.0.write_all_at(&all[from..from + F::CALL], to as u64)?;
         engine.0.sync_data()?;
         latency.saturating_record(nanos_since(call)?);
         calls += 1;
