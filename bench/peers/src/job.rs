@@ -53,7 +53,7 @@ impl Job<'_> {
 
     fn figures(self, counted: &Counted) -> Outcome<Figures> {
         let mut figures = self.timed()?;
-        for writers in [1, self.writers] {
+        for writers in [self.workload.sharpest(self.entry), self.writers] {
             if let Some(counted) = counted.get(&(self.entry.name, writers)) {
                 let (per_op, syncs) =
                     counted.as_ref().map_err(|error| format!("traced: {error}"))?;

@@ -31,10 +31,14 @@ pub(crate) fn all(args: &Args, mut each: impl FnMut(&Row)) -> Outcome<Vec<Row>> 
         numbers.sort_unstable();
         numbers.dedup();
         let mut counted = Counted::new();
-        // One writer for every engine, also if nobody asked: what it says is the sharpest.
+        // Once for every engine, also if nobody asked.
         for &entry in entries.iter().filter(|_| strace) {
-            let alone = Job { args, entry, workload, writers: 1 };
-            counted.insert((entry.name, 1), alone.count_syncs().map_err(|error| error.to_string()));
+            let writers = workload.sharpest(entry);
+            let sharp = Job { args, entry, workload, writers };
+            counted.insert(
+                (entry.name, writers),
+                sharp.count_syncs().map_err(|error| error.to_string()),
+            );
         }
         for round in 1..=args.rounds {
             for &writers in &numbers {

@@ -108,6 +108,15 @@ impl Workload {
         }
     }
 
+    /// The number at which counting syncs is sharpest, run for the count alone: an engine can hide
+    /// below the bound of thousands in flight, not below that of eight.
+    pub(crate) fn sharpest(self, entry: Entry) -> usize {
+        match self {
+            Workload::InFlight | Workload::InFlight1k if entry.awaits => 8,
+            _ => 1,
+        }
+    }
+
     /// How many records one sync can cover at most: with more, somebody was told *durable* early.
     pub(crate) fn records_per_sync_max(self, entry: Entry, writers: usize) -> u64 {
         let per_call = match self {
