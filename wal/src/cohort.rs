@@ -11,6 +11,9 @@ use crate::error::Error;
 use crate::latch::Latch;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
+/// A group with fewer waiters is woken by one thread.
+const WOKEN_HERE_MIN: u32 = 24;
+
 const DURABLE: u32 = 0;
 const FAILED: u32 = 1;
 
@@ -36,6 +39,11 @@ pub(crate) struct WakerPlace(usize);
 impl Cohort {
     /// Says how the group ended and wakes everyone. Only the first call counts.
     pub(crate) fn publish(&self, result: Result<(), Error>) {
+        self.publish_to(result, 0);
+    }
+
+    /// The same, where about so many may wait.
+    pub(crate) fn publish_to(&self, result: Result<(), Error>, waiters: u32) {
         let wakers = {
             let mut state = self.lock();
             if self.end.get().is_some() {
@@ -43,7 +51,7 @@ impl Cohort {
             }
             let end = if result.is_ok() { DURABLE } else { FAILED };
             state.error = result.err();
-            self.end.set(end);
+            self.end.set(end, (waiters / 2).max(WOKEN_HERE_MIN));
             std::mem::take(&mut state.wakers)
         };
         // Outside the lock: a waker may run anything. One that panics must not keep the others

@@ -266,7 +266,7 @@ impl Core {
         if wanted {
             self.room.notify_all();
         }
-        group.cohort.publish(Ok(()));
+        group.cohort.publish_to(Ok(()), group.batches);
     }
 
     fn publish_durable(&self, sequence: Sequence, done: Committed, rotated: bool) {

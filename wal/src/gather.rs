@@ -3,8 +3,8 @@
 //! Greedy group commit starts the next sync the moment the last one ends, so the writers it just
 //! woke always miss it, and each sync carries half of them (49 to 50 of 100 in every sample of
 //! cockroachdb/cockroach#18715). Waiting until as many came as were released makes one group of two.
-//! It pays while the wait is shorter than a sync, and costs when nobody comes: an open loop. So it is
-//! bounded by a sync's usual time, ends when arrivals stall, and after misses is left out for a
+//! It pays while the wait is about as short as a sync, and costs when nobody comes: an open loop. So it
+//! is bounded by two syncs' usual time, ends when arrivals stall, and after misses is left out for a
 //! while, each time for longer. One writer never waits: its own arrival is the one that is due.
 //!
 //! Never here: a lock, I/O, an answer that anything but speed depends on. The clock is read for
@@ -61,7 +61,7 @@ impl Gather {
             return None;
         }
         let stall = (self.sync / STALL_PART).clamp(STALL_MIN, STALL_MAX);
-        Some(Wait { target, at_most: self.sync.min(WAIT_MAX), stall })
+        Some(Wait { target, at_most: (self.sync * 2).min(WAIT_MAX), stall })
     }
 
     /// How a wait ended: whether all came.

@@ -19,7 +19,7 @@ use crate::mutant;
 /// Zeros synced at once. A sync of 64 MiB of them would hold up the commits that share the disk
 /// (scylladb/scylladb#7794 stalled so).
 #[cfg(not(annals_shuttle))]
-const PIECE_BYTES: u64 = 1 << 20;
+const PIECE_BYTES: u64 = 256 << 10;
 /// So that its small segments have several too.
 #[cfg(annals_shuttle)]
 const PIECE_BYTES: u64 = 24 << 10;
@@ -69,8 +69,14 @@ pub(crate) struct Order {
 pub(crate) enum Step {
     /// Names are made or removed next.
     Names,
-    /// Between two pieces of zeros; the last took so long.
-    Piece(Duration),
+    /// Between two pieces of zeros.
+    Piece {
+        /// How long the last one took.
+        took: Duration,
+        /// Bytes of the segment that are written.
+        done: u64,
+        capacity: u64,
+    },
 }
 
 /// Why it may not.
@@ -82,8 +88,18 @@ pub(crate) enum Stop {
     NotOurs(io::Error),
 }
 
+/// How it may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Go {
+    /// With the next piece.
+    On,
+    /// Somebody waits, or will in a moment: what is left is allocated and not written. It reads as
+    /// zeros too, but each first write to it changes the file's metadata, which its sync pays for.
+    Hurry,
+}
+
 /// Asked at each [`Step`].
-pub(crate) type Pace<'a> = &'a mut dyn FnMut(Step) -> Result<(), Stop>;
+pub(crate) type Pace<'a> = &'a mut dyn FnMut(Step) -> Result<Go, Stop>;
 
 /// Makes a segment and publishes it.
 pub(crate) fn prepare(
@@ -147,7 +163,7 @@ fn names_are_ours(pace: Pace<'_>) -> Result<(), PrepareFailed> {
             poison: true,
             replaced_is_gone: true,
         }),
-        Err(Stop::Over) | Ok(()) => Ok(()),
+        Err(Stop::Over) | Ok(_) => Ok(()),
     }
 }
 
@@ -171,14 +187,20 @@ fn fill(
     let file = dir.create(tmp).map_err(plain)?;
     write_once(&*file, &header.encode(), 0).map_err(plain)?;
     let mut from = FRAMES_START;
+    let mut go = Go::On;
     loop {
         let begin = dir.elapsed();
-        let to = order.capacity.min(from + PIECE_BYTES);
+        let to =
+            if go == Go::Hurry { order.capacity } else { order.capacity.min(from + PIECE_BYTES) };
         let early = mutant::is("prepare:synced-before-the-zeros");
         if early {
             file.sync_data(SyncPoint::Prepared).map_err(|e| (e, true))?;
         }
-        write_zeros(&*file, from, to).map_err(plain)?;
+        match go {
+            Go::On => write_zeros(&*file, from, to),
+            Go::Hurry => file.allocate(from, to),
+        }
+        .map_err(plain)?;
         if !early {
             file.sync_data(SyncPoint::Prepared).map_err(|e| (e, true))?;
         }
@@ -186,9 +208,12 @@ fn fill(
             break;
         }
         from = to;
-        pace(Step::Piece(dir.elapsed().saturating_sub(begin))).map_err(|stop| match stop {
-            Stop::Over => plain(io::Error::other("the log ended")),
-            Stop::NotOurs(e) => plain(e),
+        let took = dir.elapsed().saturating_sub(begin);
+        go = pace(Step::Piece { took, done: to, capacity: order.capacity }).map_err(|stop| {
+            match stop {
+                Stop::Over => plain(io::Error::other("the log ended")),
+                Stop::NotOurs(e) => plain(e),
+            }
         })?;
     }
     // Asked before the name exists, so that nothing can fail between publishing and using it.

@@ -40,6 +40,8 @@ pub(crate) struct Group {
     pub(crate) last_lsn: u64,
     /// Admitted bytes: what counts against the queue's bound.
     pub(crate) bytes: u64,
+    /// How many batches, and so how many may wait.
+    pub(crate) batches: u32,
     pub(crate) cohort: Arc<Cohort>,
 }
 
@@ -331,6 +333,7 @@ impl Queue {
         if let Some(group) = self.groups.back_mut() {
             put(group);
             group.bytes += bytes;
+            group.batches = group.batches.saturating_add(1);
             group.last_lsn = last_lsn;
         }
     }
@@ -347,6 +350,7 @@ impl Queue {
             first_lsn: self.last_lsn.saturating_add(1),
             last_lsn: self.last_lsn,
             bytes: 0,
+            batches: 0,
             cohort: self.leftovers.cohort(),
         };
         self.groups.push_back(group);

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, CAPACITY_STEP};
 use crate::ids::Sequence;
 use crate::options::Options;
-use crate::prepare::{Order, PrepareFailed, Prepared, Step, Stop, prepare};
+use crate::prepare::{Go, Order, PrepareFailed, Prepared, Step, Stop, prepare};
 use crate::queue::{Mode, Queue, Tail};
 use crate::sync::{PoisonError, sleep, thread};
 
@@ -25,6 +25,9 @@ use crate::sync::{PoisonError, sleep, thread};
 const PAUSES: u32 = 2;
 /// And never longer: a caller who begins to wait meanwhile waits this long at worst.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+/// Once only so small a part of the active segment is left, the spare is wanted soon.
+const SOON_PART: u64 = 8;
 
 /// Who prepares.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,26 +140,32 @@ impl Core {
 
     /// What a preparation asks on its way. Before a name is made or removed: whether the directory
     /// is still ours, for one that is not may be somebody's, and a preparation in pieces takes its
-    /// time. Between two pieces the background leaves the disk to commits for a while, unless
-    /// somebody waits for it, and gives up when the log ends.
-    fn pace(&self, by: By, step: Step) -> std::result::Result<(), Stop> {
-        let Step::Piece(took) = step else {
-            return self.watch.lock_stands().map_err(Stop::NotOurs);
+    /// time. Between two pieces the background leaves the disk to commits for a while, unless it is
+    /// late. It hurries when somebody waits for it or soon will, a caller always, so that no commit
+    /// waits for zeros; and it gives up when the log ends.
+    fn pace(&self, by: By, step: Step) -> std::result::Result<Go, Stop> {
+        let Step::Piece { took, done, capacity } = step else {
+            return self.watch.lock_stands().map_err(Stop::NotOurs).map(|()| Go::On);
         };
         if by == By::Caller {
-            return Ok(());
+            return Ok(Go::Hurry);
         }
-        let (over, hurried) = {
-            let queue = self.queue();
-            (queue.is_over(), queue.waiting_for_room > 0)
-        };
+        let queue = self.queue();
+        let (tail, over, awaited) = (queue.tail, queue.is_over(), queue.waiting_for_room > 0);
+        drop(queue);
         if over {
             return Err(Stop::Over);
         }
-        if !hurried {
+        if awaited || tail.offset > tail.capacity - tail.capacity / SOON_PART {
+            return Ok(Go::Hurry);
+        }
+        // Late if a larger part of what the tail had left is used than of the spare is written.
+        let half = tail.capacity / 2;
+        let used = u128::from(tail.offset.saturating_sub(half)) * u128::from(capacity);
+        if used <= u128::from(done) * u128::from(half) {
             sleep((took * PAUSES).min(PAUSE_MAX));
         }
-        Ok(())
+        Ok(Go::On)
     }
 
     /// Puts the outcome of a preparation where everybody who waits for it finds it.

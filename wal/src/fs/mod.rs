@@ -218,6 +218,12 @@ pub trait File: Send + Sync + Debug {
     /// Writes at an offset, extending the file if needed; returns how many bytes were written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
+    /// Takes space for the bytes between two offsets beyond what was written, which then read as
+    /// zeros; extends the file to the second. Whoever knows nothing better writes the zeros.
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        write_zeros(self, from, to)
+    }
+
     /// Makes bytes and size durable. After an error the content on disk is not known and a
     /// second call proves nothing: never call it again for the same bytes.
     fn sync_data(&self, point: SyncPoint) -> io::Result<()>;
@@ -268,7 +274,7 @@ pub(crate) fn write_once(file: &dyn File, bytes: &[u8], offset: u64) -> io::Resu
 
 /// Writes zeros from `from` to `to` in chunks. Short writes go on: nothing has promised these
 /// bytes yet, and the sync that follows covers them all.
-pub(crate) fn write_zeros(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
+pub(crate) fn write_zeros(file: &(impl File + ?Sized), from: u64, to: u64) -> io::Result<()> {
     const CHUNK: usize = 256 << 10;
     let zeros = vec![0; CHUNK.min(to.saturating_sub(from) as usize)];
     let mut at = from;

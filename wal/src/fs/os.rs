@@ -27,7 +27,7 @@ use crate::mutant;
 
 use super::{
     Access, Dir, DirEntry, DirLock, File, FileSystem, Identity, LockMode, Standing, Status,
-    SyncPoint,
+    SyncPoint, write_zeros,
 };
 
 /// Longer paths go over the heap, here as in rustix.
@@ -281,6 +281,21 @@ impl File for OsFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.file.write_at(bytes, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        loop {
+            match fallocate(&self.file, FallocateFlags::empty(), from, to.saturating_sub(from)) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INTR) => {}
+                // NFS before 4.2 and others.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(self, from, to),
+                Err(e) => return Err(e.into()),
+            }
+        }
     }
 
     fn sync_data(&self, _point: SyncPoint) -> io::Result<()> {

@@ -19,7 +19,7 @@ use crate::format::{
 use crate::fs::{Access, Dir, SyncPoint, write_once, write_zeros};
 use crate::ids::{LogId, Sequence};
 use crate::mutant;
-use crate::prepare::{Order, Prepared, prepare, random_log_id};
+use crate::prepare::{Go, Order, Prepared, prepare, random_log_id};
 use crate::survey::{Kept, Survey};
 use crate::watch::Watch;
 use crate::writer::{SealState, Writer, open_body, own_header, seal_body};
@@ -307,7 +307,7 @@ impl Repair<'_> {
     /// would have removed it; without it a trim that a crash interrupted could keep a full disk
     /// from ever being opened.
     fn prepare(&self, order: Order) -> Result<Prepared> {
-        let failed = match prepare(&**self.dir, order, &mut |_| Ok(())) {
+        let failed = match prepare(&**self.dir, order, &mut |_| Ok(Go::On)) {
             Ok(prepared) => return Ok(prepared),
             Err(failed) => failed,
         };
@@ -321,7 +321,7 @@ impl Repair<'_> {
         self.dir
             .sync(SyncPoint::Leftovers)
             .map_err(|e| Error::io(format!("syncing {}", self.dir.path().display()), e))?;
-        prepare(&**self.dir, order, &mut |_| Ok(())).map_err(|failed| failed.error)
+        prepare(&**self.dir, order, &mut |_| Ok(Go::On)).map_err(|failed| failed.error)
     }
 
     /// The salt of an unusable file under the name of the segment to be made.
