@@ -96,12 +96,19 @@ impl Records {
     /// Of these, the records that a filter wants, from the next one on.
     ///
     /// Of a record that is skipped the header is verified, checksum and sequence of LSNs and
-    /// batches included. Its payload and padding are *not* read: damage there goes unseen, and
-    /// `wal verify` is what finds it. An [unproven](crate::LogReader::unproven) reader verifies
+    /// batches included. Its payload and padding are *not* read, and in sealed segments whole blocks
+    /// that hold nothing wanted by the index in the seal are not read at all: damage there goes
+    /// unseen, and `wal verify` is what finds it. An [unproven](crate::LogReader::unproven) reader verifies
     /// every payload all the same, because only a batch that is whole may be delivered.
     pub fn only(mut self, filter: Filter) -> Records {
         self.cursor.narrow(filter);
         self
+    }
+
+    /// Bytes that were read of segments and their indexes so far: what a filter saves is what is
+    /// missing here.
+    pub fn bytes_read(&self) -> u64 {
+        self.cursor.bytes_read()
     }
 
     /// The next record, lent until the next call; `None` at the end, and after an error.

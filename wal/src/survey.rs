@@ -8,10 +8,11 @@ use std::io;
 
 use crate::error::ErrorKind;
 use crate::format::{
-    Digest, FRAMES_START, FrameHeader, KIND_CLOSE, KIND_OPEN, KIND_SEAL, OWN_KIND_IGNORABLE,
-    OwnBody, SegmentHeader,
+    Digest, FRAMES_START, FrameHeader, INDEX_LAYOUT, KIND_CLOSE, KIND_OPEN, KIND_SEAL,
+    OWN_KIND_IGNORABLE, OwnBody, SegmentHeader,
 };
 use crate::ids::{Generation, Lsn};
+use crate::index::IndexBuilder;
 use crate::mutant;
 use crate::scan::{Frame, Source, Step, Trouble, Walker};
 
@@ -35,6 +36,9 @@ pub struct Survey {
     pub frames_beyond: u64,
     /// Highest LSN in any sound frame, kept or not; 0 if none.
     pub highest_lsn: u64,
+    /// Whether the seal's index is that of the frames, if it has one of a known layout and the survey
+    /// was to look at it.
+    pub index_holds: Option<bool>,
     /// Where the last kept seal stands and the digest of the headers before it.
     seal_digest: Option<(u64, Digest)>,
 }
@@ -138,8 +142,24 @@ impl Survey {
     /// # Errors
     /// What the source said; damage is a value, not an error.
     pub fn of(source: impl Source, header: &SegmentHeader) -> io::Result<Survey> {
-        let file_len = source.len();
-        let mut surveyor = Surveyor::new(file_len);
+        Survey::by(Surveyor::new(source.len()), source, header)
+    }
+
+    /// [`Survey::of`], comparing the index in the seal with the frames.
+    ///
+    /// # Errors
+    /// As [`Survey::of`].
+    pub fn with_index(source: impl Source, header: &SegmentHeader) -> io::Result<Survey> {
+        let mut surveyor = Surveyor::new(source.len());
+        surveyor.index = Some(IndexBuilder::new(header.capacity));
+        Survey::by(surveyor, source, header)
+    }
+
+    fn by(
+        mut surveyor: Surveyor,
+        source: impl Source,
+        header: &SegmentHeader,
+    ) -> io::Result<Survey> {
         let mut walker = Walker::new(source, header);
         while let Some(step) = walker.step()? {
             match step {
@@ -184,6 +204,8 @@ struct Surveyor {
     survey: Survey,
     /// Like `survey.kept`, with the batch that is still open.
     running: Kept,
+    /// Built for comparison.
+    index: Option<IndexBuilder>,
     /// The lowest LSN that can have stood in an unreadable run, until a frame tells the highest.
     open_range: Option<usize>,
 }
@@ -199,9 +221,10 @@ impl Surveyor {
             damages: Vec::new(),
             frames_beyond: 0,
             highest_lsn: 0,
+            index_holds: None,
             seal_digest: None,
         };
-        Surveyor { survey, running: Kept::empty(), open_range: None }
+        Surveyor { survey, running: Kept::empty(), index: None, open_range: None }
     }
 
     fn frame<S: Source>(
@@ -221,7 +244,10 @@ impl Surveyor {
             self.running.last_lsn = frame.header.lsn;
             return Ok(());
         }
-        let own = if frame.header.is_own() { self.own_record(frame, walker)? } else { None };
+        let mut own = if frame.header.is_own() { self.own_record(frame, walker)? } else { None };
+        if let Some(own) = &mut own {
+            self.compare_index(own);
+        }
         if !self.survey.damages.is_empty() {
             self.survey.frames_beyond += 1;
             self.running.last_lsn = frame.header.lsn;
@@ -229,6 +255,9 @@ impl Surveyor {
         }
         if frame.header.kind == KIND_SEAL {
             self.survey.seal_digest = Some((frame.offset, self.running.digest()));
+        }
+        if let Some(index) = &mut self.index {
+            index.add(&frame.header, frame.offset);
         }
         let encoded = frame.header.encode(segment.salt, frame.offset);
         self.running.add(&frame.header, &encoded, frame.end());
@@ -270,6 +299,15 @@ impl Surveyor {
                 Ok(None)
             }
         }
+    }
+
+    /// The index itself is not kept: it is large, and what it says is in the frames.
+    fn compare_index(&mut self, own: &mut OwnRecord) {
+        let Some(carried) = own.body.index.take() else { return };
+        let Some(index) = &self.index else { return };
+        let known = carried.get(..4) == Some(&INDEX_LAYOUT.to_le_bytes());
+        let holds = index.encode().is_some_and(|due| due == carried);
+        self.survey.index_holds = known.then_some(holds);
     }
 
     fn trouble(&mut self, frame: &Frame, trouble: &Trouble) {

@@ -18,6 +18,7 @@ use crate::format::{
 };
 use crate::fs::{Access, Dir, SyncPoint, write_once, write_zeros};
 use crate::ids::{LogId, Sequence};
+use crate::index::IndexBuilder;
 use crate::mutant;
 use crate::prepare::{Order, Prepared, prepare, random_log_id};
 use crate::survey::{Kept, Survey};
@@ -73,7 +74,7 @@ pub(crate) fn apply(
         remove_leftovers(&**dir, plan)?;
     }
     let (segment, spare) = repair.run()?;
-    let kept = repair.kept.clone();
+    let kept = (repair.kept.clone(), repair.index(&segment));
     let segments = repair.spans(&segment);
     if !mutant::is("leftovers:kept") {
         remove_leftovers(&**dir, plan)?;
@@ -158,7 +159,12 @@ impl Repair<'_> {
         let offset = self.kept.end;
         // A session that died took its times along; one that closed left them.
         let times_ms = if self.plan.row == Row::A { self.known_times() } else { (0, 0) };
-        let body = seal_body(segment, self.plan.generation, &self.state, &self.kept, times_ms);
+        let mut body = seal_body(segment, self.plan.generation, &self.state, &self.kept, times_ms);
+        // Row A zeroes no more behind a close than a seal without an index is long.
+        if !survey.ends_in_close() {
+            let kept = IndexBuilder::of_kept(&segment.header, &active.bytes, plan.kept_end);
+            body.index = kept.encode();
+        }
         bytes.extend(own_frame(&mut self.kept, segment, KIND_SEAL, &body, plan.kept_end));
         self.write_and_sync(segment, &bytes, plan.kept_end, SyncPoint::RecoverySeal)?;
         Ok(reference(segment, offset, &body))
@@ -346,6 +352,16 @@ impl Repair<'_> {
         let file = self.dir.open(&name, Access::Write).map_err(opening)?;
         let status = file.status().map_err(opening)?;
         Ok(Prepared { header, file, identity: facts.identity, status })
+    }
+
+    /// The index of the segment to go on in.
+    fn index(&self, segment: &Prepared) -> IndexBuilder {
+        match (&self.plan.active, &self.facts.active) {
+            (Some(plan), Some(active)) if self.plan.next.is_none() => {
+                IndexBuilder::of_kept(&segment.header, &active.bytes, plan.kept_end)
+            }
+            _ => IndexBuilder::new(segment.header.capacity),
+        }
     }
 
     /// What the first open record of the segment says of its predecessor: a later session's

@@ -9,8 +9,8 @@ use super::facts::{Active, Facts, SegmentFacts};
 use super::plan::{ActivePlan, Cut, Decision, NextSegment, Plan, Refusal, RefusalKind, Row};
 use super::refusal::{before, corrupt, gap, lost_segment, refuse_damage, with_lsns};
 use super::set::{
-    check_control_reach, check_header, check_regular, check_sealed, check_set, check_start,
-    check_supported, trusted_control,
+    check_control_reach, check_header, check_own_seal, check_regular, check_sealed, check_set,
+    check_start, check_supported, trusted_control,
 };
 use crate::error::Location;
 use crate::format::{
@@ -186,6 +186,10 @@ fn plan_active(
     let witness = witness(facts, segment, survey);
     let torn = judge_damage(segment, survey, witness, &state, facts)?;
     check_head(segment, survey, &state)?;
+    // The next opening would refuse it, after this one had gone on behind it.
+    if let Some(seal) = survey.seal() {
+        check_own_seal(segment, seal)?;
+    }
     let short = segment.file_len < header.capacity;
     let clean = survey.ends_in_close() && !torn && !short;
     let mut plan = Plan {

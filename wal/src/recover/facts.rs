@@ -213,6 +213,10 @@ impl Facts {
                 }
                 _ => None,
             };
+            // Memory for an opening does not grow with history by more than a seal's other fields.
+            if let Some(seal) = &mut segment.seal {
+                seal.body.index = None;
+            }
         }
         Ok(())
     }
@@ -284,10 +288,15 @@ fn note(unsupported: &mut Option<String>, what: String) -> Option<OwnRecord> {
 }
 
 /// An own record, none, or (as an error) what a newer version wrote there.
-type Own = std::result::Result<Option<OwnRecord>, String>;
+pub(crate) type Own = std::result::Result<Option<OwnRecord>, String>;
 
 /// The own record of this kind at this offset, or `None` if there is no such whole record.
-fn read_own(file: &dyn File, segment: &SegmentHeader, offset: u64, kind: u16) -> io::Result<Own> {
+pub(crate) fn read_own(
+    file: &dyn File,
+    segment: &SegmentHeader,
+    offset: u64,
+    kind: u16,
+) -> io::Result<Own> {
     let in_place = offset >= FRAMES_START && offset.is_multiple_of(format::ALIGN);
     if !in_place || offset > segment.capacity {
         return Ok(Ok(None));
