@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
 use crate::commit::SegmentBound;
 use crate::error::{Error, ErrorKind, Location, Result};
@@ -16,9 +17,10 @@ use crate::filter::Filter;
 use crate::format::{
     self, FrameHeader, HeaderVerdict, Identity, KIND_SEAL, SEGMENT_HEADER_LEN, SegmentHeader,
 };
-use crate::fs::{Access, read_full};
+use crate::fs::{Access, File, read_full};
 use crate::ids::{Lsn, Sequence};
 use crate::index::Start;
+use crate::lens::Lens;
 use crate::mutant;
 use crate::record::StoredRecord;
 use crate::records::RecordRef;
@@ -41,6 +43,8 @@ pub(crate) struct Cursor {
     /// Segments below this were read to their seal.
     sequence_min: u64,
     filter: Filter,
+    /// Sealed segments are mapped and not read.
+    mapped: bool,
     /// A segment whose index led astray.
     distrusted: Option<Sequence>,
     /// Bytes read of files that were left.
@@ -67,9 +71,10 @@ enum Found {
 struct Place {
     sequence: Sequence,
     header: SegmentHeader,
+    file: Arc<dyn File>,
     identity: Identity,
     file_len: u64,
-    walker: Walker<Window>,
+    walker: Walker<Lens>,
     /// What of it to read after the run that is read; from `jump_at` on there is nothing in this one.
     runs: std::vec::IntoIter<Run>,
     jump_at: u64,
@@ -104,6 +109,7 @@ impl Cursor {
             at: None,
             sequence_min: 0,
             filter: Filter::new(),
+            mapped: false,
             distrusted: None,
             bytes_read: 0,
             open_from: None,
@@ -119,6 +125,11 @@ impl Cursor {
         let wanted = |record: &StoredRecord| filter.wants(record.stream, record.kind);
         self.open_batch.retain(wanted);
         self.ready.retain(wanted);
+    }
+
+    /// Sealed segments are mapped from the next one on, where that is possible. Only for the owner.
+    pub(crate) fn map(&mut self) {
+        self.mapped = self.view.is_own();
     }
 
     /// Bytes read of segments and their indexes so far.
@@ -259,7 +270,8 @@ impl Cursor {
             let why = format!("LSN {next} is missing: the next segment begins after it");
             return Err(Error::corrupt(why, location));
         };
-        let mut place = self.open(span.sequence, next, snapshot)?;
+        let sealed = span.sequence < snapshot.bound.sequence;
+        let mut place = self.open(span.sequence, next, snapshot, sealed)?;
         self.find_way(&mut place, *span, snapshot.bound, last);
         self.at = Some(place);
         Ok(true)
@@ -280,9 +292,8 @@ impl Cursor {
         if !midway && !self.filter.is_narrow() {
             return;
         }
-        let file = place.walker.source().file().clone();
         let want = Want { next: self.next_lsn, last, filter: self.filter };
-        let Some(found) = seek::runs(&**self.view.dir(), &*file, &place.header, want) else {
+        let Some(found) = seek::runs(&**self.view.dir(), &*place.file, &place.header, want) else {
             return;
         };
         self.bytes_read += found.bytes_read;
@@ -320,7 +331,13 @@ impl Cursor {
         Advance::Went
     }
 
-    fn open(&self, sequence: Sequence, next: Lsn, snapshot: &Snapshot) -> Result<Place> {
+    fn open(
+        &self,
+        sequence: Sequence,
+        next: Lsn,
+        snapshot: &Snapshot,
+        sealed: bool,
+    ) -> Result<Place> {
         let dir = &**self.view.dir();
         let name = format::segment_name(sequence);
         let file = dir.open(&name, Access::Read).map_err(|e| {
@@ -337,10 +354,18 @@ impl Cursor {
         let header = check_header(&head[..read], sequence, next)?;
         let identity = file.identity().map_err(reading)?;
         let file_len = file.len().map_err(reading)?.min(header.capacity);
-        let walker = Walker::new(Window::limited(file, file_len), &header);
+        // Who passes over most of it has no use for its pages being there at once.
+        let whole = !self.filter.is_narrow();
+        let map = if sealed && self.mapped { file.map(file_len, whole) } else { Ok(None) };
+        let lens = match map.map_err(reading)? {
+            Some(map) => Lens::mapped(map),
+            None => Lens::Read(Window::limited(file.clone(), file_len)),
+        };
+        let walker = Walker::new(lens, &header);
         Ok(Place {
             sequence,
             header,
+            file,
             identity,
             file_len,
             walker,

@@ -40,7 +40,7 @@
 //! 4. Only `recover::apply` repairs.
 //! 5. Only `fs::os` touches the system.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // allowed in `fs::map` alone
 #![allow(
     rustdoc::private_intra_doc_links,
     reason = "module docs name the next room, private or not"
@@ -64,6 +64,7 @@ mod ids;
 mod index;
 pub mod inspect;
 mod latch;
+mod lens;
 mod lock;
 mod log;
 mod mutant;

@@ -1,6 +1,7 @@
 //! A file as a [`Source`]: `pread` into one window with read-ahead.
 //!
-//! Never here: a memory map (a bad sector is then an error and not a SIGBUS), or trust in a length
+//! Never here: a memory map (a bad sector is then an error and not a SIGBUS; [`crate::lens`] has
+//! both), or trust in a length
 //! field: the window grows only within the file.
 //! Invariants: nothing at or beyond the limit is asked for; what was read stays until it is
 //! forgotten or passed. Who reads in order has each byte copied once, by the kernel, but for the
@@ -80,11 +81,6 @@ impl Window {
     /// Bytes that the file has given so far.
     pub(crate) fn bytes_read(&self) -> u64 {
         self.bytes_read
-    }
-
-    /// The file.
-    pub(crate) fn file(&self) -> &Arc<dyn File> {
-        &self.file
     }
 
     /// Forgets what was read, so that the next access asks the file again.
