@@ -55,7 +55,6 @@ fn fill(dir: &Path, close: bool) {
     if close {
         log.close().unwrap();
     }
-    std::process::exit(0);
 }
 
 fn timed<T>(what: &str, f: impl FnOnce() -> T) -> T {

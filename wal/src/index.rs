@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::format::{self, FRAME_HEADER_LEN, FRAMES_START, FrameHeader, IndexBlock, SegmentHeader};
+use crate::format::{self, FrameHeader, IndexBlock};
 use crate::ids::{Lsn, Sequence};
 use crate::sync::{Mutex, PoisonError};
 
@@ -22,13 +22,21 @@ pub(crate) struct IndexBuilder {
     first_lsn: u64,
     /// Tag and kind noted last, in the last block.
     last: Option<(u32, u16)>,
+    /// Of a batch whose end was not seen: how many blocks there were before it, and the last one.
+    open: Option<(usize, Option<IndexBlock>)>,
 }
 
 impl IndexBuilder {
     /// For a segment of this capacity. It takes memory as blocks come: a forged capacity gets none.
     pub(crate) fn new(capacity: u64) -> IndexBuilder {
-        let mut builder =
-            IndexBuilder { stride: 0, blocks_max: 0, blocks: Vec::new(), first_lsn: 0, last: None };
+        let mut builder = IndexBuilder {
+            stride: 0,
+            blocks_max: 0,
+            blocks: Vec::new(),
+            first_lsn: 0,
+            last: None,
+            open: None,
+        };
         builder.begin(capacity);
         builder
     }
@@ -37,7 +45,7 @@ impl IndexBuilder {
         self.stride = format::index_stride(capacity);
         self.blocks_max = format::index_blocks_max(capacity) as usize;
         self.blocks.clear();
-        self.last = None;
+        (self.last, self.open) = (None, None);
     }
 
     /// Begins with the next segment, for a writer.
@@ -51,26 +59,16 @@ impl IndexBuilder {
         self.blocks.reserve_exact(self.blocks_max - self.blocks.len());
     }
 
-    /// The index of kept frames: of whole batches that a walk has found sound.
-    pub(crate) fn of_kept(segment: &SegmentHeader, bytes: &[u8], end: u64) -> IndexBuilder {
-        let mut builder = IndexBuilder::new(segment.capacity);
-        let mut offset = FRAMES_START;
-        while offset < end {
-            let at = usize::try_from(offset).unwrap_or(usize::MAX);
-            let head = bytes.get(at..).and_then(|rest| rest.first_chunk::<FRAME_HEADER_LEN>());
-            let Some(head) = head else { break };
-            let header = FrameHeader::parse(head);
-            builder.add(&header, offset);
-            offset = offset.saturating_add(header.frame_size());
-        }
-        builder
-    }
-
     /// Notes a frame.
     #[inline]
     pub(crate) fn add(&mut self, header: &FrameHeader, offset: u64) {
         if header.is_own() {
             return;
+        }
+        match (header.is_batch_first(), header.goes_on()) {
+            (true, true) => self.open = Some((self.blocks.len(), self.blocks.last().copied())),
+            (_, false) => self.open = None,
+            _ => {}
         }
         let full = self.blocks.last().is_none_or(|last| offset - last.offset() >= self.stride);
         if full && header.is_batch_first() && self.blocks.len() < self.blocks_max {
@@ -92,6 +90,14 @@ impl IndexBuilder {
         // At most one record for every 32 bytes of 32 GiB.
         let lsn_delta = lsn.wrapping_sub(self.first_lsn) as u32;
         self.blocks.push(IndexBlock::new(offset, lsn_delta));
+        self.last = None;
+    }
+
+    /// Takes back a batch whose end was not seen.
+    pub(crate) fn forget_open_batch(&mut self) {
+        let Some((len, last)) = self.open.take() else { return };
+        self.blocks.truncate(len);
+        self.blocks.last_mut().zip(last).into_iter().for_each(|(block, last)| *block = last);
         self.last = None;
     }
 

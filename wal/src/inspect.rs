@@ -434,7 +434,7 @@ fn read_everything(
         check_sealed_body(report, &facts.segments[index], survey);
     }
     if let Some(active) = &facts.active {
-        progress(active.bytes.len() as u64);
+        progress(facts.segments[active.index].file_len);
     }
     Ok(())
 }

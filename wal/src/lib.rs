@@ -85,6 +85,7 @@ mod spare;
 mod stats;
 pub mod survey;
 mod sync;
+mod tail;
 mod trim;
 mod trust;
 mod view;

@@ -14,7 +14,6 @@ use crate::format::{
 };
 use crate::mutant;
 pub use crate::source::Source;
-use crate::source::zeros_from;
 
 /// One step of a walk.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -507,7 +506,7 @@ impl<S: Source> Walker<S> {
     }
 
     fn zeros_from(&mut self, from: u64) -> io::Result<bool> {
-        zeros_from(&mut self.source, from)
+        self.source.is_zero_from(from)
     }
 }
 

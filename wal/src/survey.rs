@@ -36,8 +36,9 @@ pub struct Survey {
     pub frames_beyond: u64,
     /// Highest LSN in any sound frame, kept or not; 0 if none.
     pub highest_lsn: u64,
-    /// Whether the seal's index is that of the frames, if it has one of a known layout and the survey
-    /// was to look at it.
+    /// Where the records of the kept part are.
+    pub(crate) index: IndexBuilder,
+    /// Whether the seal's index is that of the frames, if it has one of a known layout.
     pub index_holds: Option<bool>,
     /// Where the last kept seal stands and the digest of the headers before it.
     seal_digest: Option<(u64, Digest)>,
@@ -142,24 +143,7 @@ impl Survey {
     /// # Errors
     /// What the source said; damage is a value, not an error.
     pub fn of(source: impl Source, header: &SegmentHeader) -> io::Result<Survey> {
-        Survey::by(Surveyor::new(source.len()), source, header)
-    }
-
-    /// [`Survey::of`], comparing the index in the seal with the frames.
-    ///
-    /// # Errors
-    /// As [`Survey::of`].
-    pub fn with_index(source: impl Source, header: &SegmentHeader) -> io::Result<Survey> {
-        let mut surveyor = Surveyor::new(source.len());
-        surveyor.index = Some(IndexBuilder::new(header.capacity));
-        Survey::by(surveyor, source, header)
-    }
-
-    fn by(
-        mut surveyor: Surveyor,
-        source: impl Source,
-        header: &SegmentHeader,
-    ) -> io::Result<Survey> {
+        let mut surveyor = Surveyor::new(source.len(), header.capacity);
         let mut walker = Walker::new(source, header);
         while let Some(step) = walker.step()? {
             match step {
@@ -167,6 +151,7 @@ impl Survey {
                 Step::Unreadable { from, to, why } => surveyor.unreadable(from, to, why),
                 Step::Zeros { .. } => {}
             }
+            walker.source_mut().release(surveyor.survey.witness);
         }
         Ok(surveyor.finish())
     }
@@ -204,14 +189,12 @@ struct Surveyor {
     survey: Survey,
     /// Like `survey.kept`, with the batch that is still open.
     running: Kept,
-    /// Built for comparison.
-    index: Option<IndexBuilder>,
     /// The lowest LSN that can have stood in an unreadable run, until a frame tells the highest.
     open_range: Option<usize>,
 }
 
 impl Surveyor {
-    fn new(file_len: u64) -> Surveyor {
+    fn new(file_len: u64, capacity: u64) -> Surveyor {
         let survey = Survey {
             file_len,
             kept: Kept::empty(),
@@ -221,10 +204,11 @@ impl Surveyor {
             damages: Vec::new(),
             frames_beyond: 0,
             highest_lsn: 0,
+            index: IndexBuilder::new(capacity),
             index_holds: None,
             seal_digest: None,
         };
-        Surveyor { survey, running: Kept::empty(), index: None, open_range: None }
+        Surveyor { survey, running: Kept::empty(), open_range: None }
     }
 
     fn frame<S: Source>(
@@ -256,9 +240,7 @@ impl Surveyor {
         if frame.header.kind == KIND_SEAL {
             self.survey.seal_digest = Some((frame.offset, self.running.digest()));
         }
-        if let Some(index) = &mut self.index {
-            index.add(&frame.header, frame.offset);
-        }
+        self.survey.index.add(&frame.header, frame.offset);
         let encoded = frame.header.encode(segment.salt, frame.offset);
         self.running.add(&frame.header, &encoded, frame.end());
         if frame.header.is_own() || !frame.header.goes_on() || mutant::is("batch:end") {
@@ -304,9 +286,8 @@ impl Surveyor {
     /// The index itself is not kept: it is large, and what it says is in the frames.
     fn compare_index(&mut self, own: &mut OwnRecord) {
         let Some(carried) = own.body.index.take() else { return };
-        let Some(index) = &self.index else { return };
         let known = carried.get(..4) == Some(&INDEX_LAYOUT.to_le_bytes());
-        let holds = index.encode().is_some_and(|due| due == carried);
+        let holds = self.survey.index.encode().is_some_and(|due| due == carried);
         self.survey.index_holds = known.then_some(holds);
     }
 
@@ -362,6 +343,7 @@ impl Surveyor {
                 lsns,
             });
         }
+        self.survey.index.forget_open_batch();
         // Own records that stand between the kept end and the damage belong to no kept part.
         let end = self.survey.kept.end;
         self.survey.own.retain(|own| own.offset < end);

@@ -162,8 +162,7 @@ impl Repair<'_> {
         let mut body = seal_body(segment, self.plan.generation, &self.state, &self.kept, times_ms);
         // Row A zeroes no more behind a close than a seal without an index is long.
         if !survey.ends_in_close() {
-            let kept = IndexBuilder::of_kept(&segment.header, &active.bytes, plan.kept_end);
-            body.index = kept.encode();
+            body.index = survey.index.encode();
         }
         bytes.extend(own_frame(&mut self.kept, segment, KIND_SEAL, &body, plan.kept_end));
         self.write_and_sync(segment, &bytes, plan.kept_end, SyncPoint::RecoverySeal)?;
@@ -229,8 +228,8 @@ impl Repair<'_> {
     /// Copies the cut bytes to a file of their own, never over an existing copy. Best effort: a
     /// full disk must not keep a log from opening. Tells whether there is a copy.
     fn keep_evidence(&self, active: &Active, cut: &Cut) -> bool {
-        let range = cut.from as usize..cut.to as usize;
-        let Some(bytes) = active.bytes.get(range).filter(|bytes| !bytes.is_empty()) else {
+        let bytes = active.bytes(cut.from, cut.to).filter(|bytes| !bytes.is_empty());
+        let Some(bytes) = bytes else {
             return false;
         };
         if mutant::is("evidence:not-kept") {
@@ -356,10 +355,9 @@ impl Repair<'_> {
 
     /// The index of the segment to go on in.
     fn index(&self, segment: &Prepared) -> IndexBuilder {
-        match (&self.plan.active, &self.facts.active) {
-            (Some(plan), Some(active)) if self.plan.next.is_none() => {
-                IndexBuilder::of_kept(&segment.header, &active.bytes, plan.kept_end)
-            }
+        let survey = self.facts.active.as_ref().and_then(|active| active.survey.as_ref());
+        match survey {
+            Some(survey) if self.plan.next.is_none() => survey.index.clone(),
             _ => IndexBuilder::new(segment.header.capacity),
         }
     }
@@ -404,7 +402,7 @@ impl Repair<'_> {
 
 /// The kept bytes above the highest witness, from the memory they were judged in.
 fn kept_bytes(active: &Active, from: u64, to: u64) -> Result<Vec<u8>> {
-    let bytes = active.bytes.get(from as usize..to as usize);
+    let bytes = active.bytes(from, to);
     Ok(bytes.ok_or_else(|| Error::invalid("a plan keeps bytes that were never read"))?.to_vec())
 }
 

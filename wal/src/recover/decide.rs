@@ -355,7 +355,7 @@ fn lost_tail(facts: &Facts, segment: &SegmentFacts, survey: &Survey, witness: u6
 /// From the kept end to the last byte that means anything.
 fn cut(active: &Active, segment: Sequence, survey: &Survey, state: &State) -> Cut {
     let from = survey.kept.end;
-    let tail = active.bytes.get(from as usize..).unwrap_or_default();
+    let tail = active.bytes_from(from).unwrap_or_default();
     let used = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
     let low = state.last_lsn.saturating_add(1);
     // No frame is shorter than its header, so the cut bytes bound how many there can have been.
