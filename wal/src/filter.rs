@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 use crate::format::{self, FrameHeader, IndexBlock};
+use crate::mutant;
 use crate::record::{Kind, Stream};
 
 /// Records of one stream, of one kind or a range of kinds, or both. The default wants them all.
@@ -86,6 +87,7 @@ impl Filter {
     /// Whether a block of an index may hold a record that it wants.
     pub(crate) fn may_be_in(&self, block: &IndexBlock) -> bool {
         self.stream.is_none_or(|stream| block.may_hold(stream.0))
+            && !mutant::is("index:passes-over-what-is-wanted")
             && block.kinds & format::kind_pages(self.kind_min, self.kind_max) != 0
     }
 

@@ -151,7 +151,8 @@ impl Survey {
                 Step::Unreadable { from, to, why } => surveyor.unreadable(from, to, why),
                 Step::Zeros { .. } => {}
             }
-            walker.source_mut().release(surveyor.survey.witness);
+            let all = if mutant::is("tail:all-released") { walker.offset() } else { 0 };
+            walker.source_mut().release(surveyor.survey.witness.max(all));
         }
         Ok(surveyor.finish())
     }
@@ -343,7 +344,9 @@ impl Surveyor {
                 lsns,
             });
         }
-        self.survey.index.forget_open_batch();
+        if !mutant::is("index:batch-without-end") {
+            self.survey.index.forget_open_batch();
+        }
         // Own records that stand between the kept end and the damage belong to no kept part.
         let end = self.survey.kept.end;
         self.survey.own.retain(|own| own.offset < end);

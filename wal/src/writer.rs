@@ -273,6 +273,9 @@ impl Writer {
         let offset = self.kept.end;
         let mut body = seal_body(&self.segment, self.generation, state, &self.kept, self.times_ms);
         body.index = self.index.encode();
+        if mutant::is("index:not-of-the-frames") {
+            body.index = Some(format::encode_index(&[format::IndexBlock::new(FRAMES_START, 0)]));
+        }
         self.push_own(KIND_SEAL, &body, out);
         let sequence = self.segment.header.sequence;
         self.sealed = Some(SealReference { sequence, offset, digest });
