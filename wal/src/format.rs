@@ -99,7 +99,7 @@ pub const fn index_blocks_max(capacity: u64) -> u64 {
     if room < INDEX_BLOCKS_MAX { room } else { INDEX_BLOCKS_MAX }
 }
 
-/// Bytes from the start of a block from which on the next batch begins another one.
+/// Bytes from the start of a block from which on the next record begins another one.
 pub const fn index_stride(capacity: u64) -> u64 {
     capacity.div_ceil(index_blocks_max(capacity)).next_power_of_two()
 }
@@ -736,7 +736,7 @@ fn bad_body() -> Error {
 // ---------------------------------------------------------------------------------------------
 // The index in a seal
 
-/// A run of a segment's frames, from the first of a batch up to where the next block begins.
+/// A run of a segment's frames, from a record's up to where the next block begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IndexBlock {
     /// Where it begins, divided by 8.

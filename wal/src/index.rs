@@ -71,7 +71,8 @@ impl IndexBuilder {
             _ => {}
         }
         let full = self.blocks.last().is_none_or(|last| offset - last.offset() >= self.stride);
-        if full && header.is_batch_first() && self.blocks.len() < self.blocks_max {
+        let begun = !self.blocks.is_empty() || header.is_batch_first();
+        if full && begun && self.blocks.len() < self.blocks_max {
             self.begin_block(header.lsn, offset);
         }
         let noted = Some((header.stream, header.kind));
@@ -115,7 +116,7 @@ impl IndexBuilder {
     }
 }
 
-/// A place to begin at: the first frame of a batch, and its LSN.
+/// A place to begin at: a record's frame, and its LSN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Start {
     pub(crate) offset: u64,

@@ -230,20 +230,20 @@ impl<S: Source> Walker<S> {
         self.done = mark.done;
     }
 
-    /// Goes on at another place, where the first frame of a batch is said to stand after the record
-    /// with this LSN. If it does not, the next step says so.
+    /// Goes on at another place, in a batch or not, where the record after the one with this LSN is
+    /// said to stand. If it does not, the next step says so.
     pub(crate) fn jump(&mut self, offset: u64, last_lsn: u64) {
         self.at = offset;
         self.last_lsn = LastLsn::Exactly(last_lsn);
-        self.in_batch = Batch::Between;
+        self.in_batch = Batch::Unknown;
         self.sealed = false;
         self.done = false;
     }
 
-    /// Whether the walk stands here, between batches, and the next record has this LSN.
+    /// Whether the walk stands here, and the next record has this LSN.
     pub(crate) fn stands_at(&self, offset: u64, lsn: u64) -> bool {
         let next = lsn.checked_sub(1).map(LastLsn::Exactly);
-        self.at == offset && self.in_batch == Batch::Between && next == Some(self.last_lsn)
+        self.at == offset && next == Some(self.last_lsn)
     }
 
     /// The payload of a frame that this walk has just returned. After [`Walker::step_where`] it is
