@@ -84,7 +84,7 @@ impl Source for Tail {
     }
 
     /// Zeros are not kept: most of a segment may be nothing else, and none are written again. If
-    /// there is anything behind them, a walk reads it all again into memory and judges that.
+    /// there is anything behind them, all of it is read into memory, and judged and cut there.
     fn is_zero_from(&mut self, from: u64) -> io::Result<bool> {
         let kept = from.checked_sub(self.start).map(|before| self.head + before as usize);
         if !is_zero(kept.and_then(|kept| self.bytes.get(kept..)).unwrap_or_default()) {
@@ -99,6 +99,7 @@ impl Source for Tail {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             if !is_zero(&chunk[..len]) {
+                self.read_to(self.len)?;
                 return Ok(false);
             }
             at += len as u64;

@@ -58,10 +58,10 @@ impl Active {
         self.bytes_from(from)?.get(..to.checked_sub(from)? as usize)
     }
 
-    /// What was kept from here on.
+    /// What was kept from here on: nothing where only zeros stand.
     pub(crate) fn bytes_from(&self, from: u64) -> Option<&[u8]> {
         let (start, kept) = &self.kept;
-        kept.get(from.checked_sub(*start)? as usize..)
+        kept.get((from.checked_sub(*start)? as usize).min(kept.len())..)
     }
 }
 
