@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Location, Result};
 use crate::fork::Home;
 use crate::fs::{Dir, DirLock};
 use crate::ids::{LogId, Lsn, Sequence};
+use crate::index::ActiveStarts;
 use crate::mutant;
 use crate::options::Options;
 use crate::queue::{Group, Mode, NoPlace, Queue, poisoned};
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) durable_lsn: AtomicU64,
     /// Guards what readers go by, all of it at one point of time. Taken last and left at once.
     pub(crate) frontier: Mutex<Frontier>,
+    /// Places to begin at in the segment that is written. Its lock is taken alone.
+    pub(crate) starts: ActiveStarts,
     /// Guards the segments that a trim took out of the set and has not unlinked yet. Held while
     /// unlinking, so that two trims do it one after the other.
     pub(crate) condemned: Mutex<Vec<Sequence>>,

@@ -1,11 +1,15 @@
 //! A position in the log that moves forward, record by record, across segments.
 //!
 //! Never here: the question how far it may go ([`crate::view`] answers it), writes. Invariants:
-//! only whole batches; LSNs come without a step; a damaged range is read a second time before it is
-//! called damaged (the first read may have raced the owner). Next room: [`crate::reader`].
+//! only whole batches; LSNs come without a step, but where an index says that nothing wanted stands
+//! between; a damaged range is read a second time before it is called damaged (the first read may
+//! have raced the owner); where an index leads to anything but the frame that it names, it counts
+//! for nothing, and the segment is read from its first frame. Next rooms: [`crate::seek`],
+//! [`crate::reader`].
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
 use crate::commit::SegmentBound;
 use crate::error::{Error, ErrorKind, Location, Result};
@@ -13,13 +17,17 @@ use crate::filter::Filter;
 use crate::format::{
     self, FrameHeader, HeaderVerdict, Identity, KIND_SEAL, SEGMENT_HEADER_LEN, SegmentHeader,
 };
-use crate::fs::{Access, read_full};
+use crate::fs::{Access, File, read_full};
 use crate::ids::{Lsn, Sequence};
+use crate::index::Start;
+use crate::lens::Lens;
+use crate::mutant;
 use crate::record::StoredRecord;
 use crate::records::RecordRef;
 use crate::recover::apply::SegmentSpan;
 use crate::recover::facts::reading;
 use crate::scan::{Mark, Sound, Step, Trouble, Walked, Walker};
+use crate::seek::{self, Run, Want};
 use crate::view::{Snapshot, View};
 use crate::window::Window;
 
@@ -35,6 +43,12 @@ pub(crate) struct Cursor {
     /// Segments below this were read to their seal.
     sequence_min: u64,
     filter: Filter,
+    /// Sealed segments are mapped and not read.
+    mapped: bool,
+    /// A segment whose index led astray.
+    distrusted: Option<Sequence>,
+    /// Bytes read of files that were left.
+    bytes_read: u64,
     /// The first record of a batch whose end was not seen yet; for unproven readers only.
     open_from: Option<u64>,
     /// Its wanted records so far.
@@ -56,9 +70,27 @@ enum Found {
 #[derive(Debug)]
 struct Place {
     sequence: Sequence,
+    header: SegmentHeader,
+    file: Arc<dyn File>,
     identity: Identity,
     file_len: u64,
-    walker: Walker<Window>,
+    walker: Walker<Lens>,
+    /// What of it to read after the run that is read; from `jump_at` on there is nothing in this one.
+    runs: std::vec::IntoIter<Run>,
+    jump_at: u64,
+    /// LSN of the record after the segment's last, where there are runs.
+    after: u64,
+    /// Where the run that is read is to end.
+    run_to: Option<Start>,
+    /// Where an index has led last, and the record that was next before.
+    led: Option<(u64, u64)>,
+}
+
+impl Place {
+    fn lead(&mut self, to: Start, next: u64) {
+        self.led = Some((to.offset, next));
+        self.walker.jump(to.offset, to.lsn.saturating_sub(1));
+    }
 }
 
 enum Advance {
@@ -77,6 +109,9 @@ impl Cursor {
             at: None,
             sequence_min: 0,
             filter: Filter::new(),
+            mapped: false,
+            distrusted: None,
+            bytes_read: 0,
             open_from: None,
             open_batch: Vec::new(),
             ready: VecDeque::new(),
@@ -90,6 +125,22 @@ impl Cursor {
         let wanted = |record: &StoredRecord| filter.wants(record.stream, record.kind);
         self.open_batch.retain(wanted);
         self.ready.retain(wanted);
+    }
+
+    /// Sealed segments are mapped from the next one on, where that is possible. Only for the owner.
+    pub(crate) fn map(&mut self) {
+        self.mapped = self.view.is_own();
+    }
+
+    /// Bytes read of segments and their indexes so far.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read + self.at.as_ref().map_or(0, |at| at.walker.source().bytes_read())
+    }
+
+    /// Leaves the segment that is open.
+    fn leave(&mut self) -> Option<Place> {
+        self.bytes_read = self.bytes_read();
+        self.at.take()
     }
 
     pub(crate) fn next_lsn(&self) -> u64 {
@@ -141,7 +192,7 @@ impl Cursor {
             if self.at_the_last || (self.next_lsn > last && self.open_from.is_none()) {
                 return Ok(());
             }
-            if self.at.is_none() && !self.seek(snapshot)? {
+            if self.at.is_none() && !self.seek(snapshot, last)? {
                 return Ok(());
             }
             match self.advance(snapshot.bound)? {
@@ -152,7 +203,7 @@ impl Cursor {
                 }
                 Advance::AtBound => return Ok(()),
                 Advance::NextSegment => {
-                    if let Some(place) = self.at.take() {
+                    if let Some(place) = self.leave() {
                         self.sequence_min = place.sequence.get().saturating_add(1);
                     }
                 }
@@ -199,12 +250,12 @@ impl Cursor {
         }
         self.open_batch.clear();
         self.found = Found::Nothing;
-        self.at = None;
+        self.leave();
         self.sequence_min = 0;
     }
 
     /// Opens the segment that holds the next record. `false`: it is not there yet.
-    fn seek(&mut self, snapshot: &Snapshot) -> Result<bool> {
+    fn seek(&mut self, snapshot: &Snapshot, last: u64) -> Result<bool> {
         let next = Lsn::new(self.next_lsn).unwrap_or(Lsn::FIRST);
         if next < snapshot.head {
             return Err(Error::trimmed(next, snapshot.head));
@@ -219,11 +270,74 @@ impl Cursor {
             let why = format!("LSN {next} is missing: the next segment begins after it");
             return Err(Error::corrupt(why, location));
         };
-        self.at = Some(self.open(span.sequence, next, snapshot)?);
+        let sealed = span.sequence < snapshot.bound.sequence;
+        let mut place = self.open(span.sequence, next, snapshot, sealed)?;
+        self.find_way(&mut place, *span, snapshot.bound, last);
+        self.at = Some(place);
         Ok(true)
     }
 
-    fn open(&self, sequence: Sequence, next: Lsn, snapshot: &Snapshot) -> Result<Place> {
+    /// Where to begin in a segment, and what to pass over, by its index if that is of use.
+    fn find_way(&mut self, place: &mut Place, span: SegmentSpan, bound: SegmentBound, last: u64) {
+        // An unproven reader must see every batch whole.
+        if self.view.unproven() || self.distrusted == Some(place.sequence) {
+            return;
+        }
+        let midway = self.next_lsn > span.before.saturating_add(1);
+        if place.sequence >= bound.sequence {
+            let start = self.view.start(place.sequence, self.next_lsn).filter(|_| midway);
+            start.into_iter().for_each(|start| place.lead(start, self.next_lsn));
+            return;
+        }
+        if !midway && !self.filter.is_narrow() {
+            return;
+        }
+        let want = Want { next: self.next_lsn, last, filter: self.filter };
+        let Some(found) = seek::runs(&**self.view.dir(), &*place.file, &place.header, want) else {
+            return;
+        };
+        self.bytes_read += found.bytes_read;
+        place.runs = found.runs.into_iter();
+        place.after = found.after;
+        place.jump_at = 0;
+    }
+
+    /// Goes to the next run of frames, or past the segment.
+    #[cold]
+    fn jump(&mut self) -> Advance {
+        let Some(place) = &mut self.at else { return Advance::AtBound };
+        let ends_well = |to: Start| place.walker.stands_at(to.offset, to.lsn);
+        if !place.run_to.is_none_or(ends_well) {
+            return self.distrust(self.next_lsn);
+        }
+        let Some(run) = place.runs.next() else {
+            self.next_lsn = self.next_lsn.max(place.after);
+            return Advance::NextSegment;
+        };
+        place.lead(run.from, self.next_lsn);
+        place.walker.source_mut().set_ahead_end(run.to.offset);
+        place.jump_at = run.to.offset;
+        place.run_to = Some(run.to);
+        self.next_lsn = self.next_lsn.max(run.from.lsn);
+        Advance::Went
+    }
+
+    /// An index led to something else than the frame that it names, or its run ended elsewhere than
+    /// it says: the segment is read without.
+    #[cold]
+    fn distrust(&mut self, next: u64) -> Advance {
+        self.next_lsn = next;
+        self.distrusted = self.leave().map(|place| place.sequence);
+        Advance::Went
+    }
+
+    fn open(
+        &self,
+        sequence: Sequence,
+        next: Lsn,
+        snapshot: &Snapshot,
+        sealed: bool,
+    ) -> Result<Place> {
         let dir = &**self.view.dir();
         let name = format::segment_name(sequence);
         let file = dir.open(&name, Access::Read).map_err(|e| {
@@ -240,18 +354,40 @@ impl Cursor {
         let header = check_header(&head[..read], sequence, next)?;
         let identity = file.identity().map_err(reading)?;
         let file_len = file.len().map_err(reading)?.min(header.capacity);
-        let walker = Walker::new(Window::limited(file, file_len), &header);
-        Ok(Place { sequence, identity, file_len, walker })
+        // Who passes over most of it has no use for its pages being there at once.
+        let whole = !self.filter.is_narrow();
+        let map = if sealed && self.mapped { file.map(file_len, whole) } else { Ok(None) };
+        let lens = match map.map_err(reading)? {
+            Some(map) => Lens::mapped(map),
+            None => Lens::Read(Window::limited(file.clone(), file_len)),
+        };
+        let walker = Walker::new(lens, &header);
+        Ok(Place {
+            sequence,
+            header,
+            file,
+            identity,
+            file_len,
+            walker,
+            runs: Vec::new().into_iter(),
+            jump_at: u64::MAX,
+            after: 0,
+            run_to: None,
+            led: None,
+        })
     }
 
     fn advance(&mut self, bound: SegmentBound) -> Result<Advance> {
         let Some(place) = &mut self.at else { return Ok(Advance::AtBound) };
+        if place.walker.offset() >= place.jump_at {
+            return Ok(self.jump());
+        }
         let active = place.sequence >= bound.sequence;
         let limit = if active { bound.end.min(place.file_len) } else { place.file_len };
         place.walker.source_mut().set_limit(limit);
         place.walker.again();
         let mark = place.walker.mark();
-        let wanted = wanted(self.filter, &self.view);
+        let wanted = wanted(self.filter, self.next_lsn, &self.view);
         let advanced = match place.walker.walk(wanted) {
             Ok(Walked::Sound) => self.take(),
             Ok(Walked::Other) => self.meet(mark, bound),
@@ -271,11 +407,16 @@ impl Cursor {
     #[cold]
     fn meet(&mut self, mark: Mark, bound: SegmentBound) -> Result<Advance> {
         let Some(place) = &mut self.at else { return Ok(Advance::AtBound) };
+        if let Some((offset, next)) = place.led
+            && offset == mark.offset()
+        {
+            return Ok(self.distrust(next));
+        }
         let mut met = place.walker.take_met();
         if met.as_ref().is_some_and(is_trouble) {
             place.walker.source_mut().forget();
             place.walker.reset(mark);
-            let again = place.walker.step_where(wanted(self.filter, &self.view));
+            let again = place.walker.step_where(wanted(self.filter, self.next_lsn, &self.view));
             met = again.map_err(|error| failed(&self.view, place.sequence, error))?;
         }
         let active = place.sequence >= bound.sequence;
@@ -399,9 +540,12 @@ fn failed(view: &View, sequence: Sequence, error: io::Error) -> Error {
 
 /// Above the bound a payload that is not whole ends the walk, wanted or not.
 #[inline]
-fn wanted(filter: Filter, view: &View) -> impl Fn(&FrameHeader) -> bool + use<> {
+fn wanted(filter: Filter, next: u64, view: &View) -> impl Fn(&FrameHeader) -> bool + use<> {
     let every = view.unproven();
-    move |header| every || filter.wants_header(header)
+    move |header| {
+        let skipped = header.lsn < next || mutant::is("checksum:of-what-is-delivered");
+        every || (!skipped && filter.wants_header(header))
+    }
 }
 
 /// What an outdated snapshot can make of a sound log.

@@ -5,7 +5,8 @@
 
 use std::ops::RangeInclusive;
 
-use crate::format::FrameHeader;
+use crate::format::{self, FrameHeader, IndexBlock};
+use crate::mutant;
 use crate::record::{Kind, Stream};
 
 /// Records of one stream, of one kind or a range of kinds, or both. The default wants them all.
@@ -76,6 +77,18 @@ impl Filter {
     #[inline]
     pub(crate) fn wants_header(&self, header: &FrameHeader) -> bool {
         self.admits(header.stream, header.kind)
+    }
+
+    /// Whether it wants less than everything.
+    pub(crate) fn is_narrow(&self) -> bool {
+        *self != Filter::new()
+    }
+
+    /// Whether a block of an index may hold a record that it wants.
+    pub(crate) fn may_be_in(&self, block: &IndexBlock) -> bool {
+        self.stream.is_none_or(|stream| block.may_hold(stream.0))
+            && !mutant::is("index:passes-over-what-is-wanted")
+            && block.kinds & format::kind_pages(self.kind_min, self.kind_max) != 0
     }
 
     #[inline]

@@ -72,12 +72,36 @@ pub const DIGEST_CRC32: u8 = 1;
 // segment, or a full log could not be sealed.
 const _: () = assert!(OWN_BODY_MAX + FRAME_HEADER_LEN as u64 <= reserve_bytes(CAPACITY_MIN) / 2);
 const _: () = assert!((CAPACITY_MAX / ALIGN) <= 1 << 32);
+const _: () = assert!(index_blocks_max(CAPACITY_MIN) > 0);
 const OWN_BODY_MAX: u64 = (HOLDS_MAX * (TLV_HEAD + 8 + HOLD_NAME_MAX)) as u64 + 512;
 
 /// Bytes at the end of a segment that records never enter; the second half is the seal's alone,
 /// so that a full segment can always be trimmed, closed and sealed.
 pub const fn reserve_bytes(capacity: u64) -> u64 {
     2 * (4096 + capacity / 256)
+}
+
+/// Stream tags that a block of a seal's index lists; beyond them it has a filter of as many bytes.
+pub const INDEX_TAGS_MAX: usize = 60;
+/// At most this many blocks, so that a seal stays under a MiB.
+pub const INDEX_BLOCKS_MAX: u64 = 2048;
+/// The one layout of an index that this code writes and uses.
+pub const INDEX_LAYOUT: u32 = 1;
+const INDEX_HEAD: usize = 8;
+const INDEX_BLOCK_HEAD: usize = 12;
+const INDEX_BLOCK_MAX: usize = INDEX_BLOCK_HEAD + 4 * INDEX_TAGS_MAX;
+
+/// How many blocks the index of a segment may have: what the seal's half of the reserve holds
+/// beside the seal's other fields.
+pub const fn index_blocks_max(capacity: u64) -> u64 {
+    let others = OWN_BODY_MAX + (FRAME_HEADER_LEN + TLV_HEAD + INDEX_HEAD) as u64;
+    let room = (reserve_bytes(capacity) / 2 - others) / INDEX_BLOCK_MAX as u64;
+    if room < INDEX_BLOCKS_MAX { room } else { INDEX_BLOCKS_MAX }
+}
+
+/// Bytes from the start of a block from which on the next record begins another one.
+pub const fn index_stride(capacity: u64) -> u64 {
+    capacity.div_ceil(index_blocks_max(capacity)).next_power_of_two()
 }
 
 /// Why a capacity is not one, as a half sentence.
@@ -519,6 +543,8 @@ pub struct OwnBody {
     pub times_ms: Option<(u64, u64)>,
     /// Seal.
     pub seal: Option<SealBody>,
+    /// Seal: where records are, as [`encode_index`] lays it out. A hint: nothing is decided by it.
+    pub index: Option<Vec<u8>>,
 }
 
 /// What only a seal carries.
@@ -548,6 +574,7 @@ const TAG_LSNS: u16 = 6;
 const TAG_TIMES: u16 = 7;
 const TAG_SEGMENT: u16 = 8;
 const TAG_DIGEST: u16 = 9;
+const TAG_INDEX: u16 = 0x8001;
 
 impl OwnBody {
     /// The body's bytes: tag u16, length u32, value, again and again.
@@ -584,6 +611,9 @@ impl OwnBody {
             push_tlv(&mut out, TAG_SEGMENT, &[&seal.log_id.0, &seal.salt.to_le_bytes()]);
             push_tlv(&mut out, TAG_DIGEST, &[&[seal.digest.algorithm], &seal.digest.bytes]);
         }
+        if let Some(index) = &self.index {
+            push_tlv(&mut out, TAG_INDEX, &[index]);
+        }
         out
     }
 
@@ -618,6 +648,7 @@ impl OwnBody {
                     segment = Some((LogId(get_array(value, 0)), get_u32(value, 16)));
                 }
                 TAG_DIGEST => digest = Some(decode_digest(value)?),
+                TAG_INDEX => body.index = Some(value.to_vec()),
                 tag if tag >= TAG_IGNORABLE || mutant::is("row-f:any-field") => {}
                 tag => {
                     return Err(Error::new(
@@ -700,6 +731,147 @@ fn bad_body() -> Error {
         "an own record with a good checksum has a body that no version writes",
         Location::default(),
     )
+}
+
+// ---------------------------------------------------------------------------------------------
+// The index in a seal
+
+/// A run of a segment's frames, from a record's up to where the next block begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IndexBlock {
+    /// Where it begins, divided by 8.
+    pub offset_8th: u32,
+    /// LSN of its first record, counted from the segment's first.
+    pub lsn_delta: u32,
+    /// The pages of kinds that it holds records of: see [`kind_pages`].
+    pub kinds: u16,
+    /// How many tags `streams` lists; [`IndexBlock::MANY`] if it is a filter.
+    streams_len: u16,
+    streams: [u32; INDEX_TAGS_MAX],
+}
+
+impl IndexBlock {
+    /// More tags than are listed: the bits of a filter stand in their place.
+    pub const MANY: u16 = u16::MAX;
+
+    /// A block that holds nothing yet.
+    pub fn new(offset: u64, lsn_delta: u32) -> IndexBlock {
+        let offset_8th = (offset / ALIGN) as u32;
+        let streams = [0; INDEX_TAGS_MAX];
+        IndexBlock { offset_8th, lsn_delta, kinds: 0, streams_len: 0, streams }
+    }
+
+    /// Where it begins.
+    pub fn offset(&self) -> u64 {
+        u64::from(self.offset_8th) * ALIGN
+    }
+
+    /// Notes a record's tag and kind.
+    pub fn add(&mut self, stream: u32, kind: u16) {
+        self.kinds |= kind_pages(kind, kind);
+        let len = usize::from(self.streams_len);
+        let Some(listed) = self.streams.get(..len) else { return self.set_bits(stream) };
+        if listed.contains(&stream) {
+            return;
+        }
+        if let Some(free) = self.streams.get_mut(len) {
+            *free = stream;
+            self.streams_len += 1;
+            return;
+        }
+        let listed = std::mem::replace(&mut self.streams, [0; INDEX_TAGS_MAX]);
+        self.streams_len = IndexBlock::MANY;
+        listed.into_iter().chain([stream]).for_each(|stream| self.set_bits(stream));
+    }
+
+    fn set_bits(&mut self, stream: u32) {
+        for bit in filter_bits(stream) {
+            self.streams[bit / 32] |= 1 << (bit % 32);
+        }
+    }
+
+    /// Whether it may hold a record with this tag. A list never errs; a filter may say yes in vain.
+    pub fn may_hold(&self, stream: u32) -> bool {
+        match self.streams.get(..usize::from(self.streams_len)) {
+            Some(listed) => listed.contains(&stream),
+            None => filter_bits(stream)
+                .into_iter()
+                .all(|bit| self.streams[bit / 32] & (1 << (bit % 32)) != 0),
+        }
+    }
+}
+
+/// One bit for each page of 256 kinds from `low` to `high`; the last bit is for all pages from 15.
+pub fn kind_pages(low: u16, high: u16) -> u16 {
+    let page = |kind: u16| u32::from(kind >> 8).min(15);
+    if low > high {
+        return 0;
+    }
+    (u16::MAX << page(low)) & (u16::MAX >> (15 - page(high)))
+}
+
+/// Where a filter has a tag's three bits.
+fn filter_bits(stream: u32) -> [usize; 3] {
+    const BITS: u64 = 32 * INDEX_TAGS_MAX as u64;
+    let product = u64::from(stream).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let (first, step) = ((product >> 32) as u32, product as u32 | 1);
+    [0, 1, 2].map(|n: u32| {
+        let hash = first.wrapping_add(step.wrapping_mul(n));
+        ((u64::from(hash) * BITS) >> 32) as usize
+    })
+}
+
+/// The bytes of an index.
+pub fn encode_index(blocks: &[IndexBlock]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(INDEX_HEAD + blocks.len() * INDEX_BLOCK_MAX);
+    out.extend_from_slice(&INDEX_LAYOUT.to_le_bytes());
+    out.extend_from_slice(&(blocks.len() as u32).to_le_bytes());
+    for block in blocks {
+        out.extend_from_slice(&block.offset_8th.to_le_bytes());
+        out.extend_from_slice(&block.lsn_delta.to_le_bytes());
+        out.extend_from_slice(&block.kinds.to_le_bytes());
+        out.extend_from_slice(&block.streams_len.to_le_bytes());
+        let words = block.streams.iter().take(usize::from(block.streams_len));
+        words.for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+    }
+    out
+}
+
+/// The blocks of an index; `None` for another layout, and for bytes that are none of this one.
+/// Offsets and LSNs rise from block to block; whether they are true the frames must say.
+pub fn decode_index(bytes: &[u8]) -> Option<Vec<IndexBlock>> {
+    let (head, mut rest) = bytes.split_at_checked(INDEX_HEAD)?;
+    let (layout, count) = (get_u32(head, 0), get_u32(head, 4));
+    // Each block has at least its head, so a lying count asks for no memory.
+    let fits = count as usize <= rest.len() / INDEX_BLOCK_HEAD;
+    if layout != INDEX_LAYOUT || !fits {
+        return None;
+    }
+    let mut blocks: Vec<IndexBlock> = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let (head, tail) = rest.split_at_checked(INDEX_BLOCK_HEAD)?;
+        let streams_len = get_u16(head, 10);
+        let words = usize::from(streams_len).min(INDEX_TAGS_MAX);
+        if usize::from(streams_len) != words && streams_len != IndexBlock::MANY {
+            return None;
+        }
+        let (listed, tail) = tail.split_at_checked(4 * words)?;
+        let mut block = IndexBlock::new(0, get_u32(head, 4));
+        block.offset_8th = get_u32(head, 0);
+        (block.kinds, block.streams_len) = (get_u16(head, 8), streams_len);
+        for (word, bytes) in block.streams.iter_mut().zip(listed.chunks_exact(4)) {
+            *word = get_u32(bytes, 0);
+        }
+        let rises = blocks.last().is_none_or(|last| {
+            last.offset_8th < block.offset_8th && last.lsn_delta < block.lsn_delta
+        });
+        if !rises || block.offset() < FRAMES_START {
+            return None;
+        }
+        blocks.push(block);
+        rest = tail;
+    }
+    rest.is_empty().then_some(blocks)
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -434,7 +434,7 @@ fn read_everything(
         check_sealed_body(report, &facts.segments[index], survey);
     }
     if let Some(active) = &facts.active {
-        progress(active.bytes.len() as u64);
+        progress(facts.segments[active.index].file_len);
     }
     Ok(())
 }
@@ -462,6 +462,9 @@ fn check_sealed_body(report: &mut Report, segment: &SegmentFacts, survey: &Surve
     let why = match survey.seal().and_then(|own| own.body.seal.as_ref().map(|b| (own, b))) {
         None => "its frames do not end in a seal".to_owned(),
         Some((own, body)) => match digest_before(survey, own.offset, body) {
+            true if survey.index_holds == Some(false) => {
+                "the index in its seal is not that of its frames".to_owned()
+            }
             true => return,
             false => "its frames are not those that its seal was written over".to_owned(),
         },

@@ -40,7 +40,7 @@
 //! 4. Only `recover::apply` repairs.
 //! 5. Only `fs::os` touches the system.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // allowed in `fs::map` alone
 #![allow(
     rustdoc::private_intra_doc_links,
     reason = "module docs name the next room, private or not"
@@ -61,8 +61,10 @@ pub mod format;
 pub mod fs;
 mod gather;
 mod ids;
+mod index;
 pub mod inspect;
 mod latch;
+mod lens;
 mod lock;
 mod log;
 mod mutant;
@@ -77,11 +79,13 @@ mod records;
 pub mod recover;
 mod report;
 pub mod scan;
+mod seek;
 mod source;
 mod spare;
 mod stats;
 pub mod survey;
 mod sync;
+mod tail;
 mod trim;
 mod trust;
 mod view;

@@ -146,6 +146,7 @@ fn core_of(
         log_id: opened.log_id,
         durable_lsn: AtomicU64::new(plan.last_lsn),
         frontier: Mutex::new(frontier),
+        starts: writer.starts().clone(),
         condemned: Mutex::default(),
         claims: Claims::default(),
     };

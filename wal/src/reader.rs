@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cursor::Cursor;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::fs::{Dir, os::OsDir};
 use crate::ids::Lsn;
@@ -82,6 +82,18 @@ impl LogReader {
         self.head
     }
 
+    /// The durable record with this number.
+    ///
+    /// # Errors
+    /// `Trimmed` below the head, `OutOfRange` past what is known to be durable, `Corrupt`, `Io`.
+    pub fn get(&self, lsn: Lsn) -> Result<StoredRecord> {
+        let past = || {
+            let why = format!("LSN {lsn} is not known to be durable: wait, or follow the log");
+            Error::new(ErrorKind::OutOfRange, why)
+        };
+        self.range(lsn..=lsn)?.next().unwrap_or_else(|| Err(past()))
+    }
+
     /// The durable records of a range, as of now.
     ///
     /// # Errors
@@ -116,8 +128,8 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Of what comes, the records that a filter wants. Of one that is skipped the header is
-    /// verified and the payload is not, as in [`Records::only`].
+    /// Of what comes, the records that a filter wants. What is skipped is verified and read no more
+    /// than by [`Records::only`].
     pub fn only(mut self, filter: Filter) -> Follow {
         self.cursor.narrow(filter);
         self

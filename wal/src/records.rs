@@ -96,12 +96,41 @@ impl Records {
     /// Of these, the records that a filter wants, from the next one on.
     ///
     /// Of a record that is skipped the header is verified, checksum and sequence of LSNs and
-    /// batches included. Its payload and padding are *not* read: damage there goes unseen, and
-    /// `wal verify` is what finds it. An [unproven](crate::LogReader::unproven) reader verifies
+    /// batches included. Its payload and padding are *not* read, and in sealed segments whole blocks
+    /// that hold nothing wanted by the index in the seal are not read at all: damage there goes
+    /// unseen, and `wal verify` is what finds it. An [unproven](crate::LogReader::unproven) reader verifies
     /// every payload all the same, because only a batch that is whole may be delivered.
     pub fn only(mut self, filter: Filter) -> Records {
         self.cursor.narrow(filter);
         self
+    }
+
+    /// The same records, sealed segments mapped into memory instead of read: the kernel copies
+    /// nothing, and a replay of small records is faster. What is verified, and what an error says, is
+    /// the same.
+    ///
+    /// **A disk that fails to read a page of a map, and a file that somebody cuts shorter meanwhile,
+    /// end the process with SIGBUS**, where [`Records::next_ref`] else returns an error. So this is
+    /// for the process that owns the log, whose directory nobody else may write in; a
+    /// [`LogReader`](crate::LogReader)'s records are read as before. A trim does no harm: it unlinks.
+    /// The segment that is written is never mapped.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let log = annals_wal::Log::open(dir.path().join("log"))?;
+    /// log.append("one")?;
+    /// assert_eq!(log.range(..)?.mapped().count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn mapped(mut self) -> Records {
+        self.cursor.map();
+        self
+    }
+
+    /// Bytes that were read of segments and their indexes so far: what a filter saves is what is
+    /// missing here. What is [mapped](Records::mapped) does not count.
+    pub fn bytes_read(&self) -> u64 {
+        self.cursor.bytes_read()
     }
 
     /// The next record, lent until the next call; `None` at the end, and after an error.

@@ -14,7 +14,6 @@ use crate::format::{
 };
 use crate::mutant;
 pub use crate::source::Source;
-use crate::source::zeros_from;
 
 /// One step of a walk.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -134,6 +133,13 @@ pub struct Mark {
     done: bool,
 }
 
+impl Mark {
+    /// Where it is.
+    pub(crate) fn offset(&self) -> u64 {
+        self.at
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum LastLsn {
     /// The walk has not met a frame: the first one says.
@@ -194,6 +200,11 @@ impl<S: Source> Walker<S> {
         self.at
     }
 
+    /// The source.
+    pub(crate) fn source(&self) -> &S {
+        &self.source
+    }
+
     /// The source back.
     pub fn source_mut(&mut self) -> &mut S {
         &mut self.source
@@ -217,6 +228,22 @@ impl<S: Source> Walker<S> {
         self.in_batch = mark.in_batch;
         self.sealed = mark.sealed;
         self.done = mark.done;
+    }
+
+    /// Goes on at another place, in a batch or not, where the record after the one with this LSN is
+    /// said to stand. If it does not, the next step says so.
+    pub(crate) fn jump(&mut self, offset: u64, last_lsn: u64) {
+        self.at = offset;
+        self.last_lsn = LastLsn::Exactly(last_lsn);
+        self.in_batch = Batch::Unknown;
+        self.sealed = false;
+        self.done = false;
+    }
+
+    /// Whether the walk stands here, and the next record has this LSN.
+    pub(crate) fn stands_at(&self, offset: u64, lsn: u64) -> bool {
+        let next = lsn.checked_sub(1).map(LastLsn::Exactly);
+        self.at == offset && next == Some(self.last_lsn)
     }
 
     /// The payload of a frame that this walk has just returned. After [`Walker::step_where`] it is
@@ -479,7 +506,7 @@ impl<S: Source> Walker<S> {
     }
 
     fn zeros_from(&mut self, from: u64) -> io::Result<bool> {
-        zeros_from(&mut self.source, from)
+        self.source.is_zero_from(from)
     }
 }
 

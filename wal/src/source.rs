@@ -21,6 +21,37 @@ pub trait Source {
     /// # Errors
     /// What the file said; a file that got shorter is `UnexpectedEof`.
     fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]>;
+
+    /// Whether every byte from `from` to the end is zero.
+    ///
+    /// # Errors
+    /// As [`Source::bytes`].
+    fn is_zero_from(&mut self, from: u64) -> io::Result<bool> {
+        zeros_from(self, from)
+    }
+
+    /// Nothing before this offset will be asked for again.
+    fn release(&mut self, before: u64) {
+        let _ = before;
+    }
+}
+
+impl<S: Source> Source for &mut S {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
+        (**self).bytes(offset, len)
+    }
+
+    fn is_zero_from(&mut self, from: u64) -> io::Result<bool> {
+        (**self).is_zero_from(from)
+    }
+
+    fn release(&mut self, before: u64) {
+        (**self).release(before);
+    }
 }
 
 impl Source for &[u8] {
@@ -36,7 +67,7 @@ impl Source for &[u8] {
 }
 
 /// Whether every byte from `from` to the end is zero.
-pub(crate) fn zeros_from(source: &mut impl Source, from: u64) -> io::Result<bool> {
+pub(crate) fn zeros_from(source: &mut (impl Source + ?Sized), from: u64) -> io::Result<bool> {
     const CHUNK: u64 = 64 << 10;
     let mut at = from;
     while at < source.len() {
@@ -51,7 +82,7 @@ pub(crate) fn zeros_from(source: &mut impl Source, from: u64) -> io::Result<bool
 
 /// Block by block, because a loop over bytes that may end early runs at a byte a cycle, and most of
 /// a segment is zeros.
-fn is_zero(bytes: &[u8]) -> bool {
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     const ZEROS: [u8; 4096] = [0; 4096];
     bytes.chunks(ZEROS.len()).all(|block| *block == ZEROS[..block.len()])
 }

@@ -8,10 +8,11 @@ use std::io;
 
 use crate::error::ErrorKind;
 use crate::format::{
-    Digest, FRAMES_START, FrameHeader, KIND_CLOSE, KIND_OPEN, KIND_SEAL, OWN_KIND_IGNORABLE,
-    OwnBody, SegmentHeader,
+    Digest, FRAMES_START, FrameHeader, INDEX_LAYOUT, KIND_CLOSE, KIND_OPEN, KIND_SEAL,
+    OWN_KIND_IGNORABLE, OwnBody, SegmentHeader,
 };
 use crate::ids::{Generation, Lsn};
+use crate::index::IndexBuilder;
 use crate::mutant;
 use crate::scan::{Frame, Source, Step, Trouble, Walker};
 
@@ -35,6 +36,10 @@ pub struct Survey {
     pub frames_beyond: u64,
     /// Highest LSN in any sound frame, kept or not; 0 if none.
     pub highest_lsn: u64,
+    /// Where the records of the kept part are.
+    pub(crate) index: IndexBuilder,
+    /// Whether the seal's index is that of the frames, if it has one of a known layout.
+    pub index_holds: Option<bool>,
     /// Where the last kept seal stands and the digest of the headers before it.
     seal_digest: Option<(u64, Digest)>,
 }
@@ -138,8 +143,7 @@ impl Survey {
     /// # Errors
     /// What the source said; damage is a value, not an error.
     pub fn of(source: impl Source, header: &SegmentHeader) -> io::Result<Survey> {
-        let file_len = source.len();
-        let mut surveyor = Surveyor::new(file_len);
+        let mut surveyor = Surveyor::new(source.len(), header.capacity);
         let mut walker = Walker::new(source, header);
         while let Some(step) = walker.step()? {
             match step {
@@ -147,6 +151,8 @@ impl Survey {
                 Step::Unreadable { from, to, why } => surveyor.unreadable(from, to, why),
                 Step::Zeros { .. } => {}
             }
+            let all = if mutant::is("tail:all-released") { walker.offset() } else { 0 };
+            walker.source_mut().release(surveyor.survey.witness.max(all));
         }
         Ok(surveyor.finish())
     }
@@ -189,7 +195,7 @@ struct Surveyor {
 }
 
 impl Surveyor {
-    fn new(file_len: u64) -> Surveyor {
+    fn new(file_len: u64, capacity: u64) -> Surveyor {
         let survey = Survey {
             file_len,
             kept: Kept::empty(),
@@ -199,6 +205,8 @@ impl Surveyor {
             damages: Vec::new(),
             frames_beyond: 0,
             highest_lsn: 0,
+            index: IndexBuilder::new(capacity),
+            index_holds: None,
             seal_digest: None,
         };
         Surveyor { survey, running: Kept::empty(), open_range: None }
@@ -221,7 +229,10 @@ impl Surveyor {
             self.running.last_lsn = frame.header.lsn;
             return Ok(());
         }
-        let own = if frame.header.is_own() { self.own_record(frame, walker)? } else { None };
+        let mut own = if frame.header.is_own() { self.own_record(frame, walker)? } else { None };
+        if let Some(own) = &mut own {
+            self.compare_index(own);
+        }
         if !self.survey.damages.is_empty() {
             self.survey.frames_beyond += 1;
             self.running.last_lsn = frame.header.lsn;
@@ -230,6 +241,7 @@ impl Surveyor {
         if frame.header.kind == KIND_SEAL {
             self.survey.seal_digest = Some((frame.offset, self.running.digest()));
         }
+        self.survey.index.add(&frame.header, frame.offset);
         let encoded = frame.header.encode(segment.salt, frame.offset);
         self.running.add(&frame.header, &encoded, frame.end());
         if frame.header.is_own() || !frame.header.goes_on() || mutant::is("batch:end") {
@@ -270,6 +282,14 @@ impl Surveyor {
                 Ok(None)
             }
         }
+    }
+
+    /// The index itself is not kept: it is large, and what it says is in the frames.
+    fn compare_index(&mut self, own: &mut OwnRecord) {
+        let Some(carried) = own.body.index.take() else { return };
+        let known = carried.get(..4) == Some(&INDEX_LAYOUT.to_le_bytes());
+        let holds = self.survey.index.encode().is_some_and(|due| due == carried);
+        self.survey.index_holds = known.then_some(holds);
     }
 
     fn trouble(&mut self, frame: &Frame, trouble: &Trouble) {
@@ -323,6 +343,9 @@ impl Surveyor {
                 why: "the batch has no end".to_owned(),
                 lsns,
             });
+        }
+        if !mutant::is("index:batch-without-end") {
+            self.survey.index.forget_open_batch();
         }
         // Own records that stand between the kept end and the damage belong to no kept part.
         let end = self.survey.kept.end;

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::format::{KIND_OPEN, KIND_SEAL, KIND_TRIM};
 use crate::fs::Dir;
 use crate::ids::{Generation, LogId, Lsn, Sequence};
+use crate::index::Start;
 use crate::mutant;
 use crate::recover::Facts;
 use crate::recover::apply::SegmentSpan;
@@ -54,6 +55,14 @@ impl View {
     /// Whether whole batches above the bound are wanted too.
     pub(crate) fn unproven(&self) -> bool {
         matches!(self, View::Foreign { unproven: true, .. })
+    }
+
+    /// Where to begin in the segment that is written, for a record in it.
+    pub(crate) fn start(&self, sequence: Sequence, lsn: u64) -> Option<Start> {
+        match self {
+            View::Own(shared) => shared.starts.find(sequence, Lsn::new(lsn)?),
+            View::Foreign { .. } => None,
+        }
     }
 
     /// The state of the log now.

@@ -1,6 +1,7 @@
 //! A file as a [`Source`]: `pread` into one window with read-ahead.
 //!
-//! Never here: a memory map (a bad sector is then an error and not a SIGBUS), or trust in a length
+//! Never here: a memory map (a bad sector is then an error and not a SIGBUS; [`crate::lens`] has
+//! both), or trust in a length
 //! field: the window grows only within the file.
 //! Invariants: nothing at or beyond the limit is asked for; what was read stays until it is
 //! forgotten or passed. Who reads in order has each byte copied once, by the kernel, but for the
@@ -35,6 +36,10 @@ pub struct Window {
     used: usize,
     /// How much the next read in order asks for.
     ahead: usize,
+    /// Nothing beyond this is read ahead.
+    ahead_end: u64,
+    /// Bytes that the file has given.
+    bytes_read: u64,
 }
 
 impl Window {
@@ -50,12 +55,32 @@ impl Window {
     /// A window that never looks at or beyond `limit`.
     pub fn limited(file: Arc<dyn File>, limit: u64) -> Window {
         let bytes = Vec::new();
-        Window { file, len: limit, start: 0, bytes, filled: 0, used: 0, ahead: READ_AHEAD_MIN }
+        Window {
+            file,
+            len: limit,
+            start: 0,
+            bytes,
+            filled: 0,
+            used: 0,
+            ahead: READ_AHEAD_MIN,
+            ahead_end: u64::MAX,
+            bytes_read: 0,
+        }
     }
 
     /// Moves the limit, up or down; what was read stays.
     pub fn set_limit(&mut self, limit: u64) {
         self.len = limit;
+    }
+
+    /// Reads nothing ahead beyond this from now on; what is asked for is read all the same.
+    pub(crate) fn set_ahead_end(&mut self, end: u64) {
+        self.ahead_end = end;
+    }
+
+    /// Bytes that the file has given so far.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read
     }
 
     /// Forgets what was read, so that the next access asks the file again.
@@ -75,6 +100,8 @@ impl Window {
         self.set_pace(offset);
         let at = self.make_first(offset);
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let useful = self.ahead_end.saturating_sub(offset);
+        let left = left.min(usize::try_from(useful).unwrap_or(usize::MAX));
         let end = at.saturating_add(len.max(self.ahead).min(left.max(len)));
         if self.bytes.len() < end {
             let more = end - self.bytes.len();
@@ -82,7 +109,9 @@ impl Window {
             self.bytes.resize(end, 0);
         }
         let room = self.bytes.get_mut(self.filled..end).unwrap_or_default();
-        self.filled += read_full(&*self.file, room, self.start + self.filled as u64)?;
+        let read = read_full(&*self.file, room, self.start + self.filled as u64)?;
+        self.filled += read;
+        self.bytes_read += read as u64;
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use crate::format::{
 };
 use crate::fs::{Dir, File, SyncPoint, write_once};
 use crate::ids::{Generation, Lsn};
+use crate::index::{ActiveStarts, IndexBuilder};
 use crate::mutant;
 use crate::prepare::Prepared;
 use crate::queue::{Group, Rotation};
@@ -31,6 +32,11 @@ pub(crate) struct Writer {
     /// What the segment holds up to its end, the digest running.
     kept: Kept,
     durable_end: u64,
+    /// Where its records are.
+    index: IndexBuilder,
+    /// What of that readers know, and how much of it.
+    starts: ActiveStarts,
+    starts_known: usize,
     /// Unix ms of the first and the last append in this segment, 0 before the first.
     times_ms: (u64, u64),
     /// The seal, once it was written.
@@ -65,11 +71,12 @@ impl Writer {
         dir: Arc<dyn Dir>,
         segment: Prepared,
         generation: Generation,
-        kept: Kept,
+        (kept, mut index): (Kept, IndexBuilder),
         times_ms: (u64, u64),
         control: ControlBlock,
         watch: Watch,
     ) -> Writer {
+        index.reserve();
         let durable_end = kept.end;
         let name = format::segment_name(segment.header.sequence);
         let mut writer = Writer {
@@ -78,6 +85,9 @@ impl Writer {
             generation,
             kept,
             durable_end,
+            index,
+            starts: ActiveStarts::default(),
+            starts_known: 0,
             times_ms,
             sealed: None,
             control,
@@ -90,6 +100,11 @@ impl Writer {
 
     pub(crate) fn segment(&self) -> &Prepared {
         &self.segment
+    }
+
+    /// Places that readers may begin at.
+    pub(crate) fn starts(&self) -> &ActiveStarts {
+        &self.starts
     }
 
     pub(crate) fn times_ms(&self) -> (u64, u64) {
@@ -190,6 +205,8 @@ impl Writer {
         self.name = format::segment_name(self.segment.header.sequence);
         self.kept = Kept { last_lsn, ..Kept::empty() };
         self.durable_end = FRAMES_START;
+        self.index.begin_to_write(self.segment.header.capacity);
+        self.starts_known = 0;
         self.times_ms = (0, 0);
         let body = open_body(self.generation, &rotation.state, previous);
         let mut frame = Vec::new();
@@ -225,6 +242,7 @@ impl Writer {
             *head = header.encode(self.segment.header.salt, offset);
             let size = header.frame_size() as usize;
             self.kept.add(&header, head, offset + size as u64);
+            self.index.add(&header, offset);
             lsn += u64::from(!header.is_own() || mutant::is("stamp:own-records-count"));
             appends |= !header.is_own();
             let (_, tail) = std::mem::take(&mut rest).split_at_mut(size);
@@ -253,7 +271,11 @@ impl Writer {
     fn push_seal(&mut self, state: &SealState, out: &mut Vec<u8>) {
         let digest = self.kept.digest();
         let offset = self.kept.end;
-        let body = seal_body(&self.segment, self.generation, state, &self.kept, self.times_ms);
+        let mut body = seal_body(&self.segment, self.generation, state, &self.kept, self.times_ms);
+        body.index = self.index.encode();
+        if mutant::is("index:not-of-the-frames") {
+            body.index = Some(format::encode_index(&[format::IndexBlock::new(FRAMES_START, 0)]));
+        }
         self.push_own(KIND_SEAL, &body, out);
         let sequence = self.segment.header.sequence;
         self.sealed = Some(SealReference { sequence, offset, digest });
@@ -269,6 +291,7 @@ impl Writer {
         let header = &self.segment.header;
         let (sequence, identity) = (header.sequence, self.segment.identity);
         self.control.publish(sequence, identity, self.durable_end, self.kept.last_lsn);
+        self.starts.publish(sequence, &self.index, &mut self.starts_known);
     }
 }
 
@@ -277,7 +300,7 @@ pub(crate) fn own_header(kind: u16, lsn: u64, durable_lag: u32, payload: &[u8]) 
     FrameHeader {
         payload_crc: format::crc32(payload),
         lsn,
-        // Own bodies are bounded by the number of holds.
+        // Own bodies are bounded by the number of holds and of an index's blocks.
         len: payload.len() as u32,
         durable_lag,
         stream: 0,
@@ -315,6 +338,7 @@ pub(crate) fn seal_body(
         head: Some(state.head),
         holds: state.holds.clone(),
         previous: None,
+        index: None,
         times_ms: Some(times_ms),
         seal: Some(SealBody {
             count: kept.records,

@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use annals_wal::format::{
-    self, Control, Digest, FrameHeader, HeaderVerdict, Hold, Identity, OwnBody, SealBody,
-    SealReference, SegmentHeader, SnapshotHeader,
+    self, Control, Digest, FrameHeader, HeaderVerdict, Hold, Identity, IndexBlock, OwnBody,
+    SealBody, SealReference, SegmentHeader, SnapshotHeader, kind_pages,
 };
 use annals_wal::fs::mem::MemDir;
 use annals_wal::{
@@ -193,6 +193,9 @@ fn describe(body: &OwnBody) -> String {
         parts.extend(seal.lsns.map(|(first, last)| format!("lsns {first} {last}")));
         parts.push(format!("segment {:#010x}", seal.salt));
         parts.push(format!("digest {}", describe_digest(&seal.digest)));
+    }
+    for block in body.index.iter().flat_map(|index| format::decode_index(index).unwrap()) {
+        parts.push(format!("index block at {} LSN +{}", block.offset(), block.lsn_delta));
     }
     parts.join(", ")
 }
@@ -564,6 +567,7 @@ fn bodies() -> Vec<(&'static str, OwnBody, usize)> {
         ("hold", OwnBody { holds: vec![hold], ..empty() }, "registry".len()),
         ("previous", OwnBody { previous: Some(previous), ..empty() }, 4),
         ("times", OwnBody { times_ms: Some((1, 2)), ..empty() }, 0),
+        ("index", OwnBody { index: Some(vec![1; 8 + 5]), ..empty() }, 5),
     ]
 }
 
@@ -638,9 +642,63 @@ fn the_table_of_tags_is_what_the_encoder_writes() {
     // Unknown tags: from 0x8000 on ignored, below it not ours to ignore.
     let unknown = |tag: u16| OwnBody::decode(&[&tag.to_le_bytes()[..], &[0; 4]].concat());
     assert_eq!(unknown(0x8000).unwrap(), OwnBody::default());
-    for tag in [0, met.len() as u16 + 1, 0x7FFF] {
+    for tag in [0, met.len() as u16, 0x7FFF] {
         assert_eq!(unknown(tag).unwrap_err().kind(), ErrorKind::Unsupported, "tag {tag}");
     }
+}
+
+/// A block of an index, with a list of tags and with a filter, by the page's words alone.
+#[test]
+fn the_index_is_laid_out_as_the_page_says() {
+    let mut few = IndexBlock::new(128, 0);
+    few.add(7, 0x1000);
+    few.add(9, 0x0200);
+    few.add(7, 0x00FF);
+    let mut many = IndexBlock::new(65800, 300);
+    (0..61).for_each(|tag| many.add(tag * 1_000_003, 0x01FF));
+    let bytes = format::encode_index(&[few, many]);
+    assert_eq!(format::decode_index(&bytes), Some(vec![few, many]));
+
+    assert_eq!(bytes[..8], [1, 0, 0, 0, 2, 0, 0, 0]);
+    let fields = table("### Index");
+    let rows: Vec<_> = fields.iter().filter(|row| row[2] != "tags").collect();
+    let field = |name: &str, block: &[u8]| {
+        let row = rows.iter().find(|row| row[2] == name).unwrap();
+        let (at, len) = (number(&row[0]) as usize, number(&row[1]) as usize);
+        block[at..at + len].iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte))
+    };
+    let names = ["offset", "lsn", "kinds", "streams"];
+    let (first, second) = bytes[8..].split_at(12 + 2 * 4);
+    assert_eq!(names.map(|name| field(name, first)), [16, 0, 1 << 15 | 1 << 2 | 1, 2]);
+    assert_eq!(first[12..], [7, 0, 0, 0, 9, 0, 0, 0]);
+    assert_eq!(names.map(|name| field(name, second)), [8225, 300, 2, 0xFFFF]);
+    let mut filter = [0; 240];
+    for tag in (0..61u64).map(|tag| tag * 1_000_003) {
+        let h = u128::from(tag) * 0x9E37_79B9_7F4A_7C15 % (1 << 64);
+        let (a, b) = (h >> 32, (h % (1 << 32)) | 1);
+        for n in 0..3 {
+            let bit = ((((a + n * b) % (1 << 32)) * 1920) >> 32) as usize;
+            filter[bit / 8] |= 1 << (bit % 8);
+        }
+    }
+    assert_eq!(second[12..], filter);
+    assert!((0..61).all(|tag| many.may_hold(tag * 1_000_003)));
+    let passed =
+        (0..10_000).filter(|tag| many.may_hold(u32::wrapping_mul(*tag, 999_983) + 1)).count();
+    assert!(passed < 100, "{passed} of 10,000 pass that should not");
+
+    let limits = "| capacity | blocks at most | stride |";
+    let rows = PAGE.split(limits).nth(1).unwrap().lines().skip(2).take(4);
+    for row in rows {
+        let row: Vec<u64> =
+            row.trim_matches('|').split('|').map(|cell| cell.trim().parse().unwrap()).collect();
+        let due = [row[0], format::index_blocks_max(row[0]), format::index_stride(row[0])];
+        assert_eq!(row, due);
+        assert!(row[0].div_ceil(row[2]) <= row[1], "the blocks of a full segment fit");
+    }
+    states("at most 60;");
+    assert_eq!((format::INDEX_TAGS_MAX, format::INDEX_BLOCKS_MAX), (60, 2048));
+    assert!(kind_pages(0, u16::MAX) == u16::MAX && kind_pages(1, 0) == 0);
 }
 
 /// The tags of an own record of the page are those that the table gives to its kind.

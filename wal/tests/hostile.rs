@@ -87,6 +87,7 @@ fn forged_body(rng: &mut Rng) -> OwnBody {
         previous,
         times_ms: Some((odd(rng), odd(rng))),
         seal: rng.one_in(2).then_some(seal),
+        index: rng.one_in(2).then(|| (0..rng.below(40)).map(|_| rng.below(4) as u8).collect()),
     }
 }
 

@@ -372,3 +372,24 @@ fn a_preparation_in_pieces_may_stop_anywhere() {
         }
     }
 }
+
+/// Simulation, seed 1256, while the active segment was read in pieces: a copy that ends inside the first
+/// frame's header had nothing in memory to cut, and could not be opened.
+#[test]
+fn a_copy_that_ends_inside_its_first_frames_opens_and_keeps_what_it_cuts() {
+    let disk = MemDir::new(1);
+    let log = open(&disk).unwrap();
+    log.append("one").unwrap();
+    let whole = disk.bytes(&name(1)).unwrap();
+    for len in 129..=260 {
+        let copy = disk.copied();
+        copy.set_bytes(&name(1), whole[..len].to_vec());
+        let log = open(&copy).unwrap_or_else(|e| panic!("{len} bytes: {e}"));
+        let cut = log.recovery().cut.unwrap();
+        if cut.to > cut.from {
+            let kept = copy.bytes(&format::cut_name(cut.segment, cut.from, 0)).unwrap();
+            assert_eq!(kept, whole[cut.from as usize..cut.to as usize], "{len} bytes");
+        }
+        assert_eq!(log.append("on").unwrap().get() - 1, payloads(&log).len() as u64 - 1);
+    }
+}

@@ -12,9 +12,11 @@
     reason = "a test may fail loudly"
 )]
 
-use annals_wal::format::{self, FrameHeader, HeaderVerdict, OwnBody, SegmentHeader};
+use annals_wal::format::{
+    self, Digest, FrameHeader, HeaderVerdict, OwnBody, SealBody, SegmentHeader,
+};
 use annals_wal::fs::mem::{Keep, MemDir};
-use annals_wal::{ErrorKind, Generation, Log, LogReader, Lsn, Options, Result, Sequence};
+use annals_wal::{ErrorKind, Generation, Log, LogId, LogReader, Lsn, Options, Result, Sequence};
 
 fn open(disk: &MemDir) -> Result<Log> {
     Options::new().segment_bytes(64 << 10).open_in(disk.dir())
@@ -164,4 +166,30 @@ fn a_head_beyond_the_end_of_the_log_is_refused() {
     let log = open(&forged_open(0, 3, &[1, 2])).unwrap();
     let next = log.append("kept").unwrap();
     assert_eq!((log.head_lsn(), log.get(next).unwrap().payload), (next, b"kept".to_vec()));
+}
+
+/// `hostile.rs`, seed 120 of the forgeries with indexes. A seal that was written for another segment,
+/// at the end of the active one, was taken for its own: the log went on in the next segment, and the
+/// opening after that refused all of it.
+#[test]
+fn another_segments_seal_is_refused_at_the_end_of_the_active_segment_too() {
+    let first = MemDir::new(6);
+    let log = open(&first).unwrap();
+    log.append("one").unwrap();
+    let disk = first.crash(Keep::Everything);
+    drop(log);
+    let bytes = disk.bytes(&name(1)).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let mut forger = Forger::new(bytes, end);
+    let digest = Digest { algorithm: 1, bytes: vec![0; 4] };
+    let lsns = Some((lsn(1), lsn(1)));
+    let seal = SealBody { count: 1, lsns, log_id: LogId([0; 16]), salt: forger.salt, digest };
+    let head = Some(lsn(1));
+    let body = OwnBody { generation: Some(Generation(1)), head, ..OwnBody::default() };
+    forger.put(format::KIND_SEAL, 0, 1, &OwnBody { seal: Some(seal), ..body }.encode());
+    disk.set_bytes(&name(1), forger.bytes);
+    let refused = open(&disk).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
+    assert!(refused.to_string().contains("row E"), "{refused}");
+    assert!(disk.bytes(&name(2)).is_none());
 }

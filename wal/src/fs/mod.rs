@@ -16,10 +16,12 @@ use std::time::Duration;
 
 pub use crate::format::Identity;
 use crate::mutant;
+pub use map::Map;
 pub use standing::{FileSystem, Standing, Status};
 
 #[cfg(any(test, feature = "testing"))]
 pub mod gate;
+mod map;
 #[cfg(any(test, feature = "testing"))]
 pub mod mem;
 pub mod os;
@@ -233,6 +235,13 @@ pub trait File: Send + Sync + Debug {
 
     /// Which file this is on this machine, whose, and by how many names.
     fn status(&self) -> io::Result<Status>;
+
+    /// Its first `len` bytes as a map, `None` where there are none. `whole`: all of it will be read,
+    /// in order.
+    fn map(&self, len: u64, whole: bool) -> io::Result<Option<Map>> {
+        let _ = (len, whole);
+        Ok(None)
+    }
 }
 
 /// Reads until `out` is full or the file ends; returns how many bytes were read. A short read is

@@ -26,7 +26,7 @@ use fs4::TryLockError;
 use crate::mutant;
 
 use super::{
-    Access, Dir, DirEntry, DirLock, File, FileSystem, Identity, LockMode, Standing, Status,
+    Access, Dir, DirEntry, DirLock, File, FileSystem, Identity, LockMode, Map, Standing, Status,
     SyncPoint, write_zeros,
 };
 
@@ -308,6 +308,10 @@ impl File for OsFile {
 
     fn status(&self) -> io::Result<Status> {
         Ok(status_of(&self.file.metadata()?))
+    }
+
+    fn map(&self, len: u64, whole: bool) -> io::Result<Option<Map>> {
+        Map::of(&self.file, len, whole).map(Some)
     }
 }
 

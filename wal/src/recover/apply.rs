@@ -18,6 +18,7 @@ use crate::format::{
 };
 use crate::fs::{Access, Dir, SyncPoint, write_once, write_zeros};
 use crate::ids::{LogId, Sequence};
+use crate::index::IndexBuilder;
 use crate::mutant;
 use crate::prepare::{Go, Order, Prepared, prepare, random_log_id};
 use crate::survey::{Kept, Survey};
@@ -73,7 +74,7 @@ pub(crate) fn apply(
         remove_leftovers(&**dir, plan)?;
     }
     let (segment, spare) = repair.run()?;
-    let kept = repair.kept.clone();
+    let kept = (repair.kept.clone(), repair.index(&segment));
     let segments = repair.spans(&segment);
     if !mutant::is("leftovers:kept") {
         remove_leftovers(&**dir, plan)?;
@@ -158,7 +159,11 @@ impl Repair<'_> {
         let offset = self.kept.end;
         // A session that died took its times along; one that closed left them.
         let times_ms = if self.plan.row == Row::A { self.known_times() } else { (0, 0) };
-        let body = seal_body(segment, self.plan.generation, &self.state, &self.kept, times_ms);
+        let mut body = seal_body(segment, self.plan.generation, &self.state, &self.kept, times_ms);
+        // Row A zeroes no more behind a close than a seal without an index is long.
+        if !survey.ends_in_close() {
+            body.index = survey.index.encode();
+        }
         bytes.extend(own_frame(&mut self.kept, segment, KIND_SEAL, &body, plan.kept_end));
         self.write_and_sync(segment, &bytes, plan.kept_end, SyncPoint::RecoverySeal)?;
         Ok(reference(segment, offset, &body))
@@ -223,8 +228,8 @@ impl Repair<'_> {
     /// Copies the cut bytes to a file of their own, never over an existing copy. Best effort: a
     /// full disk must not keep a log from opening. Tells whether there is a copy.
     fn keep_evidence(&self, active: &Active, cut: &Cut) -> bool {
-        let range = cut.from as usize..cut.to as usize;
-        let Some(bytes) = active.bytes.get(range).filter(|bytes| !bytes.is_empty()) else {
+        let bytes = active.bytes(cut.from, cut.to).filter(|bytes| !bytes.is_empty());
+        let Some(bytes) = bytes else {
             return false;
         };
         if mutant::is("evidence:not-kept") {
@@ -348,6 +353,17 @@ impl Repair<'_> {
         Ok(Prepared { header, file, identity: facts.identity, status })
     }
 
+    /// The index of the segment to go on in.
+    fn index(&self, segment: &Prepared) -> IndexBuilder {
+        let survey = self.facts.active.as_ref().and_then(|active| active.survey.as_ref());
+        match survey {
+            Some(survey) if self.plan.next.is_none() && !mutant::is("index:of-one-session") => {
+                survey.index.clone()
+            }
+            _ => IndexBuilder::new(segment.header.capacity),
+        }
+    }
+
     /// What the first open record of the segment says of its predecessor: a later session's
     /// open record in the same segment says it again.
     fn own_previous(&self, survey: &Survey) -> Option<SealReference> {
@@ -388,7 +404,7 @@ impl Repair<'_> {
 
 /// The kept bytes above the highest witness, from the memory they were judged in.
 fn kept_bytes(active: &Active, from: u64, to: u64) -> Result<Vec<u8>> {
-    let bytes = active.bytes.get(from as usize..to as usize);
+    let bytes = active.bytes(from, to);
     Ok(bytes.ok_or_else(|| Error::invalid("a plan keeps bytes that were never read"))?.to_vec())
 }
 

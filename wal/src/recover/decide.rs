@@ -9,8 +9,8 @@ use super::facts::{Active, Facts, SegmentFacts};
 use super::plan::{ActivePlan, Cut, Decision, NextSegment, Plan, Refusal, RefusalKind, Row};
 use super::refusal::{before, corrupt, gap, lost_segment, refuse_damage, with_lsns};
 use super::set::{
-    check_control_reach, check_header, check_regular, check_sealed, check_set, check_start,
-    check_supported, trusted_control,
+    check_control_reach, check_header, check_own_seal, check_regular, check_sealed, check_set,
+    check_start, check_supported, trusted_control,
 };
 use crate::error::Location;
 use crate::format::{
@@ -186,6 +186,10 @@ fn plan_active(
     let witness = witness(facts, segment, survey);
     let torn = judge_damage(segment, survey, witness, &state, facts)?;
     check_head(segment, survey, &state)?;
+    // The next opening would refuse it, after this one had gone on behind it.
+    if let Some(seal) = survey.seal() {
+        check_own_seal(segment, seal)?;
+    }
     let short = segment.file_len < header.capacity;
     let clean = survey.ends_in_close() && !torn && !short;
     let mut plan = Plan {
@@ -351,7 +355,7 @@ fn lost_tail(facts: &Facts, segment: &SegmentFacts, survey: &Survey, witness: u6
 /// From the kept end to the last byte that means anything.
 fn cut(active: &Active, segment: Sequence, survey: &Survey, state: &State) -> Cut {
     let from = survey.kept.end;
-    let tail = active.bytes.get(from as usize..).unwrap_or_default();
+    let tail = active.bytes_from(from).unwrap_or_default();
     let used = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
     let low = state.last_lsn.saturating_add(1);
     // No frame is shorter than its header, so the cut bytes bound how many there can have been.

@@ -1,8 +1,8 @@
 //! Reads a directory into facts: everything the recovery table asks about, and nothing more.
 //!
-//! Never here: writing, judging. Invariants: the active segment is read into memory once and that
-//! memory is what gets rewritten (after a failed sync the page cache may lie, so a second read
-//! could show other bytes); of sealed segments only the header, the first frame and the seal are
+//! Never here: writing, judging. Invariants: the active segment is read once, and the memory that
+//! was judged is what gets rewritten (after a failed sync the page cache may lie, so a second read
+//! could show other bytes): it is kept from the witness on; of sealed segments only the header, the first frame and the seal are
 //! read. Next room: [`super::decide()`].
 
 use std::io;
@@ -18,6 +18,7 @@ use crate::ids::Sequence;
 use crate::mutant;
 use crate::source::zeros_from;
 use crate::survey::{OwnRecord, Survey};
+use crate::tail::Tail;
 use crate::window::Window;
 
 /// What a directory holds.
@@ -44,10 +45,24 @@ pub struct Facts {
 pub struct Active {
     /// Its place in [`Facts::segments`].
     pub index: usize,
-    /// Its bytes as read, once: up to its capacity, and none if its header is bad.
-    pub bytes: Vec<u8>,
+    /// Its bytes as read, once, from its witness on and without the zeros at its end; none if its
+    /// header is bad.
+    kept: (u64, Vec<u8>),
     /// What one pass over them found; `None` if the header cannot be used.
     pub survey: Option<Survey>,
+}
+
+impl Active {
+    /// The bytes of a range, as far as they were kept.
+    pub(crate) fn bytes(&self, from: u64, to: u64) -> Option<&[u8]> {
+        self.bytes_from(from)?.get(..to.checked_sub(from)? as usize)
+    }
+
+    /// What was kept from here on: nothing where only zeros stand.
+    pub(crate) fn bytes_from(&self, from: u64) -> Option<&[u8]> {
+        let (start, kept) = &self.kept;
+        kept.get((from.checked_sub(*start)? as usize).min(kept.len())..)
+    }
 }
 
 /// What is known of one segment without reading its body.
@@ -166,17 +181,18 @@ impl Facts {
             // Neither a bad header nor bytes beyond the capacity are ever kept: they are refused
             // without a look at what they say, so they are not read (a sparse file claims any
             // size).
-            let (bytes, survey) = match segment.good_header() {
+            let (kept, survey) = match segment.good_header() {
                 Some(header) => {
-                    let bytes = read_up_to(&*file, header.capacity);
-                    let bytes = bytes.map_err(|e| reading(dir, &name, e))?;
-                    let survey = Survey::of(bytes.as_slice(), header);
-                    (bytes, Some(survey.map_err(|e| reading(dir, &name, e))?))
+                    let len = file.len().map_err(|e| reading(dir, &name, e))?;
+                    let mut tail = Tail::new(file, len.min(header.capacity));
+                    let survey = Survey::of(&mut tail, header);
+                    let survey = survey.map_err(|e| reading(dir, &name, e))?;
+                    (tail.into_kept(), Some(survey))
                 }
-                None => (Vec::new(), None),
+                None => ((0, Vec::new()), None),
             };
             segment.open = survey.as_ref().and_then(Survey::first_open).cloned();
-            self.active = Some(Active { index, bytes, survey });
+            self.active = Some(Active { index, kept, survey });
             for below in &mut self.segments[..index] {
                 below.has_data = true;
             }
@@ -213,6 +229,10 @@ impl Facts {
                 }
                 _ => None,
             };
+            // Memory for an opening does not grow with history by more than a seal's other fields.
+            if let Some(seal) = &mut segment.seal {
+                seal.body.index = None;
+            }
         }
         Ok(())
     }
@@ -264,30 +284,21 @@ fn read_segment_head(dir: &dyn Dir, sequence: Sequence, regular: bool) -> Result
     Ok(facts)
 }
 
-/// A file in memory, as far as its capacity goes. The size is the file's own, so a lying length
-/// field asks for nothing; memory that is not to be had is an error and never the end of a log
-/// (PostgreSQL bae868ca).
-fn read_up_to(file: &dyn File, capacity: u64) -> io::Result<Vec<u8>> {
-    let len = file.len()?.min(capacity);
-    let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    bytes.resize(len, 0);
-    let read = read_full(file, &mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(bytes)
-}
-
 fn note(unsupported: &mut Option<String>, what: String) -> Option<OwnRecord> {
     *unsupported = Some(what);
     None
 }
 
 /// An own record, none, or (as an error) what a newer version wrote there.
-type Own = std::result::Result<Option<OwnRecord>, String>;
+pub(crate) type Own = std::result::Result<Option<OwnRecord>, String>;
 
 /// The own record of this kind at this offset, or `None` if there is no such whole record.
-fn read_own(file: &dyn File, segment: &SegmentHeader, offset: u64, kind: u16) -> io::Result<Own> {
+pub(crate) fn read_own(
+    file: &dyn File,
+    segment: &SegmentHeader,
+    offset: u64,
+    kind: u16,
+) -> io::Result<Own> {
     let in_place = offset >= FRAMES_START && offset.is_multiple_of(format::ALIGN);
     if !in_place || offset > segment.capacity {
         return Ok(Ok(None));

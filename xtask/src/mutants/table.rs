@@ -137,6 +137,12 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("row-g:start", SET, "the log reaches down to its head"),
     m("row-g:lost-segment", SET, "a segment that the control block vouches for must be there"),
     m("row-g:lsns-break", SET, "LSNs go on from segment to segment"),
+    // The index in a seal, and what of the active segment is kept in memory.
+    m("index:not-of-the-frames", WRITER, "the index says what is in the segment"),
+    m("index:of-one-session", APPLY, "a session that goes on in a segment goes on with its index"),
+    m("index:batch-without-end", SURVEY, "a cut batch is in no index"),
+    m("index:passes-over-what-is-wanted", "wal/src/filter.rs", "a block that holds it is read"),
+    m("tail:all-released", SURVEY, "what nothing vouches for stays in memory"),
     // Lengths.
     m("length:segment-header", FORMAT, "a file may be shorter than a segment header"),
     m("length:control", FORMAT, "a control block may be cut short"),
@@ -155,6 +161,7 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("checksum:segment-header", FORMAT, "a segment header's checksum"),
     m("checksum:frame-header", FORMAT, "a frame header's checksum"),
     m("checksum:payload", SCAN, "a payload's checksum"),
+    m("checksum:of-what-is-delivered", "wal/src/cursor.rs", "only what is skipped goes unverified"),
     m("checksum:control", FORMAT, "the control block's checksum"),
     m("checksum:no-salt", FORMAT, "the segment's salt in a frame's checksum"),
     m("checksum:no-offset", FORMAT, "the frame's place in its checksum"),

@@ -15,7 +15,7 @@ use annals_wal::fs::{Dir, SyncPoint};
 use annals_wal::inspect::{Depth, inspect_in};
 use annals_wal::recover::{Decision, Facts, Plan, decide};
 use annals_wal::scan::{Step, Walker};
-use annals_wal::{ErrorKind, LogReader, Records, format};
+use annals_wal::{ErrorKind, LogReader, Lsn, Records, format};
 
 use super::forge::{self, Forgery};
 use super::life::{World, options, rows};
@@ -121,6 +121,10 @@ fn judge_damaged(disk: &MemDir, model: &Model, strict: bool, must: Must) -> Resu
         && let Ok(records) = reader.range(..)
     {
         delivered(model, records)?;
+        for lsn in (1..=model.history.len() as u64).step_by(5).filter_map(Lsn::new) {
+            let Ok(records) = reader.range(lsn..=lsn) else { continue };
+            delivered(model, records)?;
+        }
     }
     let _ = inspect_in(&disk.dir(), Depth::Everything, &mut |_| ());
     let before = contents(disk);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use annals_observer::EntryKind;
 use annals_registry::{Change, Prefix, Registry};
-use annals_wal::{Log, Records, StoredRecord};
+use annals_wal::{ErrorKind, Filter, Log, Lsn, Records, StoredRecord};
 
 /// Named holds.
 pub type Holds = BTreeMap<String, u64>;
@@ -122,10 +122,44 @@ impl Model {
         let records = log.range(..).map_err(|e| format!("range: {e:?}"))?;
         let extra = self.read(head, records)?;
         self.decide(&extra)?;
+        self.check_by_index(log, head)?;
         (self.head, self.head_max, self.generation) = (head, head, generation);
         (self.holds, self.holds_maybe) = (holds, None);
         self.may_be_clean = false;
         Ok(())
+    }
+
+    /// Single records by number, and one stream of all, are what the scan has shown: both ways go
+    /// by the index in the seals.
+    fn check_by_index(&self, log: &Log, head: u64) -> Result<(), String> {
+        let last = self.next_lsn() - 1;
+        let mut streams = Vec::new();
+        // About eight of them, others for each length of the history.
+        let step = 1 + (last.saturating_sub(head) + last % 5) / 8;
+        let lsns = (head..=last).step_by(step as usize).filter_map(Lsn::new);
+        for lsn in lsns {
+            let record = log.get(lsn).map_err(|e| format!("getting LSN {lsn}: {e:?}"))?;
+            let known = self.history.get(lsn.get() as usize - 1).copied();
+            if record.lsn != lsn || print(&record).ok() != known {
+                return Err(format!("LSN {lsn} is another record when it is asked for alone"));
+            }
+            streams.push(record.stream);
+        }
+        let Some(stream) = streams.get(last as usize % streams.len().max(1)) else { return Ok(()) };
+        let scan = || log.range(..).map_err(|e| format!("range: {e:?}"));
+        let lsns = |records: Records| -> Result<Vec<Lsn>, String> {
+            let of_stream = records.filter(|r| r.as_ref().map_or(true, |r| r.stream == *stream));
+            of_stream.map(|r| r.map(|r| r.lsn).map_err(|e| format!("{e:?}"))).collect()
+        };
+        let queried = lsns(scan()?.only(Filter::new().stream(*stream)))?;
+        if queried != lsns(scan()?)? {
+            return Err(format!("a query for stream {} finds {queried:?}", stream.0));
+        }
+        let past = Lsn::new(last + 1).map(|lsn| log.get(lsn).map_err(|e| e.kind()));
+        match past {
+            Some(Err(ErrorKind::OutOfRange)) => Ok(()),
+            other => Err(format!("the record after the last: {other:?}")),
+        }
     }
 
     /// Reads everything and returns what goes beyond the history.

@@ -1,0 +1,118 @@
+//! From the index in a seal to the runs of frames that a reader wants.
+//!
+//! Never here: records, damage. Whatever is amiss with an index, or in reading it, means that there
+//! is none: the segment is then read from its first frame, which is slower and says what is wrong.
+//! Invariants: the seal is the one that the next segment's open record names, both under their
+//! checksums; runs rise and do not overlap. Next rooms: [`crate::index`], [`crate::cursor`].
+
+use crate::filter::Filter;
+use crate::format::{
+    self, FRAMES_START, HeaderVerdict, IndexBlock, KIND_OPEN, KIND_SEAL, SEGMENT_HEADER_LEN,
+    SegmentHeader,
+};
+use crate::fs::{Access, Dir, File, read_full};
+use crate::ids::Lsn;
+use crate::index::Start;
+use crate::recover::facts::read_own;
+
+/// What a reader wants of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want {
+    pub(crate) next: u64,
+    pub(crate) last: u64,
+    pub(crate) filter: Filter,
+}
+
+/// Frames from one place up to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Run {
+    pub(crate) from: Start,
+    pub(crate) to: Start,
+}
+
+/// The runs of a sealed segment to be read.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    pub(crate) runs: Vec<Run>,
+    /// LSN of the record after the segment's last.
+    pub(crate) after: u64,
+    /// Bytes read to find this out.
+    pub(crate) bytes_read: u64,
+}
+
+/// What is to be read of a sealed segment, if its seal has an index that can be used.
+pub(crate) fn runs(
+    dir: &dyn Dir,
+    file: &dyn File,
+    header: &SegmentHeader,
+    want: Want,
+) -> Option<Runs> {
+    let mut bytes_read = 0;
+    let index = sealed_index(dir, file, header, &mut bytes_read)?;
+    let mut runs: Vec<Run> = Vec::new();
+    for (at, block) in index.blocks.iter().enumerate() {
+        let next = index.blocks.get(at + 1).map(|next| index.start(next));
+        let run = Run { from: index.start(block), to: next.unwrap_or(index.end) };
+        let within = run.to.lsn > want.next && run.from.lsn <= want.last;
+        let passed_over = want.filter.is_narrow() && !want.filter.may_be_in(block);
+        if !within || passed_over {
+            continue;
+        }
+        match runs.last_mut().filter(|last| last.to == run.from) {
+            Some(last) => last.to = run.to,
+            None => runs.push(run),
+        }
+    }
+    // Who wants everything is never told that there is nothing.
+    if runs.is_empty() && !want.filter.is_narrow() {
+        return None;
+    }
+    Some(Runs { runs, after: index.end.lsn, bytes_read })
+}
+
+struct SealedIndex {
+    blocks: Vec<IndexBlock>,
+    first_lsn: u64,
+    /// The seal, and the LSN after the last record.
+    end: Start,
+}
+
+impl SealedIndex {
+    fn start(&self, block: &IndexBlock) -> Start {
+        let lsn = self.first_lsn.saturating_add(u64::from(block.lsn_delta));
+        Start { offset: block.offset(), lsn }
+    }
+}
+
+fn sealed_index(
+    dir: &dyn Dir,
+    file: &dyn File,
+    header: &SegmentHeader,
+    bytes_read: &mut u64,
+) -> Option<SealedIndex> {
+    let next = header.sequence.next()?;
+    let next_file = dir.open(&format::segment_name(next), Access::Read).ok()?;
+    let mut head = [0; SEGMENT_HEADER_LEN];
+    let read = read_full(&*next_file, &mut head, 0).ok()?;
+    let HeaderVerdict::Good(next_header) = SegmentHeader::decode(&head[..read]) else {
+        return None;
+    };
+    let open = read_own(&*next_file, &next_header, FRAMES_START, KIND_OPEN).ok()?.ok()??;
+    let previous = open.body.previous?;
+    if next_header.log_id != header.log_id || previous.sequence != header.sequence {
+        return None;
+    }
+    let seal = read_own(file, header, previous.offset, KIND_SEAL).ok()?.ok()??;
+    let (body, bytes) = (seal.body.seal?, seal.body.index?);
+    *bytes_read += (SEGMENT_HEADER_LEN + bytes.len()) as u64;
+    let own = body.log_id == header.log_id && body.salt == header.salt;
+    if !own || body.digest != previous.digest {
+        return None;
+    }
+    let (first, last) = body.lsns?;
+    let end = Start { offset: seal.offset, lsn: last.next().map(Lsn::get)? };
+    let index = SealedIndex { blocks: format::decode_index(&bytes)?, first_lsn: first.get(), end };
+    let (begins, ends) = (index.blocks.first()?, index.start(index.blocks.last()?));
+    let inside = begins.lsn_delta == 0 && ends.offset < end.offset && ends.lsn < end.lsn;
+    inside.then_some(index)
+}
