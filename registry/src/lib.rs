@@ -53,6 +53,13 @@
 //! them under the log's queue lock, `state` checks and applies, and, once they are durable,
 //! promotes. `rebuild` is the way back. `state` and `codec` do no I/O.
 //!
+//! On these stand the others: `lease` and `sweep` (keys that last as long as somebody says so),
+//! `writer` (retries that are recognised), `typed` and `merge` (a struct changes its members and no
+//! others), `machine` and `machines` (tables of transitions), `view` (reads that change nothing),
+//! `watch` and `history` (what changed), `checkpoint`, `snapshot` and `state::shot` (what an opening
+//! need not read), `reader` (another process's registry), `import` (JSON registries), `backend` (the
+//! seam), `metrics`.
+//!
 //! Plain reads believe a map that holds durable transactions only. What is ordered and not yet
 //! durable lies in a second structure ahead of it, which transactions read, so that a hot key
 //! changes as fast as the processor allows and not once a sync.

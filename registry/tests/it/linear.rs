@@ -36,15 +36,58 @@ enum Op {
 #[derive(Clone, Copy, Debug)]
 struct Call {
     begun: u64,
-    /// `u64::MAX` where nobody knows.
+    /// Where nobody knows the outcome: when the life ended, after which nothing of it happens.
     ended: u64,
+    /// Nobody knows whether it was made.
+    unknown: bool,
     op: Op,
 }
 
-impl Call {
-    fn is_unknown(&self) -> bool {
-        self.ended == u64::MAX
+/// What an operation writes, if it is one that writes a number of its own.
+fn written(op: Op) -> Option<Held> {
+    match op {
+        Op::Put(new) | Op::Swap(_, new, true) => Some(new),
+        _ => None,
     }
+}
+
+/// What an operation has seen.
+fn seen(op: Op) -> Option<Held> {
+    match op {
+        Op::Read(seen) | Op::Lost(_, seen) | Op::Swap(seen, _, true) => Some(seen),
+        _ => None,
+    }
+}
+
+/// Numbers are written once. So an unknown write whose number somebody saw was made, and one whose
+/// number nobody saw may be taken as never made: leaving it out of an order changes nothing for
+/// anybody. What stays open is unknown deletions.
+fn settled(calls: &[Call]) -> Vec<Call> {
+    let sure: HashSet<Held> =
+        calls.iter().filter(|c| !c.unknown).filter_map(|c| seen(c.op)).collect();
+    let mut made = sure;
+    // What an unknown swap has seen counts once the swap itself was seen.
+    loop {
+        let more: Vec<Held> = calls
+            .iter()
+            .filter(|c| c.unknown && written(c.op).is_some_and(|new| made.contains(&new)))
+            .filter_map(|c| seen(c.op))
+            .filter(|held| !made.contains(held))
+            .collect();
+        if more.is_empty() {
+            break;
+        }
+        made.extend(more);
+    }
+    let mut settled = Vec::new();
+    for call in calls {
+        match written(call.op) {
+            Some(new) if call.unknown && !made.contains(&new) => {}
+            Some(_) => settled.push(Call { unknown: false, ..*call }),
+            None => settled.push(*call),
+        }
+    }
+    settled
 }
 
 /// The state after the operation, if it can stand there.
@@ -62,27 +105,32 @@ fn step(held: Held, op: Op) -> Option<Held> {
 /// Whether there is an order of the calls on one key, each between its beginning and its end, that
 /// a single copy could have had. Calls with unknown ends may be left out.
 fn is_linearizable(calls: &[Call]) -> bool {
-    let mut calls = calls.to_vec();
+    let mut calls = settled(calls);
     calls.sort_by_key(|call| call.begun);
-    let known = calls.iter().filter(|call| !call.is_unknown()).count();
+    let known = calls.iter().filter(|call| !call.unknown).count();
     let mut seen = HashSet::new();
     // Done calls as a set: those below `low` all, and a few above.
     let mut stack = vec![(0_usize, Vec::<usize>::new(), 0_u64)];
     while let Some((low, above, held)) = stack.pop() {
         let done = |at: usize| at < low || above.contains(&at);
-        let done_known =
-            (0..calls.len()).filter(|at| done(*at) && !calls[*at].is_unknown()).count();
+        let done_known = (0..calls.len()).filter(|at| done(*at) && !calls[*at].unknown).count();
         if done_known == known {
             return true;
         }
         // Nothing may come before a call that ended before it began.
-        let first_end =
-            (low..calls.len()).filter(|at| !done(*at)).map(|at| calls[at].ended).min().unwrap();
+        let first_end = (low..calls.len())
+            .filter(|at| !done(*at) && !calls[*at].unknown)
+            .map(|at| calls[at].ended)
+            .min()
+            .unwrap();
         for (at, call) in calls.iter().enumerate().skip(low) {
             if call.begun > first_end {
                 break;
             }
-            if done(at) {
+            // One that may be left out restricts nobody, but comes no later than its life's end.
+            let latest = above.last().copied().or(low.checked_sub(1));
+            let over = latest.is_some_and(|latest| calls[latest].begun > call.ended);
+            if done(at) || over {
                 continue;
             }
             if let Some(next) = step(held, call.op) {
@@ -219,7 +267,7 @@ impl Recorder {
         };
         if let Some((op, known)) = op {
             let ended = if known { self.now() } else { u64::MAX };
-            self.note(&k, Call { begun, ended, op });
+            self.note(&k, Call { begun, ended, unknown: !known, op });
         }
     }
 
@@ -237,13 +285,21 @@ impl Recorder {
         });
     }
 
+    /// What is unknown happened before now, or never.
+    fn end_of_life(&self) {
+        let now = self.now();
+        for call in self.calls.lock().unwrap().values_mut().flatten() {
+            call.ended = call.ended.min(now);
+        }
+    }
+
     fn judge(&self) -> (bool, Counts) {
         let calls = self.calls.lock().unwrap();
         let mut counts = Counts::default();
         for call in calls.values().flatten() {
             counts.calls += 1;
             counts.conflicts += u64::from(matches!(call.op, Op::Lost(..) | Op::Swap(_, _, false)));
-            counts.unknown += u64::from(call.is_unknown());
+            counts.unknown += u64::from(call.unknown);
         }
         (calls.values().all(|calls| is_linearizable(calls)), counts)
     }
@@ -264,6 +320,7 @@ fn history(seed: u64, lives: u64) -> Counts {
         recorder.run(&registry, seed * 1000 + life, 60);
         drop(registry);
         // Reads after the failure told durable things; what is unknown is decided now.
+        recorder.end_of_life();
         disk = disk.crash(Keep::Some(random.next()));
         disk.clear_faults();
     }
@@ -271,7 +328,8 @@ fn history(seed: u64, lives: u64) -> Counts {
     for n in 0..KEYS {
         let (k, begun) = (key(format!("k/{n}")), recorder.now());
         let seen = held(&registry, &k);
-        recorder.note(&k, Call { begun, ended: recorder.now(), op: Op::Read(seen) });
+        recorder
+            .note(&k, Call { begun, ended: recorder.now(), unknown: false, op: Op::Read(seen) });
     }
     let (good, counts) = recorder.judge();
     assert!(good, "seed {seed}: not linearizable");
@@ -372,7 +430,7 @@ fn the_checker_passes_a_good_store_and_rejects_lost_updates_and_dirty_reads() {
 
 #[test]
 fn the_checker_knows_simple_histories() {
-    let call = |begun, ended, op| Call { begun, ended, op };
+    let call = |begun, ended: u64, op| Call { begun, ended, unknown: ended == u64::MAX, op };
     let stale = [call(0, 1, Op::Put(1)), call(2, 3, Op::Read(0))];
     assert!(!is_linearizable(&stale), "a read after a write is too old");
     let at_once = [call(0, 3, Op::Put(1)), call(1, 2, Op::Read(0))];
