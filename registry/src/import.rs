@@ -154,6 +154,22 @@ impl RegistryReader {
     }
 }
 
+/// Whether a text is a registry that can be imported, without a log: what
+/// [`Registry::import_json`] refuses whatever the log holds.
+///
+/// # Errors
+/// `Import`.
+///
+/// ```
+/// let error = annals_registry::check_json("T1.json", "{}").unwrap_err();
+/// assert!(error.to_string().contains("lists neither agents nor tasks"));
+/// ```
+pub fn check_json(name: &str, text: &str) -> Result<()> {
+    let document = Document::parse(name, text)?;
+    keys_of(&document, &document.root()?)?;
+    Ok(())
+}
+
 /// Everything below the root, as it is to be.
 fn keys_of(document: &Document<'_>, root: &Prefix) -> Result<BTreeMap<Key, Value>> {
     let mut keys = BTreeMap::new();

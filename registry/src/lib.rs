@@ -109,7 +109,7 @@ pub use codec::{CHECKPOINT, Committed, TRANSACTION, decode_committed, decode_tra
 pub use error::{Error, ErrorKind, Result};
 pub use history::{AsOf, History, Version};
 pub use ids::{LeaseId, WriterId};
-pub use import::{Finding, Imported};
+pub use import::{Finding, Imported, check_json};
 pub use key::{KEY_BYTES_MAX, Key, Prefix};
 pub use lease::Lease;
 pub use machine::{Machine, Transition};

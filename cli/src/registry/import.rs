@@ -1,11 +1,11 @@
 //! `wal registry import`: JSON registries in, one line of result each, then what does not fit.
 //!
-//! Never here: shapes and comparisons; those are the library's. All files are read before the log is
-//! made: a wrong name must not leave an empty log behind.
+//! Never here: shapes and comparisons; those are the library's. All files are read and looked at
+//! before the log is opened: a wrong name or a text that is no registry must not leave a trace.
 
 use std::path::{Path, PathBuf};
 
-use annals_registry::{ErrorKind, Imported, Options};
+use annals_registry::{ErrorKind, Imported, Options, check_json};
 
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
@@ -21,7 +21,16 @@ pub(super) fn import(
     let mut exit = Exit::Clean;
     for file in files {
         match std::fs::read_to_string(file) {
-            Ok(text) => texts.push((file.display().to_string(), text)),
+            Ok(text) => {
+                let name = file.display().to_string();
+                match check_json(&name, &text) {
+                    Ok(()) => texts.push((name, text)),
+                    Err(error) => {
+                        message(&format!("wal: {}", escape(&error.to_string())));
+                        exit = Exit::Failed;
+                    }
+                }
+            }
             Err(error) => {
                 let shown = file.display().to_string();
                 message(&format!("wal: {} cannot be read: {error}", escape(&shown)));
