@@ -108,6 +108,14 @@ fn a_checkpoint_takes_no_entries_of_other_rooms_with_it() {
     assert!(registry.log().head_lsn() > Lsn::FIRST);
 }
 
+struct StopOnDrop<'s>(&'s AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Writers go on while the snapshot is written, and it holds one moment all the same.
 #[test]
 fn a_snapshot_is_of_one_moment() {
@@ -137,6 +145,8 @@ fn a_snapshot_is_of_one_moment() {
                     }
                 }
             });
+            // A failure here must not leave the writer running for ever.
+            let stopped = StopOnDrop(&stop);
             for _ in 0..4 {
                 let made = registry.checkpoint().unwrap();
                 let revision = made.revision.unwrap();
@@ -153,7 +163,7 @@ fn a_snapshot_is_of_one_moment() {
                     .collect();
                 assert_eq!(values.len(), 1, "half of a transaction");
             }
-            stop.store(true, Ordering::SeqCst);
+            drop(stopped);
             writer.join().unwrap();
         });
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annals_registry::{
-    Change, ErrorKind, LeaseId, Options, Outcome, Prefix, Registry, Sweeper, TRANSACTION, TxResult,
-    decode_committed,
+    Change, Clock, ErrorKind, LeaseId, Options, Outcome, Prefix, Registry, Sweeper, TRANSACTION,
+    TxResult, decode_committed,
 };
 use annals_wal::fs::mem::{Keep, MemDir};
 
@@ -223,4 +223,51 @@ fn a_sweeper_in_the_background_sweeps_until_it_is_stopped() {
     assert!(gone.is_some());
     sweeping.stop().unwrap();
     assert_eq!(registry.leases().unwrap(), []);
+}
+
+/// A clock that lets somebody else do something while a sweep is under way: a sweep asks for the wall
+/// time after it has looked at the lease.
+#[derive(Default)]
+struct Meddling {
+    now: HandClock,
+    hook: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Meddling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meddling")
+    }
+}
+
+impl Clock for Meddling {
+    fn now(&self) -> Duration {
+        self.now.now()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        let hook = self.hook.lock().unwrap().take();
+        if let Some(hook) = hook {
+            meanwhile(hook);
+        }
+        0
+    }
+}
+
+#[test]
+fn a_renewal_in_the_middle_of_a_sweep_saves_the_lease() {
+    let clock = Arc::new(Meddling::default());
+    let log = open_log(&MemDir::new(1));
+    let registry = Options::new().clock(clock.clone()).on(log).unwrap();
+    let lease = registry.grant(TTL, "A7").unwrap();
+    registry.put_leased(&key("k"), json(1), lease.id).unwrap();
+    let mut sweeper = sweeper(&registry);
+    sweeper.sweep().unwrap();
+    clock.now.go_on(1000);
+    let other = registry.clone();
+    let renew = move || assert_eq!(other.keep_alive(lease.id).unwrap().renewals, 1);
+    *clock.hook.lock().unwrap() = Some(Box::new(renew));
+    assert_eq!(sweeper.sweep().unwrap(), annals_registry::Swept::default());
+    assert!(clock.hook.lock().unwrap().is_none(), "it was renewed in the middle");
+    assert_eq!(number(&registry, &key("k")), Some(1));
+    assert_eq!(registry.lease(lease.id).unwrap().map(|lease| lease.renewals), Some(1));
 }
