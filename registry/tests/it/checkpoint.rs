@@ -1,6 +1,7 @@
 //! Snapshots: what they hold, in what order they come to be, and what damage does to an opening.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use annals_registry::{
     Change, Commit, ErrorKind, HOLD, Lsn, Options, Prefix, Registry, Trim, WriterId,
 };
 use annals_wal::fs::SyncPoint;
+use annals_wal::fs::gate::Gate;
 use annals_wal::fs::mem::{Keep, MemDir};
 
-use crate::support::{add, json, key, number, open, open_log, open_patient, seeds};
+use crate::support::{add, json, key, meanwhile, number, open, open_log, seeds};
 
 fn open_trimming(disk: &MemDir) -> Registry {
     Options::new().trim(Trim::ToHolds).snapshot_bytes(0).on(open_log(disk)).unwrap()
@@ -121,7 +123,9 @@ impl Drop for StopOnDrop<'_> {
 fn a_snapshot_is_of_one_moment() {
     for seed in seeds(5) {
         let disk = MemDir::new(seed);
-        let registry = open_patient(&disk);
+        // The log is kept, so that what it says can be compared.
+        let patient = Options::new().attempts_max(100_000).trim(Trim::Never);
+        let registry = patient.on(open_log(&disk)).unwrap();
         let keys: Vec<_> = (0..2_000).map(|n| key(format!("k/{n:04}"))).collect();
         let changes = |n: u64| -> Vec<Change> {
             keys.iter()
@@ -150,10 +154,12 @@ fn a_snapshot_is_of_one_moment() {
             for _ in 0..4 {
                 let made = registry.checkpoint().unwrap();
                 let revision = made.revision.unwrap();
-                let opened = open(&disk.killed());
-                // What the file says is what the log says up to there.
-                let (from_file, from_log) =
-                    (opened.as_of(revision).unwrap(), registry.as_of(revision).unwrap());
+                let (copy, without) = (disk.killed(), disk.killed());
+                snapshots(&without).iter().for_each(|name| without.lose(name));
+                let (opened, replayed) = (open(&copy), open(&without));
+                // What the file says is what the log alone says up to there.
+                let from_file = opened.as_of(revision).unwrap();
+                let from_log = replayed.as_of(revision).unwrap();
                 let seen: Vec<_> = from_file.scan(&Prefix::all()).collect();
                 assert_eq!(seen, from_log.scan(&Prefix::all()).collect::<Vec<_>>());
                 let values: std::collections::BTreeSet<_> = keys
@@ -448,4 +454,43 @@ fn a_checkpoint_comes_to_be_in_order() {
         from += found.unwrap_or_else(|| panic!("no {step} in order: {trace:#?}")) + 1;
     }
     assert!(trace.iter().any(|op| op.contains("(Trimmed)")), "{trace:#?}");
+}
+
+/// The same, with the writers exactly between two pieces of the file.
+#[test]
+fn a_snapshot_is_of_one_moment_when_its_keys_change_between_its_pieces() {
+    type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+    let (disk, hook) = (MemDir::new(1), Arc::new(Hook::default()));
+    let of_gate = hook.clone();
+    let dir = Gate::new(disk.dir(), move |op| {
+        if op == "sync SnapshotFile" {
+            let hook = of_gate.lock().unwrap().take();
+            hook.into_iter().for_each(|hook| meanwhile(hook));
+        }
+        Ok(())
+    });
+    let log = annals_wal::Options::new().segment_bytes(1 << 20).open_in(dir).unwrap();
+    let registry = Options::new().trim(Trim::Never).on(log).unwrap();
+    let large = |n: u8| annals_registry::Value::raw(vec![n; 4000]);
+    for n in 0..600 {
+        registry.put(&key(format!("k/{n:03}")), large(1)).unwrap();
+    }
+    let before = registry.scan(&Prefix::all());
+    let other = registry.clone();
+    *hook.lock().unwrap() = Some(Box::new(move || {
+        // Behind the cursor and ahead of it: changed, gone, and new; twice, too.
+        for k in ["k/000", "k/599", "k/598", "k/598"] {
+            other.put(&key(k), large(2)).unwrap();
+        }
+        other.delete(&key("k/001")).unwrap();
+        other.delete(&key("k/597")).unwrap();
+        other.put(&key("k/596x"), large(2)).unwrap();
+    }));
+    let made = registry.checkpoint().unwrap();
+    assert!(hook.lock().unwrap().is_none(), "they came between");
+    let after = registry.scan(&Prefix::all());
+    let opened = open(&disk.killed());
+    assert_eq!(opened.scan(&Prefix::all()), after, "with the transactions that followed");
+    let shot = opened.as_of(made.revision.unwrap()).unwrap();
+    assert!(shot.scan(&Prefix::all()).eq(before.iter().map(|(key, entry)| (key, entry))));
 }
