@@ -465,7 +465,7 @@ fn a_snapshot_is_of_one_moment_when_its_keys_change_between_its_pieces() {
     let dir = Gate::new(disk.dir(), move |op| {
         if op == "sync SnapshotFile" {
             let hook = of_gate.lock().unwrap().take();
-            hook.into_iter().for_each(|hook| meanwhile(hook));
+            hook.into_iter().for_each(meanwhile);
         }
         Ok(())
     });
