@@ -36,6 +36,11 @@ pub(crate) enum Verb {
     /// Bring JSON lines (.jsonl) and SWE-agent trajectories (.traj) into a log.
     #[command(after_help = "Example:\n  wal import runs agents/*.jsonl trajectories/*.traj")]
     Import(ImportArgs),
+    /// Read and change a registry: keys and JSON values in a log.
+    #[command(after_help = "Examples:\n  wal registry import runs AGENT_REGISTRY.json\n  \
+                      wal registry list runs tasks\n  wal registry get runs tasks/T1/agents/A7\n  \
+                      wal registry put runs tasks/T1/active_count 3")]
+    Registry(crate::registry::args::RegistryArgs),
     /// Kill a fleet of agents in the middle of their writes and show that nothing is lost.
     #[command(
         after_help = "Examples:\n  wal demo\n  wal demo crash-test --agents 8 --seconds 0.3 --rounds 200"

@@ -223,11 +223,12 @@ fn entry_text(entry: &annals_observer::Entry) -> String {
 }
 
 fn changes_text(changes: &[annals_registry::Change]) -> String {
-    let shown = changes.iter().map(|change| match change {
-        annals_registry::Change::Put { key, value } => {
-            format!("put {}={}", escape(key.as_str()), payload_text(value.bytes()))
+    let shown = changes.iter().map(|change| {
+        let key = escape(change.key().as_str());
+        match change.value() {
+            Some(value) => format!("put {key}={}", payload_text(value.bytes())),
+            None => format!("delete {key}"),
         }
-        annals_registry::Change::Delete { key } => format!("delete {}", escape(key.as_str())),
     });
     shown.collect::<Vec<_>>().join("  ")
 }

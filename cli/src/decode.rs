@@ -95,8 +95,9 @@ fn payload_json(codec: Codec, payload: &[u8]) -> serde_json::Result<(&'static st
 }
 
 fn change_json(change: &Change) -> Value {
-    match change {
-        Change::Put { key, value } => {
+    let key = change.key();
+    match change.value() {
+        Some(value) => {
             let shown = std::str::from_utf8(value.bytes()).ok().map(|text| {
                 if value.codec() == Codec::JSON {
                     serde_json::from_str(text).unwrap_or_else(|_| json!(text))
@@ -107,6 +108,6 @@ fn change_json(change: &Change) -> Value {
             let shown = shown.unwrap_or_else(|| json!({ "hex": hex(value.bytes()) }));
             json!({ "put": key.as_str(), "value": shown })
         }
-        Change::Delete { key } => json!({ "delete": key.as_str() }),
+        None => json!({ "delete": key.as_str() }),
     }
 }

@@ -17,6 +17,7 @@ mod exit;
 mod import;
 mod inspect;
 mod out;
+mod registry;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Verb::Verify(verb) => inspect::verify(verb, &mut out),
         Verb::Cat(verb) => cat::cat(verb, &mut out),
         Verb::Import(verb) => import::import(verb, &mut out),
+        Verb::Registry(verb) => registry::registry(verb, &mut out),
         Verb::Demo(verb) => demo::demo(verb, &mut out),
         Verb::DemoFleet(verb) => demo::fleet::run(verb),
         Verb::DemoCheck(verb) => demo::check::run(verb, &mut out),

@@ -243,7 +243,10 @@ impl Life<'_> {
 fn apply(entries: &mut Entries, changes: &[Change], revision: Revision) {
     for change in changes {
         match change.clone() {
-            Change::Put { key, value } => entries.insert(key, Entry { value, revision }),
+            Change::Put { key, value } => {
+                entries.insert(key, Entry { value, revision, lease: None })
+            }
+            Change::PutLeased { .. } => unreachable!("no leases here"),
             Change::Delete { key } => entries.remove(&key),
         };
     }

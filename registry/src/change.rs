@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 
 use crate::error::Error;
+use crate::ids::LeaseId;
 use crate::key::Key;
 use crate::value::{Entry, Revision, Value};
 
@@ -51,6 +52,17 @@ pub enum Change {
         /// Its new value.
         value: Value,
     },
+    /// The key gets this value and is bound to a lease: when that expires, the key goes. The
+    /// lease must be there ([`crate::ErrorKind::LeaseExpired`] otherwise). A later [`Change::Put`]
+    /// unbinds it.
+    PutLeased {
+        /// The key.
+        key: Key,
+        /// Its new value.
+        value: Value,
+        /// The lease.
+        lease: LeaseId,
+    },
     /// The key has no value any more.
     Delete {
         /// The key.
@@ -62,7 +74,34 @@ impl Change {
     /// The key that changes.
     pub fn key(&self) -> &Key {
         match self {
-            Change::Put { key, .. } | Change::Delete { key } => key,
+            Change::Put { key, .. } | Change::PutLeased { key, .. } | Change::Delete { key } => key,
+        }
+    }
+
+    /// The lease that the key is bound to from here on.
+    pub fn lease(&self) -> Option<LeaseId> {
+        match self {
+            Change::PutLeased { lease, .. } => Some(*lease),
+            _ => None,
+        }
+    }
+
+    /// The value that the key gets; `None` for a deletion.
+    pub fn value(&self) -> Option<&Value> {
+        match self {
+            Change::Put { value, .. } | Change::PutLeased { value, .. } => Some(value),
+            Change::Delete { .. } => None,
+        }
+    }
+
+    /// The key and its entry after the transaction at `revision`.
+    pub(crate) fn into_entry(self, revision: Revision) -> (Key, Option<Entry>) {
+        match self {
+            Change::Put { key, value } => (key, Some(Entry { value, revision, lease: None })),
+            Change::PutLeased { key, value, lease } => {
+                (key, Some(Entry { value, revision, lease: Some(lease) }))
+            }
+            Change::Delete { key } => (key, None),
         }
     }
 }
@@ -132,6 +171,18 @@ impl<E> From<Error> for Abort<E> {
     fn from(error: Error) -> Abort<E> {
         Abort::Failed(error)
     }
+}
+
+/// Who changed something and why, written into the log with the change, for people. A lease's sweep
+/// leaves one; a transaction can ([`crate::Tx::note`]).
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Note {
+    /// Who did it.
+    pub who: String,
+    /// Why.
+    pub why: String,
+    /// Unix time in milliseconds by the writer's clock: read by people, compared with nothing.
+    pub wall_ms: u64,
 }
 
 /// What a closure returns. Name it there, so that a closure which never aborts need not name

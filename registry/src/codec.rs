@@ -7,11 +7,20 @@
 //! follows the bytes that are there, never a length that they claim. Next room: [`crate::rebuild`].
 //!
 //! ```text
-//! u32 version (0: V1)   u64 count, at least 1   then for each change
-//! u32 0 put             u64 length, key   u8 codec   u64 length, value
-//! u32 1 delete          u64 length, key
+//! u32 0 (V1)    u64 count, at least 1   then for each change
+//! u32 0 put     u64 length, key   u8 codec   u64 length, value
+//! u32 1 delete  u64 length, key
+//!
+//! u32 1 (V2)    note   u64 count, at least 1   then for each change
+//! note          u8 0, or u8 1   u64 length, who   u64 length, why   u64 unix time in ms
+//! u32 0 put     u64 length, key   u8 codec   lease   u64 length, value
+//! lease         u8 0, or u8 1 and the id in 16 bytes
+//! u32 1 delete  u64 length, key
 //! ```
-//! Little endian. Nothing follows the last change.
+//! Little endian. Nothing follows the last change. V2 is written only where V1 cannot say it; its
+//! keys may be the registry's own, which begin with the byte 01.
+
+pub(crate) mod blocks;
 
 use annals_wal::{Codec, Kind, Lsn};
 use bincode::config::Config;
@@ -20,8 +29,9 @@ use bincode::error::DecodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::change::Change;
+use crate::change::{Change, Note};
 use crate::error::{Error, Result};
+use crate::ids::LeaseId;
 use crate::key::Key;
 use crate::value::Value;
 
@@ -29,6 +39,12 @@ use crate::value::Value;
 pub const TRANSACTION: Kind = match Kind::new(0x0100) {
     Some(kind) => kind,
     None => Kind::UNTYPED, // not reached: 0x0100 has its top bit clear
+};
+
+/// The kind of the record that says that a snapshot was made; nothing is rebuilt from it.
+pub const CHECKPOINT: Kind = match Kind::new(0x0101) {
+    Some(kind) => kind,
+    None => Kind::UNTYPED, // not reached: 0x0101 has its top bit clear
 };
 
 /// No envelope and no bincode value is longer. Refused when written, so that what can be written
@@ -42,14 +58,12 @@ const VALUE_BYTES_MEDIUM: usize = 256 << 10;
 
 #[derive(bincode::Encode, bincode::BorrowDecode)]
 enum Envelope<'a> {
-    V1(ChangesV1<'a>),
+    V1(Counted<ChangeV1<'a>>),
+    V2(CommitV2<'a>),
 }
 
 /// How many versions there are: version numbers are below this.
-const VERSIONS: u32 = 1;
-
-#[derive(bincode::Encode)]
-struct ChangesV1<'a>(Vec<ChangeV1<'a>>);
+const VERSIONS: u32 = 2;
 
 #[derive(bincode::Encode, bincode::BorrowDecode)]
 enum ChangeV1<'a> {
@@ -57,17 +71,41 @@ enum ChangeV1<'a> {
     Delete { key: &'a str },
 }
 
-/// By hand, because the derived one reserves room for as many changes as the bytes claim.
-impl<'a, 'de: 'a, C> BorrowDecode<'de, C> for ChangesV1<'a> {
+/// With a note, leases, and keys of the registry's own. Written only where one of these is there.
+#[derive(bincode::Encode, bincode::BorrowDecode)]
+struct CommitV2<'a> {
+    note: Option<NoteV2<'a>>,
+    changes: Counted<ChangeV2<'a>>,
+}
+
+#[derive(bincode::Encode, bincode::BorrowDecode)]
+struct NoteV2<'a> {
+    who: &'a str,
+    why: &'a str,
+    wall_ms: u64,
+}
+
+#[derive(bincode::Encode, bincode::BorrowDecode)]
+enum ChangeV2<'a> {
+    Put { key: &'a str, codec: u8, lease: Option<u128>, value: &'a [u8] },
+    Delete { key: &'a str },
+}
+
+/// A list, read one by one.
+#[derive(bincode::Encode)]
+struct Counted<T>(Vec<T>);
+
+/// By hand, because the derived one reserves room for as many as the bytes claim.
+impl<'de, C, T: BorrowDecode<'de, C>> BorrowDecode<'de, C> for Counted<T> {
     fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(
         decoder: &mut D,
     ) -> std::result::Result<Self, DecodeError> {
         let count = u64::borrow_decode(decoder)?;
-        let mut changes = Vec::new();
+        let mut items = Vec::new();
         for _ in 0..count {
-            changes.push(ChangeV1::borrow_decode(decoder)?);
+            items.push(T::borrow_decode(decoder)?);
         }
-        Ok(ChangesV1(changes))
+        Ok(Counted(items))
     }
 }
 
@@ -75,10 +113,29 @@ const fn config<const LIMIT: usize>() -> impl Config {
     bincode::config::legacy().with_limit::<LIMIT>()
 }
 
-/// The envelope around `changes`, in the newest version.
-pub(crate) fn encode_transaction(changes: &[Change]) -> Result<Vec<u8>> {
-    let changes = changes.iter().map(ChangeV1::from).collect();
-    let envelope = Envelope::V1(ChangesV1(changes));
+/// What a transaction's record in the log says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// Who and why, if anybody said so.
+    pub note: Option<Note>,
+    /// The changes of callers' keys, in key order where a transaction made them.
+    pub changes: Vec<Change>,
+}
+
+/// Whether an envelope of the first version can say it.
+fn is_plain(change: &Change) -> bool {
+    change.lease().is_none() && !change.key().is_system()
+}
+
+/// The envelope around `changes`, in the oldest version that can say them.
+pub(crate) fn encode_transaction(changes: &[Change], note: Option<&Note>) -> Result<Vec<u8>> {
+    let envelope = if note.is_none() && changes.iter().all(is_plain) {
+        Envelope::V1(Counted(changes.iter().map(ChangeV1::from).collect()))
+    } else {
+        let note = note.map(|n| NoteV2 { who: &n.who, why: &n.why, wall_ms: n.wall_ms });
+        let changes = Counted(changes.iter().map(ChangeV2::from).collect());
+        Envelope::V2(CommitV2 { note, changes })
+    };
     let bytes = bincode::encode_to_vec(envelope, config::<ENVELOPE_BYTES_MAX>())
         .map_err(|_| Error::encode("bincode", "the envelope was refused"))?;
     if bytes.len() > ENVELOPE_BYTES_MAX {
@@ -87,8 +144,9 @@ pub(crate) fn encode_transaction(changes: &[Change]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads the payload of a record of kind [`TRANSACTION`]: what a tool shows of it, and what a
-/// registry is rebuilt from. `lsn` is only for the message.
+/// Reads the payload of a record of kind [`TRANSACTION`]: what a tool shows of it. `lsn` is only
+/// for the message. Leases and writers are kept under keys of the registry's own; those are left
+/// out.
 ///
 /// # Errors
 /// `Unsupported` for a version that this software does not know, `Corrupt` for anything else that
@@ -106,6 +164,21 @@ pub(crate) fn encode_transaction(changes: &[Change]) -> Result<Vec<u8>> {
 /// # Ok::<(), annals_registry::Error>(())
 /// ```
 pub fn decode_transaction(lsn: Lsn, payload: &[u8]) -> Result<Vec<Change>> {
+    Ok(decode_committed(lsn, payload)?.changes)
+}
+
+/// [`decode_transaction`] with its note.
+///
+/// # Errors
+/// As [`decode_transaction`].
+pub fn decode_committed(lsn: Lsn, payload: &[u8]) -> Result<Committed> {
+    let mut committed = decode_all(lsn, payload)?;
+    committed.changes.retain(|change| !change.key().is_system());
+    Ok(committed)
+}
+
+/// Everything, the registry's own keys too: what a registry is rebuilt from.
+pub(crate) fn decode_all(lsn: Lsn, payload: &[u8]) -> Result<Committed> {
     let config = config::<ENVELOPE_BYTES_MAX>();
     let corrupt = |error: DecodeError| Error::corrupt(lsn, broken_rule(&error));
     let (version, _) = bincode::decode_from_slice::<u32, _>(payload, config).map_err(corrupt)?;
@@ -117,20 +190,47 @@ pub fn decode_transaction(lsn: Lsn, payload: &[u8]) -> Result<Vec<Change>> {
     if used != payload.len() {
         return Err(Error::corrupt(lsn, "bytes are left over"));
     }
-    let Envelope::V1(ChangesV1(changes)) = envelope;
-    if changes.is_empty() {
+    let committed = match envelope {
+        Envelope::V1(Counted(changes)) => {
+            let changes: Result<_> = changes.into_iter().map(|c| c.checked(lsn)).collect();
+            Committed { note: None, changes: changes? }
+        }
+        Envelope::V2(CommitV2 { note, changes: Counted(changes) }) => {
+            let changes: Result<_> = changes.into_iter().map(|c| c.checked(lsn)).collect();
+            Committed { note: note.map(Note::from), changes: changes? }
+        }
+    };
+    if committed.changes.is_empty() {
         return Err(Error::corrupt(lsn, "it changes nothing"));
     }
-    changes.into_iter().map(|change| change.checked(lsn)).collect()
+    Ok(committed)
+}
+
+impl From<NoteV2<'_>> for Note {
+    fn from(note: NoteV2<'_>) -> Note {
+        Note { who: note.who.to_owned(), why: note.why.to_owned(), wall_ms: note.wall_ms }
+    }
 }
 
 impl<'a> From<&'a Change> for ChangeV1<'a> {
     fn from(change: &'a Change) -> ChangeV1<'a> {
-        match change {
-            Change::Put { key, value } => {
-                ChangeV1::Put { key: key.as_str(), codec: value.codec().0, value: value.bytes() }
+        let key = change.key().as_str();
+        match change.value() {
+            Some(value) => ChangeV1::Put { key, codec: value.codec().0, value: value.bytes() },
+            None => ChangeV1::Delete { key },
+        }
+    }
+}
+
+impl<'a> From<&'a Change> for ChangeV2<'a> {
+    fn from(change: &'a Change) -> ChangeV2<'a> {
+        let key = change.key().as_str();
+        let lease = change.lease().map(LeaseId::get);
+        match change.value() {
+            Some(value) => {
+                ChangeV2::Put { key, codec: value.codec().0, lease, value: value.bytes() }
             }
-            Change::Delete { key } => ChangeV1::Delete { key: key.as_str() },
+            None => ChangeV2::Delete { key },
         }
     }
 }
@@ -146,6 +246,61 @@ impl ChangeV1<'_> {
             ChangeV1::Delete { key: text } => Change::Delete { key: key(text)? },
         })
     }
+}
+
+impl ChangeV2<'_> {
+    fn checked(self, lsn: Lsn) -> Result<Change> {
+        let key = |text| Key::stored(text).map_err(|error| Error::corrupt(lsn, error));
+        Ok(match self {
+            ChangeV2::Put { key: text, codec, lease, value } => {
+                let (key, value) = (key(text)?, Value::new(value, Codec(codec)));
+                match lease {
+                    Some(id) => Change::PutLeased { key, value, lease: LeaseId(id) },
+                    None => Change::Put { key, value },
+                }
+            }
+            ChangeV2::Delete { key: text } => Change::Delete { key: key(text)? },
+        })
+    }
+}
+
+#[derive(bincode::Encode)]
+enum CheckpointBytes {
+    V1 { lsn: u64, bytes: u64 },
+}
+
+/// The payload of a record of kind [`CHECKPOINT`]: u32 0 (V1), the snapshot's LSN and its size.
+pub(crate) fn encode_checkpoint(lsn: Lsn, bytes: u64) -> Result<Vec<u8>> {
+    let checkpoint = CheckpointBytes::V1 { lsn: lsn.get(), bytes };
+    bincode::encode_to_vec(checkpoint, config::<VALUE_BYTES_SMALL>())
+        .map_err(|_| Error::encode("bincode", "a checkpoint was refused"))
+}
+
+/// What the registry keeps of itself under keys of its own. Released variants never change.
+#[derive(bincode::Encode, bincode::Decode, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum System {
+    /// A lease, under `leases/ID`.
+    LeaseV1 { ttl_ms: u64, owner: String, renewals: u64 },
+    /// A writer, under `writers/ID`. The entry's revision is that of its last transaction.
+    WriterV1 { sequence: u64, request: u32 },
+}
+
+/// As the value of a key of the registry's own.
+pub(crate) fn encode_system(system: &System) -> Result<Value> {
+    let bytes = bincode::encode_to_vec(system, config::<ENVELOPE_BYTES_MAX>())
+        .map_err(|_| Error::encode("bincode", "a lease or writer was refused"))?;
+    Ok(Value::new(bytes, Codec::BINCODE))
+}
+
+/// The value of a key of the registry's own, written by the transaction at `lsn`.
+pub(crate) fn decode_system(lsn: Lsn, value: &Value) -> Result<System> {
+    let config = config::<VALUE_BYTES_SMALL>();
+    let (system, used) = bincode::decode_from_slice(value.bytes(), config)
+        .map_err(|error| Error::corrupt(lsn, broken_rule(&error)))?;
+    if used != value.bytes().len() {
+        return Err(Error::corrupt(lsn, "bytes are left over in a lease or writer"));
+    }
+    Ok(system)
 }
 
 /// A user's value in bincode.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use annals_wal::Lsn;
 
+use crate::ids::{LeaseId, WriterId};
 use crate::key::Key;
 use crate::mutant;
 
@@ -42,7 +43,7 @@ pub enum ErrorKind {
     Corrupt,
     /// A transaction was written by a newer version of this software. Use that version.
     Unsupported,
-    /// The start of the log was trimmed away, so the state cannot be rebuilt from it.
+    /// The log or the snapshot that the answer would need was trimmed away.
     Trimmed,
     /// A write or sync failed earlier. Drop the registry and the log, and open them again. Plain
     /// reads go on meanwhile.
@@ -50,6 +51,24 @@ pub enum ErrorKind {
     /// What the preconditions name changed under the call each time it tried. Nothing was
     /// changed; call again.
     GaveUp,
+    /// A file of the registry's (a snapshot) could not be read or written.
+    Io,
+    /// The lease is not there: it expired, was revoked, or never was. What was to be bound to it
+    /// was not changed. Ask for a new one.
+    LeaseExpired,
+    /// The writer is not there, so whether its last transaction was made is still not known.
+    /// Nothing was applied now. Look at the keys it would have changed.
+    WriterExpired,
+    /// The writer's sequence is not the next one, nor the last one with the same request. Nothing
+    /// was applied.
+    BadSequence,
+    /// The document cannot be merged without a loss: a member occurs twice, or the merged
+    /// document would read back as something else. Nothing was changed; write it whole.
+    NotMergeable,
+    /// The state machine has no such transition. The message names those it has.
+    NotAllowed,
+    /// A JSON registry that cannot be imported. Nothing was changed.
+    Import,
 }
 
 /// Why a call on a registry failed. Cheap to clone.
@@ -193,9 +212,89 @@ impl Error {
         Error::new(
             ErrorKind::Trimmed,
             format!(
-                "the log starts at LSN {head}, what came before was trimmed, and the registry is \
-                 rebuilt from LSN 1: open a copy that still has it"
+                "the log starts at LSN {head}, what came before was trimmed, and no valid snapshot \
+                 of the registry reaches it: open a copy that still has one"
             ),
+        )
+    }
+
+    pub(crate) fn io(doing: impl fmt::Display, error: std::io::Error) -> Error {
+        Error::new(ErrorKind::Io, format!("{doing}: {error}"))
+    }
+
+    /// A file of the registry's whose own bytes are wrong.
+    pub(crate) fn corrupt_file(name: &str, why: impl fmt::Display) -> Error {
+        Error::new(ErrorKind::Corrupt, format!("{name} cannot be believed: {why}"))
+    }
+
+    pub(crate) fn out_of_range(lsn: Lsn, end: Option<Lsn>) -> Error {
+        let end = end.map(|end| format!(", which is {end}")).unwrap_or_default();
+        Error::invalid(format!("revision {lsn} is past the durable end of the log{end}"))
+    }
+
+    /// What happened at `lsn` can no longer be told.
+    pub(crate) fn no_base(lsn: Lsn, head: Lsn) -> Error {
+        Error::new(
+            ErrorKind::Trimmed,
+            format!(
+                "the state at revision {lsn} cannot be told any more: the log starts at LSN \
+                 {head}, and no valid snapshot at or below {lsn} has all that follows it"
+            ),
+        )
+    }
+
+    pub(crate) fn watch_trimmed(from: Lsn, head: Lsn) -> Error {
+        Error::new(
+            ErrorKind::Trimmed,
+            format!(
+                "what changed from LSN {from} on is not kept any more: the log starts at {head}. \
+                 Read the state, and watch after its revision"
+            ),
+        )
+    }
+
+    pub(crate) fn lease_expired(lease: LeaseId) -> Error {
+        Error::new(
+            ErrorKind::LeaseExpired,
+            format!("the lease {lease} is not there: it expired or was revoked; grant a new one"),
+        )
+    }
+
+    /// An earlier attempt of the same request may be in the log.
+    pub(crate) fn writer_expired(writer: WriterId) -> Error {
+        let message = format!(
+            "the writer {writer} is not there, so whether its last transaction was made is still \
+             unknown; nothing was applied now: look at what it would have changed, and register \
+             a new writer"
+        );
+        Error::build(ErrorKind::WriterExpired, message, true, None)
+    }
+
+    pub(crate) fn bad_sequence(writer: WriterId, given: u64, last: u64, why: &str) -> Error {
+        Error::new(
+            ErrorKind::BadSequence,
+            format!(
+                "the writer {writer} sent sequence {given} and its last one is {last}: {why}. \
+                 Nothing was applied"
+            ),
+        )
+    }
+
+    pub(crate) fn not_mergeable(why: impl fmt::Display) -> Error {
+        Error::new(
+            ErrorKind::NotMergeable,
+            format!("the stored document cannot be merged: {why}. Nothing was changed"),
+        )
+    }
+
+    pub(crate) fn not_allowed(message: String) -> Error {
+        Error::new(ErrorKind::NotAllowed, message)
+    }
+
+    pub(crate) fn import(file: &str, why: impl fmt::Display) -> Error {
+        Error::new(
+            ErrorKind::Import,
+            format!("{file} was not imported: {why}. Nothing was changed"),
         )
     }
 

@@ -3,7 +3,7 @@
 //! Never here: values, LSNs. A key is checked once, where it is made, and then believed.
 //! Invariants: no segment is empty, nothing holds a control character, a key has at most 1024
 //! bytes; keys and prefixes compare as their texts do, which the ordered map's lookups by `&str`
-//! rest on. Next room: [`crate::value`].
+//! rest on. The registry's own names (leases, writers) are keys that no caller can spell. Next room: [`crate::value`].
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -16,6 +16,13 @@ use crate::error::{Error, Result};
 
 /// At most this many bytes in a key.
 pub const KEY_BYTES_MAX: usize = 1024;
+
+/// What a name of the registry's own begins with: a control character, which no caller's key may
+/// hold, and which sorts before every caller's key.
+const SYSTEM: char = '\u{1}';
+
+/// The first text that a caller's key can be.
+const FIRST: &str = " ";
 
 /// The name of a value: non-empty segments joined by slashes, as `tasks/T1/agents/A7`.
 ///
@@ -50,10 +57,36 @@ impl Key {
         &self.0
     }
 
-    /// Every prefix that covers this key, from the empty one to the key itself.
+    /// A name of the registry's own: no caller can spell it, and no caller's prefix covers it.
+    pub(crate) fn system(room: &str, id: u128) -> Key {
+        Key(format!("{SYSTEM}{room}/{id:032x}").into())
+    }
+
+    /// Whether this is a name of the registry's own.
+    pub(crate) fn is_system(&self) -> bool {
+        self.0.starts_with(SYSTEM)
+    }
+
+    /// The id of a system key of this room.
+    pub(crate) fn system_id(&self, room: &str) -> Option<u128> {
+        let id = self.0.strip_prefix(SYSTEM)?.strip_prefix(room)?.strip_prefix('/')?;
+        (id.len() == 32).then(|| u128::from_str_radix(id, 16).ok()).flatten()
+    }
+
+    /// A key as the log has it: a caller's, or one of the registry's own.
+    pub(crate) fn stored(path: &str) -> Result<Key> {
+        match path.strip_prefix(SYSTEM) {
+            Some(rest) => Key::new(rest).map(|_| Key(path.into())),
+            None => Key::new(path),
+        }
+    }
+
+    /// Every prefix that covers this key, from the empty one to the key itself. The empty one
+    /// covers no system key.
     pub(crate) fn prefixes(&self) -> impl Iterator<Item = &str> {
         let inner = self.0.match_indices('/').map(|(at, _)| &self.0[..at]);
-        std::iter::once("").chain(inner).chain(std::iter::once(&*self.0))
+        let all = (!self.is_system()).then_some("");
+        all.into_iter().chain(inner).chain(std::iter::once(&*self.0))
     }
 }
 
@@ -89,6 +122,11 @@ impl Prefix {
         Prefix("".into())
     }
 
+    /// Everything of one of the registry's own rooms.
+    pub(crate) fn system(room: &str) -> Prefix {
+        Prefix(format!("{SYSTEM}{room}").into())
+    }
+
     /// The path; empty for [`Prefix::all`].
     pub fn as_str(&self) -> &str {
         &self.0
@@ -96,8 +134,11 @@ impl Prefix {
 
     /// Whether `key` lies at or below this path.
     pub fn covers(&self, key: &Key) -> bool {
+        if self.0.is_empty() {
+            return !key.is_system();
+        }
         let below = key.0.strip_prefix(&*self.0);
-        below.is_some_and(|rest| self.0.is_empty() || rest.is_empty() || rest.starts_with('/'))
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// What `map` holds at and below this path, in key order.
@@ -110,7 +151,7 @@ impl Prefix {
         let itself = map.get_key_value(self.as_str());
         let (first, end) = (format!("{}/", self.0), format!("{}0", self.0));
         let below = if self.0.is_empty() {
-            map.range::<str, _>((Bound::Unbounded, Bound::Unbounded))
+            map.range::<str, _>((Bound::Included(FIRST), Bound::Unbounded))
         } else {
             // '0' is the character after '/', so this is every key that goes on with a slash.
             map.range::<str, _>((Bound::Included(&*first), Bound::Excluded(&*end)))

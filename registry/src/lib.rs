@@ -43,8 +43,8 @@
 //! 4. **Whole or not at all**, also over a crash, and rebuilt whole or not at all: a transaction
 //!    that cannot be read is an error with its LSN.
 //!
-//! It keeps everything in memory and reads the whole log to build it; the log is held from LSN 1
-//! on. One process has it, and one [`Registry`] (with its clones) is built on one open log.
+//! It keeps everything in memory. Snapshots bound what an opening reads and what of the log must be
+//! kept ([`Registry::checkpoint`]). One process has it, and one [`Registry`] (with its clones) is built on one open log.
 //!
 //! # Layout
 //!
@@ -53,33 +53,76 @@
 //! them under the log's queue lock, `state` checks and applies, and, once they are durable,
 //! promotes. `rebuild` is the way back. `state` and `codec` do no I/O.
 //!
+//! On these stand the others: `lease` and `sweep` (keys that last as long as somebody says so),
+//! `writer` (retries that are recognised), `typed` and `merge` (a struct changes its members and no
+//! others), `machine` and `machines` (tables of transitions), `view` (reads that change nothing),
+//! `watch` and `history` (what changed), `checkpoint`, `snapshot` and `state::shot` (what an opening
+//! need not read), `reader` (another process's registry), `import` (JSON registries), `backend` (the
+//! seam), `metrics`.
+//!
 //! Plain reads believe a map that holds durable transactions only. What is ordered and not yet
 //! durable lies in a second structure ahead of it, which transactions read, so that a hot key
 //! changes as fast as the processor allows and not once a sync.
 
+mod backend;
+mod bell;
 mod change;
+mod checkpoint;
+mod clock;
 mod codec;
 mod error;
+mod history;
+mod ids;
+mod import;
 mod key;
+mod lease;
+mod machine;
+mod machines;
+mod merge;
+mod metrics;
 #[path = "../../wal/src/mutant.rs"]
 mod mutant;
 mod nesting;
 mod options;
+mod reader;
 mod rebuild;
 mod registry;
 mod shared;
+mod snapshot;
+mod source;
 mod state;
+mod sweep;
 mod transact;
 mod tx;
+mod typed;
 mod value;
+mod view;
+mod watch;
+mod writer;
 
 pub use annals_wal::{Codec, Lsn};
-pub use change::{Abort, Cas, Change, Commit, Expected, Outcome, Precondition, TxResult};
-pub use codec::{TRANSACTION, decode_transaction};
+pub use backend::Backend;
+pub use change::{Abort, Cas, Change, Commit, Expected, Note, Outcome, Precondition, TxResult};
+pub use checkpoint::Checkpoint;
+pub use clock::{Clock, SystemClock};
+pub use codec::{CHECKPOINT, Committed, TRANSACTION, decode_committed, decode_transaction};
 pub use error::{Error, ErrorKind, Result};
+pub use history::{AsOf, History, Version};
+pub use ids::{LeaseId, WriterId};
+pub use import::{Finding, Imported, check_json};
 pub use key::{KEY_BYTES_MAX, Key, Prefix};
-pub use options::Options;
+pub use lease::Lease;
+pub use machine::{Machine, Transition};
+pub use machines::{AgentLife, AgentTurn, agent_life, agent_turn};
+pub use metrics::{Metrics, Percentiles};
+pub use options::{Options, Trim};
+pub use reader::RegistryReader;
 pub use rebuild::HOLD;
 pub use registry::Registry;
+pub use sweep::{Sweeper, Sweeping, Swept};
 pub use tx::Tx;
+pub use typed::Updated;
 pub use value::{Entry, Revision, Value};
+pub use view::{Latest, LatestRevision, View};
+pub use watch::{After, Event, Watch, WatchStream};
+pub use writer::{Met, Writer, Writers, Written};

@@ -1,45 +1,117 @@
-//! Rebuilds the state from the log: every transaction from LSN 1, in LSN order.
+//! Rebuilds the state: the newest snapshot that can be used, and every transaction after it, in LSN
+//! order.
 //!
-//! Never here: validation. What is in the log was checked before it was ordered; replaying it
-//! decides nothing. Records of other kinds belong to other rooms and are skipped unread.
-//! Invariant: a state is rebuilt whole or not at all. Next room: [`crate::registry`].
+//! Never here: validation of transactions. What is in the log was checked before it was ordered;
+//! replaying it decides nothing. Records of other kinds belong to other rooms and are skipped
+//! unread.
+//! Invariant: a state is rebuilt whole or not at all: from a snapshot after which every LSN is
+//! kept, or from LSN 1. Next room: [`crate::registry`].
 
 use annals_wal::{Log, Lsn};
 
 use crate::codec::{self, TRANSACTION};
 use crate::error::{Error, Result};
+use crate::metrics::Meter;
+use crate::mutant;
 use crate::shared::Ends;
+use crate::snapshot;
+use crate::source::Source;
 use crate::state::{Durable, Transaction};
 
-/// The name of the hold that keeps the registry's transactions from being trimmed.
+/// The name of the hold that keeps from being trimmed what the snapshots do not hold.
 pub const HOLD: &str = "registry";
 
+/// What a rebuilding led to.
+pub(crate) struct Rebuilt {
+    pub(crate) durable: Durable,
+    pub(crate) ends: Ends,
+    /// Bytes of transactions that were read after the snapshot.
+    pub(crate) replayed_bytes: u64,
+}
+
 /// Makes sure of the hold, then reads.
-pub(crate) fn rebuild(log: &Log) -> Result<(Durable, Ends)> {
-    keep_from_first(log)?;
+pub(crate) fn rebuild(log: &Log, meter: &Meter) -> Result<Rebuilt> {
+    let source = Source::Own(log);
+    let base = base(source, None, Some(meter))?;
+    keep(log, base.applied())?;
     // Asked before the records are read, so that every transaction up to it is among them.
-    let mut promoted = log.durable_lsn();
-    let mut durable = Durable::default();
-    let mut applied = None;
-    for record in log.range(..).map_err(Error::of_log)? {
+    let promoted = log.durable_lsn();
+    let (durable, replayed_bytes) = replay(source, base, None)?;
+    let applied = durable.applied();
+    let ends = Ends { applied, promoted: promoted.max(applied) };
+    Ok(Rebuilt { durable, ends, replayed_bytes })
+}
+
+/// The state at the newest snapshot at or below `at_most` that can be used; empty where LSN 1 is
+/// kept and there is none.
+pub(crate) fn base(
+    source: Source<'_>,
+    at_most: Option<Lsn>,
+    meter: Option<&Meter>,
+) -> Result<Durable> {
+    let dir = source.dir();
+    for lsn in snapshot::list(&*dir)? {
+        let reached = lsn.next().is_some_and(|next| next >= source.head());
+        if at_most.is_some_and(|at_most| lsn > at_most) || !reached {
+            continue;
+        }
+        match snapshot::read(&*dir, lsn)? {
+            Ok(snapshot) => {
+                snapshot.check_log(source)?;
+                return Ok(snapshot.into_state());
+            }
+            Err(why) => {
+                tracing::warn!(%lsn, why = why.0, "a registry snapshot is damaged");
+                if let Some(meter) = meter {
+                    meter.corrupt();
+                }
+            }
+        }
+    }
+    if source.head() > Lsn::FIRST && !mutant::is("snapshot:half-a-state") {
+        return Err(match at_most {
+            Some(lsn) => Error::no_base(lsn, source.head()),
+            None => Error::trimmed(source.head()),
+        });
+    }
+    Ok(Durable::default())
+}
+
+/// Adds the transactions after the base, up to `until`. Also how many bytes they had.
+pub(crate) fn replay(
+    source: Source<'_>,
+    mut durable: Durable,
+    until: Option<Lsn>,
+) -> Result<(Durable, u64)> {
+    let from = match durable.applied() {
+        Some(lsn) => lsn.next(),
+        None => Some(source.head()),
+    };
+    let mut bytes = 0;
+    let Some(from) = from else { return Ok((durable, bytes)) };
+    let mut records = source.records(from)?;
+    while let Some(record) = records.next_ref() {
         let record = record.map_err(Error::of_log)?;
+        if until.is_some_and(|until| record.lsn > until) {
+            break;
+        }
         if record.kind != TRANSACTION {
             continue;
         }
-        let changes = codec::decode_transaction(record.lsn, &record.payload)?;
+        bytes += record.payload.len() as u64;
+        let changes = codec::decode_all(record.lsn, record.payload)?.changes;
         durable.apply(Transaction { lsn: record.lsn, changes });
-        applied = Some(record.lsn);
     }
-    promoted = promoted.max(applied);
-    Ok((durable, Ends { applied, promoted }))
+    Ok((durable, bytes))
 }
 
-/// Without a snapshot the whole history is needed.
-fn keep_from_first(log: &Log) -> Result<()> {
-    let head = log.head_lsn();
-    if head > Lsn::FIRST {
-        return Err(Error::trimmed(head));
+/// Makes sure that the log is held from where the base ends. A hold that keeps more stays: an older
+/// snapshot may need it.
+fn keep(log: &Log, base: Option<Lsn>) -> Result<()> {
+    let needed = base.and_then(Lsn::next).unwrap_or(Lsn::FIRST).max(log.head_lsn());
+    let hold = log.holds().into_iter().find(|(name, _)| name == HOLD);
+    if hold.is_some_and(|(_, lsn)| lsn <= needed) {
+        return Ok(());
     }
-    // Writes nothing where the hold is there already.
-    log.set_hold(HOLD, Lsn::FIRST).map_err(Error::of_log)
+    log.set_hold(HOLD, needed).map_err(Error::of_log)
 }

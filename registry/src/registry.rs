@@ -6,19 +6,22 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, PoisonError};
 
 use annals_wal::Log;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::change::{Cas, Change, Commit, Expected, Outcome, Precondition, TxResult};
+use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::key::{Key, Prefix};
+use crate::metrics::{Meter, Metrics};
 use crate::nesting;
 use crate::options::Options;
 use crate::rebuild;
-use crate::shared::Shared;
+use crate::shared::{Request, Shared};
 use crate::transact;
 use crate::tx::Tx;
 use crate::value::{Entry, Revision, Value};
@@ -29,19 +32,50 @@ use crate::value::{Entry, Revision, Value};
 ///
 /// **One registry to a log.** Two on the same open log would not see each other's transactions
 /// and would lose updates, so a second one is refused: clone the one there is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Registry {
+    shared: Arc<Shared>,
+    _living: Arc<Living>,
+}
+
+impl fmt::Debug for Registry {
+    /// The place and nothing more: keys are nobody's to print.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("path", &self.log().path()).finish_non_exhaustive()
+    }
+}
+
+/// What the clones of a handle share; its drop is the last handle's.
+struct Living {
     shared: Arc<Shared>,
 }
 
+impl Drop for Living {
+    fn drop(&mut self) {
+        if self.shared.log.check_process().is_err() {
+            return; // a child made by fork: the thread and the locks are its parent's
+        }
+        // Watches end, and a snapshot under way stops; the directory is free when this returns.
+        self.shared.bell.close();
+        let behind = self.shared.behind.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = behind {
+            // A snapshot that panicked has failed, which harms nobody.
+            let _ = thread.join();
+        }
+    }
+}
+
 impl Registry {
-    /// Builds the registry that `log` holds, empty on a new log. It reads the whole log.
+    /// Builds the registry that `log` holds, empty on a new log. It reads the newest snapshot and
+    /// the transactions after it.
     ///
-    /// Durable on return: the hold `registry` at LSN 1, so that nothing of it is ever trimmed.
+    /// Durable on return: the hold `registry`, so that nothing is trimmed that the snapshots do
+    /// not hold.
     ///
     /// # Errors
-    /// `Corrupt` or `Unsupported` for a transaction that cannot be read, naming its LSN;
-    /// `Trimmed` if the log no longer starts at LSN 1; the log's own `Invalid` while another
+    /// `Corrupt` or `Unsupported` for a transaction that cannot be read, naming its LSN, and for a
+    /// snapshot that belongs to another log or to a later state of this one; `Trimmed` if the log
+    /// no longer starts at LSN 1 and no valid snapshot reaches it; the log's own `Invalid` while another
     /// registry on the same open log lives; the log's other errors.
     ///
     /// ```
@@ -61,8 +95,32 @@ impl Registry {
     pub(crate) fn build(log: Log, options: Options) -> Result<Registry> {
         // Before the log is read: what another registry commits after that would be missed.
         let claim = log.claim(rebuild::HOLD).map_err(Error::of_log)?;
-        let (durable, ends) = rebuild::rebuild(&log)?;
-        Ok(Registry { shared: Arc::new(Shared::new(log, claim, options, durable, ends)) })
+        let meter = Meter::default();
+        let rebuilt = rebuild::rebuild(&log, &meter)?;
+        let shared = Arc::new(Shared::new(log, claim, options, meter, rebuilt));
+        let living = Arc::new(Living { shared: shared.clone() });
+        Ok(Registry { shared, _living: living })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Figures since the registry was opened.
+    ///
+    /// ```
+    /// # use annals_registry::{Key, Registry, Value};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let registry = Registry::on(annals_wal::Log::open(dir.path().join("log"))?)?;
+    /// registry.put(&Key::new("k")?, Value::json(&1)?)?;
+    /// let metrics = registry.metrics();
+    /// assert_eq!((metrics.transactions, metrics.commit_ns.count), (1, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn metrics(&self) -> Metrics {
+        self.shared.meter.read()
     }
 
     /// The log underneath: for its figures, for records of other kinds, to close it.
@@ -158,7 +216,7 @@ impl Registry {
     /// key.
     pub fn commit(&self, preconditions: &[Precondition], changes: &[Change]) -> Result<Commit> {
         check_changes(changes)?;
-        transact::commit(&self.shared, preconditions, changes)
+        self.grown(transact::commit(&self.shared, preconditions, changes))
     }
 
     /// Runs `closure` as one serializable transaction: it commits only if nothing that it read
@@ -168,6 +226,9 @@ impl Registry {
     /// Every outcome is durable on return: what was written, and what was read. A closure that
     /// writes nothing is a consistent read; one that returns [`crate::Abort::Because`] leaves
     /// nothing behind. A transaction cannot begin inside a closure.
+    ///
+    /// A transaction that was overtaken twice runs once more while nobody else may order one: so
+    /// a closure never waits for another thread that commits something to the same registry.
     ///
     /// # Errors
     /// What the closure returned as [`crate::Abort::Failed`], `Nested`, `TooLarge`, `Poisoned`,
@@ -201,19 +262,28 @@ impl Registry {
         &self,
         closure: impl FnMut(&mut Tx<'_>) -> TxResult<T, E>,
     ) -> Result<Outcome<T, E>> {
-        transact::transact(&self.shared, closure)
+        self.grown(transact::transact(&self.shared, closure))
+    }
+
+    /// After every call that may have made the log longer.
+    fn grown<T>(&self, made: Result<T>) -> Result<T> {
+        if made.is_ok() {
+            checkpoint::after_growth(&self.shared);
+        }
+        made
     }
 
     /// A change that expects nothing can lose no race.
     fn change(&self, change: Change) -> Result<Revision> {
         nesting::refuse_inside()?;
-        let Ok(lsn) = self.shared.push::<Infallible>(|_| Ok(()), vec![change])?;
+        let request = Request { changes: vec![change], note: None, alone: None };
+        let Ok(lsn) = self.grown(self.shared.push::<Infallible>(|_| Ok(()), request))?;
         Ok(Revision::new(lsn))
     }
 
     fn compare_and_change(&self, expected: Expected, change: Change) -> Result<Cas> {
         let precondition = Precondition { key: change.key().clone(), expected };
-        Ok(match transact::commit(&self.shared, &[precondition], &[change])? {
+        Ok(match self.commit(&[precondition], &[change])? {
             Commit::Done(revision) => Cas::Done(revision),
             Commit::Conflict { current, .. } => Cas::Conflict { current },
         })
@@ -221,7 +291,7 @@ impl Registry {
 }
 
 /// There is something to change, and no key has two changes.
-fn check_changes(changes: &[Change]) -> Result<()> {
+pub(crate) fn check_changes(changes: &[Change]) -> Result<()> {
     if changes.is_empty() {
         return Err(Error::invalid("there is nothing to change: give at least one change"));
     }

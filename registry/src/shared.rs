@@ -6,9 +6,13 @@
 //! Lock order, each taken only after those before it:
 //!
 //! ```text
-//! queue (the log's)   then   state
-//! durable             then   state
+//! gate   then   queue (the log's)   then   state
+//! gate   then   durable             then   state
 //! ```
+//!
+//! The gate is held shared while a transaction is ordered, and alone by a transaction that was
+//! overtaken twice, from before its closure runs until it is ordered; never while anybody waits
+//! for durability.
 //!
 //! `state` comes last and is held for a few map operations, because whoever holds the queue may
 //! wait for it, and behind that the whole log. So nobody holding `state` waits for `durable`,
@@ -18,16 +22,21 @@
 //! is released, so whatever the log says is durable is already there. Next room: [`crate::tx`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use annals_wal::{Batch, Claim, Codec, EncodedBatch, Log, Lsn, Record};
 
-use crate::change::Change;
+use crate::bell::Bell;
+use crate::change::{Change, Note};
 use crate::codec::{self, TRANSACTION};
 use crate::error::{Error, Result};
+use crate::metrics::Meter;
 use crate::mutant;
 use crate::nesting;
 use crate::options::Options;
+use crate::rebuild::Rebuilt;
 use crate::state::{Ahead, Durable, Transaction};
 
 /// What every handle of a registry shares.
@@ -37,9 +46,22 @@ pub(crate) struct Shared {
     /// Keeps every other registry away from this open log.
     _claim: Claim,
     pub(crate) options: Options,
+    /// Who may order a transaction: all, or the one that was overtaken twice. Comes first.
+    gate: RwLock<()>,
     /// Guards the map that plain reads believe. Readers hold it for one get or one scan;
     /// a promoter holds it for writing. Comes before `state`, never together with the queue.
     durable: RwLock<Durable>,
+    pub(crate) meter: Meter,
+    /// Rung when something has become durable; silent for good when the last handle is gone.
+    pub(crate) bell: Arc<Bell>,
+    /// One checkpoint at a time. Held through its I/O; comes before every other lock.
+    pub(crate) checkpoints: Mutex<()>,
+    /// The thread of the last checkpoint that had one. Taken alone.
+    pub(crate) behind: Mutex<Option<JoinHandle<()>>>,
+    /// Bytes of transactions since the last checkpoint began.
+    pub(crate) grown_bytes: AtomicU64,
+    /// The first LSN of another room's record that a checkpoint met; 0 before that.
+    pub(crate) others: AtomicU64,
     /// Guards what is ahead of the durable map, and the ring. Comes last; nobody waits for
     /// anything while holding it.
     state: Mutex<Ahead>,
@@ -53,14 +75,22 @@ impl Shared {
         log: Log,
         claim: Claim,
         options: Options,
-        durable: Durable,
-        ends: Ends,
+        meter: Meter,
+        rebuilt: Rebuilt,
     ) -> Shared {
+        let Rebuilt { durable, ends, .. } = rebuilt;
         let ahead = Ahead::new(ends.applied, options.ring_keys_max);
         Shared {
             log,
             _claim: claim,
             options,
+            gate: RwLock::new(()),
+            meter,
+            bell: Arc::default(),
+            checkpoints: Mutex::new(()),
+            behind: Mutex::new(None),
+            grown_bytes: AtomicU64::new(rebuilt.replayed_bytes),
+            others: AtomicU64::new(0),
             durable: RwLock::new(durable),
             state: Mutex::new(ahead),
             promoted: AtomicU64::new(number(ends.promoted)),
@@ -98,6 +128,8 @@ impl Shared {
         }
         // Still under the lock, and never back: another promoter may have come further.
         self.promoted.fetch_max(durable_lsn.get(), Ordering::Release);
+        drop(durable);
+        self.bell.ring();
     }
 
     /// Refuses what may not begin: inside a closure, in a forked child, or on a log that has failed.
@@ -119,21 +151,39 @@ impl Shared {
         }
     }
 
+    /// Nobody else orders a transaction while this lives.
+    pub(crate) fn alone(&self) -> Alone<'_> {
+        self.gate.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Appends `changes` as one transaction if `check` lets it, and returns its LSN when it is
     /// durable and promoted. `check` sees the state under the queue lock, after everything that
     /// was ordered before; it may be asked more than once.
     pub(crate) fn push<C>(
         &self,
         check: impl Fn(&Ahead) -> std::result::Result<(), C>,
-        changes: Vec<Change>,
+        request: Request<'_>,
     ) -> Result<std::result::Result<Lsn, C>> {
-        let mut batch = self.encode(&changes)?;
+        let Request { changes, note, alone } = request;
+        // Before any lock: in a forked child nobody may ever leave the gate.
+        self.log.check_process().map_err(Error::of_log)?;
+        let (mut batch, bytes) = self.encode(&changes, note)?;
         let mut changes = Some(changes);
+        let begun = self.options.clock.now();
+        let mut waited = None;
+        let mut pass = Some(match alone {
+            Some(alone) => Pass::Alone { _guard: alone },
+            None => {
+                Pass::Shared { _guard: self.gate.read().unwrap_or_else(PoisonError::into_inner) }
+            }
+        });
         let pushed = self.log.ordered_durable(|slot| {
             let mut state = self.state();
+            waited.get_or_insert_with(|| self.options.clock.now());
             if let Err(conflict) = check(&state)
                 && !mutant::is("registry:read-set")
             {
+                pass = None;
                 return Ok(Err(conflict));
             }
             if mutant::is("registry:applied-before-the-push")
@@ -146,10 +196,37 @@ impl Shared {
             if let Some(changes) = changes.take() {
                 state.apply(Transaction { lsn, changes });
             }
+            // Ordered: whoever waits at the gate need not wait for the sync.
+            pass = None;
             Ok(Ok(lsn))
         });
+        drop(pass);
         self.promote();
+        if matches!(pushed, Ok(Ok(_))) {
+            self.grown_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        self.measure(begun, waited, &pushed);
         pushed.map_err(|error| self.failed(Error::of_log(error)))
+    }
+
+    fn measure<C>(
+        &self,
+        begun: Duration,
+        waited: Option<Duration>,
+        pushed: &annals_wal::Result<std::result::Result<Lsn, C>>,
+    ) {
+        if let Some(waited) = waited {
+            self.meter.lock_wait.add(waited.saturating_sub(begun));
+        }
+        match pushed {
+            Ok(Ok(_)) => {
+                self.meter.transaction();
+                self.meter.commit.add(self.options.clock.now().saturating_sub(begun));
+            }
+            Ok(Err(_)) => {}
+            Err(error) if error.outcome_unknown() => self.meter.unknown(),
+            Err(_) => {}
+        }
     }
 
     /// Returns once `seen` is durable: what a call has read is released only then.
@@ -161,10 +238,12 @@ impl Shared {
     }
 
     /// Lays the batch out and takes its checksums: the expensive part, outside every lock.
-    fn encode(&self, changes: &[Change]) -> Result<EncodedBatch> {
-        let payload = codec::encode_transaction(changes)?;
+    fn encode(&self, changes: &[Change], note: Option<&Note>) -> Result<(EncodedBatch, u64)> {
+        let payload = codec::encode_transaction(changes, note)?;
+        let bytes = payload.len() as u64;
         let record = Record::new(payload).kind(TRANSACTION).codec(Codec::BINCODE);
-        Batch::from(record).encode(self.log.record_bytes_max()).map_err(Error::of_log)
+        let batch = Batch::from(record).encode(self.log.record_bytes_max());
+        Ok((batch.map_err(Error::of_log)?, bytes))
     }
 
     fn failed(&self, error: Error) -> Error {
@@ -178,7 +257,25 @@ impl Shared {
     fn settle(&self) {
         self.state().fail();
         self.promote();
+        self.bell.ring();
     }
+}
+
+/// The gate, held alone.
+pub(crate) type Alone<'r> = RwLockWriteGuard<'r, ()>;
+
+/// The gate, held until a transaction is ordered.
+enum Pass<'r> {
+    Alone { _guard: Alone<'r> },
+    Shared { _guard: RwLockReadGuard<'r, ()> },
+}
+
+/// What is to be appended, and the gate if this caller has it alone.
+#[derive(Debug)]
+pub(crate) struct Request<'r> {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) note: Option<&'r Note>,
+    pub(crate) alone: Option<Alone<'r>>,
 }
 
 /// Where a rebuilt state ends.

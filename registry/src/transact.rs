@@ -1,6 +1,8 @@
 //! Runs closures until one attempt holds, and judges each of them.
 //!
-//! Never here: what an attempt may see ([`crate::tx`]); any lock while a closure runs.
+//! Never here: what an attempt may see ([`crate::tx`]); any lock of the log or the state while a
+//! closure runs. The third attempt of a transaction holds the gate alone, so that nothing can
+//! overtake it.
 //! Invariants: an attempt that was overtaken has no outcome, whatever its closure returned, be it
 //! a value, an abort or a panic. An outcome leaves only when what it rests on is durable. The
 //! number of attempts is bounded. Next room: [`crate::registry`].
@@ -8,15 +10,22 @@
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 
-use crate::change::{Abort, Change, Commit, Outcome, Precondition, TxResult};
+use annals_wal::Lsn;
+
+use crate::change::{Abort, Change, Commit, Note, Outcome, Precondition, TxResult};
 use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::lease;
 use crate::nesting::Mark;
-use crate::shared::Shared;
+use crate::shared::{Alone, Shared};
 use crate::state::Touched;
 use crate::tx::{Attempt, Tx};
 use crate::value::Revision;
 
 type Held<T> = std::result::Result<T, Touched>;
+
+/// How often a transaction is overtaken before it runs alone.
+pub(crate) const OVERTAKEN_MAX: u32 = 2;
 
 /// How a closure ended.
 enum Ran<T, E> {
@@ -24,28 +33,59 @@ enum Ran<T, E> {
     Panicked(Box<dyn Any + Send>),
 }
 
+/// Runs attempts until one holds: `Err` is how often, and what the last one met.
+pub(crate) fn attempts<'r, T>(
+    shared: &'r Shared,
+    mut attempt: impl FnMut(Option<Alone<'r>>) -> Result<Held<T>>,
+) -> Result<std::result::Result<T, GaveUp>> {
+    let attempts = shared.options.attempts_max;
+    let mut last = Touched { key: None, at: None };
+    for number in 0..attempts {
+        shared.admit()?;
+        let alone = (number >= OVERTAKEN_MAX).then(|| shared.alone());
+        match attempt(alone)? {
+            Ok(value) => {
+                shared.meter.attempts(number);
+                return Ok(Ok(value));
+            }
+            Err(touched) => last = touched,
+        }
+    }
+    shared.meter.attempts(attempts);
+    shared.meter.gave_up();
+    tracing::warn!(attempts, "a registry transaction gave up");
+    shared.refuse_poisoned()?;
+    shared.release(last.at)?;
+    Ok(Err(GaveUp { attempts, key: last.key }))
+}
+
+/// Every attempt was overtaken.
+pub(crate) struct GaveUp {
+    pub(crate) attempts: u32,
+    /// What had changed last, if the ring still knew.
+    pub(crate) key: Option<Key>,
+}
+
+impl<T, E> From<GaveUp> for Outcome<T, E> {
+    fn from(GaveUp { attempts, key }: GaveUp) -> Outcome<T, E> {
+        Outcome::Conflict { attempts, key }
+    }
+}
+
 /// [`crate::Registry::transact`].
 pub(crate) fn transact<T, E>(
     shared: &Shared,
     mut closure: impl FnMut(&mut Tx<'_>) -> TxResult<T, E>,
 ) -> Result<Outcome<T, E>> {
-    let attempts = shared.options.attempts_max;
-    let mut last = Touched { key: None, at: None };
-    for _ in 0..attempts {
-        shared.admit()?;
-        let mut tx = Tx::new(shared);
+    let ended = attempts(shared, |alone| {
+        let mut tx = Tx::new(shared, alone);
         let ran = run(&mut tx, &mut closure)?;
-        match judge(shared, tx, ran)? {
-            Ok(outcome) => return Ok(outcome),
-            Err(touched) => last = touched,
-        }
-    }
-    shared.refuse_poisoned()?;
-    shared.release(last.at)?;
-    Ok(Outcome::Conflict { attempts, key: last.key })
+        judge(shared, tx, ran)
+    })?;
+    Ok(ended.unwrap_or_else(Outcome::from))
 }
 
-/// Runs the closure once, on this thread and under no lock of ours.
+/// Runs the closure once, on this thread and under no lock but the gate.
 fn run<T, E>(
     tx: &mut Tx<'_>,
     closure: &mut impl FnMut(&mut Tx<'_>) -> TxResult<T, E>,
@@ -61,11 +101,11 @@ fn run<T, E>(
 
 /// Whether the attempt holds, and what becomes of it.
 fn judge<T, E>(shared: &Shared, tx: Tx<'_>, ran: Ran<T, E>) -> Result<Held<Outcome<T, E>>> {
-    let (attempt, changes) = tx.into_parts();
+    let (attempt, changes, note) = tx.into_parts();
     let returned = match ran {
         Ran::Returned(Ok(value)) if !changes.is_empty() => {
             let done = |lsn| Outcome::Done { value, revision: Some(Revision::new(lsn)) };
-            return Ok(attempt.commit(changes)?.map(done));
+            return Ok(attempt.commit(changes, note.as_ref())?.map(done));
         }
         other => other,
     };
@@ -81,7 +121,10 @@ fn judge<T, E>(shared: &Shared, tx: Tx<'_>, ran: Ran<T, E>) -> Result<Held<Outco
             released?;
             match returned {
                 Ok(value) => Ok(Ok(Outcome::Done { value, revision: None })),
-                Err(Abort::Because(reason)) => Ok(Ok(Outcome::Aborted(reason))),
+                Err(Abort::Because(reason)) => {
+                    shared.meter.aborted();
+                    Ok(Ok(Outcome::Aborted(reason)))
+                }
                 Err(Abort::Failed(error)) => Err(error),
             }
         }
@@ -94,33 +137,43 @@ pub(crate) fn commit(
     preconditions: &[Precondition],
     changes: &[Change],
 ) -> Result<Commit> {
-    let attempts = shared.options.attempts_max;
-    for _ in 0..attempts {
-        shared.admit()?;
-        if let Ok(commit) = attempt(shared, preconditions, changes)? {
-            return Ok(commit);
-        }
-    }
-    shared.refuse_poisoned()?;
-    Err(Error::gave_up(attempts))
+    let ended = attempts(shared, |alone| {
+        let attempt = Attempt::new(shared, alone);
+        Ok(commit_once(shared, attempt, preconditions, changes.to_vec(), None)?.map(|made| {
+            made.map_or_else(|conflict| conflict, |lsn| Commit::Done(Revision::new(lsn)))
+        }))
+    })?;
+    ended.map_err(|gave_up| Error::gave_up(gave_up.attempts))
 }
 
-fn attempt(
+/// One attempt: the LSN, or the [`Commit::Conflict`], released.
+pub(crate) fn commit_once(
     shared: &Shared,
+    mut attempt: Attempt<'_>,
     preconditions: &[Precondition],
-    changes: &[Change],
-) -> Result<Held<Commit>> {
-    let mut attempt = Attempt::new(shared);
+    changes: Vec<Change>,
+    note: Option<&Note>,
+) -> Result<Held<std::result::Result<Lsn, Commit>>> {
     for Precondition { key, expected } in preconditions {
         let current = match attempt.get(key) {
             Ok(current) => current,
             Err(touched) => return Ok(Err(touched)),
         };
         if !expected.holds(current.as_ref()) {
-            shared.release(attempt.view())?;
-            return Ok(Ok(Commit::Conflict { key: key.clone(), current }));
+            shared.release(attempt.into_view())?;
+            shared.meter.conflict();
+            return Ok(Ok(Err(Commit::Conflict { key: key.clone(), current })));
         }
     }
-    let done = |lsn| Commit::Done(Revision::new(lsn));
-    Ok(attempt.commit(changes.to_vec())?.map(done))
+    for lease in changes.iter().filter_map(Change::lease) {
+        match attempt.get(&lease::key(lease)) {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                shared.release(attempt.into_view())?;
+                return Err(Error::lease_expired(lease));
+            }
+            Err(touched) => return Ok(Err(touched)),
+        }
+    }
+    Ok(attempt.commit(changes, note)?.map(Ok))
 }

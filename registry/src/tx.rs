@@ -6,16 +6,18 @@
 //! moves again, so every later check fails as well and it can end in nothing but a restart. Next
 //! room: [`crate::transact`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use annals_wal::Lsn;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::change::Change;
+use crate::change::{Change, Note};
 use crate::error::{Error, Result};
+use crate::ids::LeaseId;
 use crate::key::{Key, Prefix};
-use crate::shared::Shared;
+use crate::lease;
+use crate::shared::{Alone, Request, Shared};
 use crate::state::{Ahead, ReadSet, Touched};
 use crate::value::{Entry, Revision, Value};
 
@@ -28,11 +30,13 @@ pub(crate) struct Attempt<'r> {
     /// The LSN at which all of `reads` is as it was read.
     view: Option<Lsn>,
     reads: ReadSet,
+    /// Held by an attempt that nobody may overtake.
+    alone: Option<Alone<'r>>,
 }
 
 impl<'r> Attempt<'r> {
-    pub(crate) fn new(shared: &'r Shared) -> Attempt<'r> {
-        Attempt { shared, view: None, reads: ReadSet::default() }
+    pub(crate) fn new(shared: &'r Shared, alone: Option<Alone<'r>>) -> Attempt<'r> {
+        Attempt { shared, view: None, reads: ReadSet::default(), alone }
     }
 
     pub(crate) fn get(&mut self, key: &Key) -> Seen<Option<Entry>> {
@@ -59,6 +63,23 @@ impl<'r> Attempt<'r> {
         Ok(found)
     }
 
+    /// The keys bound to this lease.
+    pub(crate) fn bound(&mut self, lease: LeaseId) -> Seen<BTreeSet<Key>> {
+        let durable = self.shared.durable();
+        let newer = self.observe(|state| state.bound(lease))?;
+        let candidates: BTreeSet<Key> = durable.bound(lease).cloned().chain(newer).collect();
+        drop(durable);
+        self.reads.add_lease(lease);
+        let mut bound = BTreeSet::new();
+        for key in candidates {
+            // A key may have been bound to another lease since.
+            if self.get(&key)?.is_some_and(|entry| entry.lease == Some(lease)) {
+                bound.insert(key);
+            }
+        }
+        Ok(bound)
+    }
+
     /// The check at the end of an attempt that changes nothing. Returns the LSN at which
     /// everything that was read is current, which must be durable before anything is released.
     pub(crate) fn finish(mut self) -> Seen<Option<Lsn>> {
@@ -66,12 +87,14 @@ impl<'r> Attempt<'r> {
     }
 
     /// Commits `changes` if everything that was read is current.
-    pub(crate) fn commit(self, changes: Vec<Change>) -> Result<Seen<Lsn>> {
-        self.shared.push(|state| state.check(&self.reads, self.view), changes)
+    pub(crate) fn commit(self, changes: Vec<Change>, note: Option<&Note>) -> Result<Seen<Lsn>> {
+        let Attempt { shared, view, reads, alone } = self;
+        shared.push(|state| state.check(&reads, view), Request { changes, note, alone })
     }
 
-    /// The LSN at which everything that was read so far was current.
-    pub(crate) fn view(&self) -> Option<Lsn> {
+    /// Ends the attempt: the LSN at which everything that was read was current. Nothing is to be
+    /// waited for while the gate is held, so it goes with the attempt.
+    pub(crate) fn into_view(self) -> Option<Lsn> {
         self.view
     }
 
@@ -95,12 +118,20 @@ impl<'r> Attempt<'r> {
 pub struct Tx<'r> {
     attempt: Attempt<'r>,
     /// The newest write of each key; `None` is a deletion.
-    writes: BTreeMap<Key, Option<Value>>,
+    writes: BTreeMap<Key, Option<Written>>,
+    note: Option<Note>,
+}
+
+/// A value that is to be written, and the lease that its key is then bound to.
+#[derive(Clone, Debug)]
+struct Written {
+    value: Value,
+    lease: Option<LeaseId>,
 }
 
 impl<'r> Tx<'r> {
-    pub(crate) fn new(shared: &'r Shared) -> Tx<'r> {
-        Tx { attempt: Attempt::new(shared), writes: BTreeMap::new() }
+    pub(crate) fn new(shared: &'r Shared, alone: Option<Alone<'r>>) -> Tx<'r> {
+        Tx { attempt: Attempt::new(shared, alone), writes: BTreeMap::new(), note: None }
     }
 
     /// The value of `key` as this transaction sees it, its own writes included.
@@ -109,9 +140,19 @@ impl<'r> Tx<'r> {
     /// `Restart`: see [`Tx`].
     pub fn get(&mut self, key: &Key) -> Result<Option<Value>> {
         if let Some(written) = self.writes.get(key) {
-            return Ok(written.clone());
+            return Ok(written.as_ref().map(|written| written.value.clone()));
         }
-        Ok(self.attempt.get(key).map_err(restart)?.map(|entry| entry.value))
+        Ok(self.entry(key)?.map(|entry| entry.value))
+    }
+
+    /// The stored entry of `key`, this transaction's own writes not counted.
+    pub(crate) fn entry(&mut self, key: &Key) -> Result<Option<Entry>> {
+        self.attempt.get(key).map_err(restart)
+    }
+
+    /// The keys bound to a lease, this transaction's own writes not counted.
+    pub(crate) fn bound(&mut self, lease: LeaseId) -> Result<BTreeSet<Key>> {
+        self.attempt.bound(lease).map_err(restart)
     }
 
     /// [`Tx::get`] of a JSON value.
@@ -130,7 +171,7 @@ impl<'r> Tx<'r> {
     /// # Errors
     /// `Restart`: see [`Tx`].
     pub fn revision(&mut self, key: &Key) -> Result<Option<Revision>> {
-        Ok(self.attempt.get(key).map_err(restart)?.map(|entry| entry.revision))
+        Ok(self.entry(key)?.map(|entry| entry.revision))
     }
 
     /// All keys at and below `prefix` with their values, in key order, as this transaction sees
@@ -145,7 +186,7 @@ impl<'r> Tx<'r> {
             stored.into_iter().map(|(key, entry)| (key, entry.value)).collect();
         for (key, written) in prefix.range(&self.writes) {
             match written {
-                Some(value) => found.insert(key.clone(), value.clone()),
+                Some(written) => found.insert(key.clone(), written.value.clone()),
                 None => found.remove(key),
             };
         }
@@ -154,7 +195,58 @@ impl<'r> Tx<'r> {
 
     /// Gives `key` this value when the transaction commits.
     pub fn put(&mut self, key: &Key, value: Value) {
-        self.writes.insert(key.clone(), Some(value));
+        self.writes.insert(key.clone(), Some(Written { value, lease: None }));
+    }
+
+    /// Gives `key` this value and binds it to `lease` when the transaction commits: once the lease
+    /// has expired, the key goes. The lease counts as read: if it is gone by the time of the
+    /// commit, the closure runs again.
+    ///
+    /// # Errors
+    /// `LeaseExpired` if the lease is not there; `Restart`: see [`Tx`].
+    pub fn put_leased(&mut self, key: &Key, value: Value, lease: LeaseId) -> Result<()> {
+        if self.entry(&lease::key(lease))?.is_none() {
+            return Err(Error::lease_expired(lease));
+        }
+        self.writes.insert(key.clone(), Some(Written { value, lease: Some(lease) }));
+        Ok(())
+    }
+
+    /// Makes this change when the transaction commits.
+    ///
+    /// # Errors
+    /// `LeaseExpired` as [`Tx::put_leased`]; `Restart`: see [`Tx`].
+    pub fn apply(&mut self, change: &Change) -> Result<()> {
+        match change {
+            Change::Put { key, value } => self.put(key, value.clone()),
+            Change::PutLeased { key, value, lease } => {
+                self.put_leased(key, value.clone(), *lease)?;
+            }
+            Change::Delete { key } => self.delete(key),
+        }
+        Ok(())
+    }
+
+    /// Gives `key` this value and leaves it bound to the lease that it is bound to.
+    pub(crate) fn put_same_lease(&mut self, key: &Key, value: Value) -> Result<()> {
+        let lease = match self.writes.get(key) {
+            Some(written) => written.as_ref().and_then(|written| written.lease),
+            None => self.entry(key)?.and_then(|entry| entry.lease),
+        };
+        match lease {
+            Some(lease) => self.put_leased(key, value, lease),
+            None => {
+                self.put(key, value);
+                Ok(())
+            }
+        }
+    }
+
+    /// Says who makes this transaction and why; it is written into the log with the changes, for
+    /// people, if there are any. A later call replaces an earlier one.
+    pub fn note(&mut self, who: impl Into<String>, why: impl Into<String>) {
+        let wall_ms = self.attempt.shared.options.clock.wall_ms();
+        self.note = Some(Note { who: who.into(), why: why.into(), wall_ms });
     }
 
     /// [`Tx::put`] of a JSON value.
@@ -171,13 +263,18 @@ impl<'r> Tx<'r> {
         self.writes.insert(key.clone(), None);
     }
 
-    /// The reads, and the writes in key order.
-    pub(crate) fn into_parts(self) -> (Attempt<'r>, Vec<Change>) {
+    pub(crate) fn has_writes(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
+    /// The reads, the writes in key order, and the note.
+    pub(crate) fn into_parts(self) -> (Attempt<'r>, Vec<Change>, Option<Note>) {
         let change = |(key, written)| match written {
-            Some(value) => Change::Put { key, value },
+            Some(Written { value, lease: None }) => Change::Put { key, value },
+            Some(Written { value, lease: Some(lease) }) => Change::PutLeased { key, value, lease },
             None => Change::Delete { key },
         };
-        (self.attempt, self.writes.into_iter().map(change).collect())
+        (self.attempt, self.writes.into_iter().map(change).collect(), self.note)
     }
 }
 

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::codec;
 use crate::error::{Error, Result};
+use crate::ids::LeaseId;
 
 /// Bytes and the codec they are in. Cheap to clone.
 ///
@@ -153,6 +154,8 @@ pub struct Entry {
     pub value: Value,
     /// The last transaction that changed the key; what `Expected::At` takes.
     pub revision: Revision,
+    /// The lease it is bound to: when that is swept, the key goes.
+    pub lease: Option<LeaseId>,
 }
 
 impl Entry {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::commit::SegmentBound;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{self, SEGMENT_HEADER_LEN};
+use crate::format::{self, Name};
 use crate::fs::{Access, Dir, File, SyncPoint, os::OsDir, read_full, write_zeros};
 use crate::ids::{Lsn, Sequence};
 use crate::log::Log;
@@ -57,6 +57,7 @@ impl Log {
         for sequence in &sequences {
             copy_segment(&*shared.dir, &*to, *sequence, frontier.bound)?;
         }
+        copy_snapshots(&*shared.dir, &*to, frontier.durable_lsn)?;
         publish(&*to, &sequences)?;
         Ok(BackupReport {
             first_lsn: frontier.head,
@@ -116,6 +117,30 @@ fn copy_segment(
         .map_err(|e| failed(to, "writing", e))
 }
 
+/// The registry's snapshots at or below the end that is copied: a later one would accuse the copy.
+/// A log that was trimmed to one cannot be read without it.
+fn copy_snapshots(from: &dyn Dir, to: &dyn Dir, durable_lsn: u64) -> Result<()> {
+    for entry in from.list().map_err(|e| failed(to, "listing for", e))? {
+        match format::parse_name(&entry.name) {
+            Some(Name::Snapshot(lsn)) if entry.regular && lsn <= durable_lsn => {}
+            _ => continue,
+        }
+        let source = from.open(&entry.name, Access::Read).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::new(
+                ErrorKind::Trimmed,
+                "a snapshot was replaced during the backup: remove the copy, try again",
+            ),
+            _ => Error::io(format!("reading {}", from.path().join(&entry.name).display()), e),
+        })?;
+        let len = source.len().map_err(|e| failed(to, "measuring for", e))?;
+        let target = to.create(&entry.name).map_err(|e| failed(to, "writing", e))?;
+        copy_bytes(&*source, &*target, len)
+            .and_then(|()| target.sync_data(SyncPoint::BackupFile))
+            .map_err(|e| failed(to, "writing", e))?;
+    }
+    Ok(())
+}
+
 fn copy_bytes(source: &dyn File, target: &dyn File, end: u64) -> io::Result<()> {
     let mut chunk = vec![0; 256 << 10];
     let mut at = 0;
@@ -128,7 +153,6 @@ fn copy_bytes(source: &dyn File, target: &dyn File, end: u64) -> io::Result<()> 
         crate::fs::write_once(target, &chunk[..read], at)?;
         at += read as u64;
     }
-    debug_assert!(end >= SEGMENT_HEADER_LEN as u64);
     Ok(())
 }
 

@@ -186,6 +186,16 @@ pub fn cut_name(sequence: Sequence, offset: u64, copy: u32) -> String {
     }
 }
 
+/// File name of the registry's snapshot at this LSN.
+pub fn snapshot_name(lsn: Lsn) -> String {
+    format!("registry-{:020}.snap", lsn.get())
+}
+
+/// File name of the registry's snapshot at this LSN while it is written.
+pub fn snapshot_tmp_name(lsn: Lsn) -> String {
+    format!("registry-{:020}.tmp", lsn.get())
+}
+
 /// Which known name this is; `None` for foreign files.
 pub fn parse_name(name: &str) -> Option<Name> {
     match name {

@@ -14,15 +14,18 @@ use std::sync::Arc;
 use crate::commit::{Core, Leads};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, FLAG_BATCH_FIRST, KIND_CLOSE, OwnBody};
+use crate::fs::Dir;
 use crate::ids::{Generation, LogId, Lsn};
 use crate::options::Options;
 use crate::pending::{Ordered, Pending, Refused, Slot, SlotOutcome};
 use crate::queue::{LINKED_BYTES, Mode, NoPlace};
+use crate::reader::Follow;
 use crate::record::{Batch, EncodedBatch, Record, StoredRecord};
 use crate::records::Records;
 use crate::report::RecoveryReport;
 use crate::stats::Stats;
 use crate::sync::{Ordering, PoisonError};
+use crate::view::View;
 
 /// A write-ahead log in one directory, open for writing. Cheap to clone; share it between threads.
 ///
@@ -276,6 +279,13 @@ impl Log {
         self.core().shared.dir.path()
     }
 
+    /// The directory, for rooms that keep files of their own beside the segments, under the names
+    /// of `docs/FORMAT.md` section 1 that are theirs. Whoever writes there while the log is open
+    /// owns it, and nobody else does.
+    pub fn dir(&self) -> &Arc<dyn Dir> {
+        &self.core().shared.dir
+    }
+
     /// The cap on one record's payload in bytes.
     pub fn record_bytes_max(&self) -> u32 {
         self.core().options.record_bytes_max
@@ -326,9 +336,23 @@ impl Log {
         Records::of_log(self.core().shared.clone(), lsns)
     }
 
+    /// Follows this log from an LSN on: what is durable now, then what becomes durable. Takes no
+    /// lock between records and holds nothing: a trim that overtakes it is `Trimmed`.
+    ///
+    /// # Errors
+    /// `Trimmed` below the head.
+    pub fn follow(&self, from: Lsn) -> Result<Follow> {
+        Follow::of(View::Own(self.core().shared.clone()), from)
+    }
+
     /// Figures of this opening.
     pub fn stats(&self) -> Stats {
         Stats::of(self.core())
+    }
+
+    /// Whether [`Log::close`] has ended the log through any handle: nothing more is appended.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.core().queue().mode, Mode::Closed)
     }
 
     /// Ends the log cleanly: writes what was admitted and a close record, syncs, and frees the

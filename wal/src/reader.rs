@@ -12,7 +12,7 @@ use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::fs::{Dir, os::OsDir};
-use crate::ids::Lsn;
+use crate::ids::{LogId, Lsn};
 use crate::lock::is_live;
 use crate::record::StoredRecord;
 use crate::records::{RecordRef, Records};
@@ -37,6 +37,7 @@ use crate::view::{Snapshot, View};
 pub struct LogReader {
     view: View,
     head: Lsn,
+    log_id: Option<LogId>,
 }
 
 impl LogReader {
@@ -59,7 +60,7 @@ impl LogReader {
             let facts = Facts::read(&**view.dir())?;
             return Err(crate::inspect::no_segment(&**view.dir(), &facts));
         }
-        Ok(LogReader { view, head: snapshot.head })
+        Ok(LogReader { view, head: snapshot.head, log_id: snapshot.log_id })
     }
 
     /// The same reader, delivering also whole batches above the bound that anything proves. With
@@ -75,6 +76,11 @@ impl LogReader {
     /// `Io`.
     pub fn is_live(&self) -> Result<bool> {
         is_live(&**self.view.dir())
+    }
+
+    /// The log's random id; `None` where no segment says it.
+    pub fn log_id(&self) -> Option<LogId> {
+        self.log_id
     }
 
     /// The first LSN kept, as of opening this reader.
@@ -107,15 +113,12 @@ impl LogReader {
     /// # Errors
     /// `Trimmed`, `Io`.
     pub fn follow(&self, from: Lsn) -> Result<Follow> {
-        let snapshot = self.view.snapshot()?;
-        if from < snapshot.head {
-            return Err(Error::trimmed(from, snapshot.head));
-        }
-        Ok(Follow {
-            cursor: Cursor::new(self.view.clone(), from),
-            view: self.view.clone(),
-            snapshot,
-        })
+        Follow::of(self.view.clone(), from)
+    }
+
+    /// The directory, for rooms that keep files of their own beside the segments: to read them.
+    pub fn dir(&self) -> &Arc<dyn Dir> {
+        self.view.dir()
     }
 }
 
@@ -128,6 +131,14 @@ pub struct Follow {
 }
 
 impl Follow {
+    pub(crate) fn of(view: View, from: Lsn) -> Result<Follow> {
+        let snapshot = view.snapshot()?;
+        if from < snapshot.head {
+            return Err(Error::trimmed(from, snapshot.head));
+        }
+        Ok(Follow { cursor: Cursor::new(view.clone(), from), view, snapshot })
+    }
+
     /// Of what comes, the records that a filter wants. What is skipped is verified and read no more
     /// than by [`Records::only`].
     pub fn only(mut self, filter: Filter) -> Follow {

@@ -1,5 +1,6 @@
 //! `cargo xtask mutants`: leaves one line of the code out at a time ([`table`]) and sees which proof
-//! dies of it: the conformance suite of the directory seam, a sweep, or the simulation.
+//! dies of it: the conformance suite of the directory seam, the registry's tests, a sweep, or the
+//! simulation.
 //!
 //! Never here: a unit test that names a mutant. Invariants: one build for all, the mutant is chosen
 //! by the environment (`wal/src/mutant.rs`); without a mutant every proof passes, or nothing is
@@ -58,7 +59,7 @@ fn hunt_all(proofs: &Proofs, mutants: &[&Mutant], jobs: usize) -> Vec<Fate> {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(mutant) = mutants.get(index) else { return };
-                    let fate = proofs.hunt(Some(mutant.name));
+                    let fate = proofs.hunt(Some(mutant));
                     say(&match &fate {
                         Fate::Killed { by, saw } => format!("{}  {by}  {saw}", mutant.name),
                         Fate::Survived(how) => format!("{}  SURVIVED  {how}", mutant.name),
@@ -86,7 +87,8 @@ fn build() -> Option<Proofs> {
     let xtask = cargo(&["build", "-p", "xtask", "--bin", "xtask"])?;
     let seam = cargo(&["test", "-p", "annals-wal", "--test", "seam", "--no-run"])?;
     let seconds_max = option("--seconds").and_then(|text| text.parse().ok()).unwrap_or(600);
-    Some(Proofs { seam, xtask, seconds_max })
+    let rooms = cargo(&["test", "-p", "annals-registry", "--test", "it", "--no-run"])?;
+    Some(Proofs { seam, rooms, xtask, seconds_max })
 }
 
 /// Runs cargo; the last program that it says it has made.

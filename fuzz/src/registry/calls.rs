@@ -17,6 +17,7 @@ impl Life<'_> {
         let answer = match &change {
             Change::Put { key, value } => registry.put(key, value.clone()),
             Change::Delete { key } => registry.delete(key),
+            Change::PutLeased { .. } => unreachable!("no leases here"),
         };
         match answer {
             Ok(revision) => self.done(&[change], revision),
@@ -32,6 +33,7 @@ impl Life<'_> {
                 (registry.compare_and_delete(&key, revision), self.holds(&key, expected))
             }
             (Change::Delete { .. }, _) => return,
+            (Change::PutLeased { .. }, _) => unreachable!("no leases here"),
             (Change::Put { value, .. }, _) => {
                 let held = self.holds(&key, expected);
                 (registry.compare_and_swap(&key, expected, value.clone()), held)
@@ -87,10 +89,7 @@ impl Life<'_> {
             let expected: Vec<_> = inside.map(|(k, e)| (k.clone(), e.value.clone())).collect();
             assert_eq!(found, expected, "a transaction reads the last state");
             for change in &changes {
-                match change {
-                    Change::Put { key, value } => tx.put(key, value.clone()),
-                    Change::Delete { key } => tx.delete(key),
-                }
+                tx.apply(change)?;
             }
             if let Some(change) = changes.last() {
                 let own = tx.get(change.key())?;

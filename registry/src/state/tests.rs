@@ -82,7 +82,8 @@ impl Harness {
             changes.push(match write {
                 Some(byte) => {
                     let value = Value::raw([*byte]);
-                    let entry = Entry { value: value.clone(), revision: Revision::new(lsn) };
+                    let entry =
+                        Entry { value: value.clone(), revision: Revision::new(lsn), lease: None };
                     moment.state.insert(key.clone(), entry);
                     Change::Put { key, value }
                 }

@@ -2,17 +2,35 @@
 //!
 //! Where to look: `keys`, `values`, `calls` (each call's contract), `transact` (what one attempt
 //! may see, forced by hand), `released` (nothing leaves before it is durable), `poison`, `rebuild`,
+//! `leases`, `writers`, `typed`, `machines`, `watches`, `history`, `checkpoint`, `reading`,
+//! `metrics` (each room's promises and its bad input),
+//! `linear` (histories over crashes and their checker), `invariants` (and bad registries),
+//! `seeds_own` (what the field reports ask for),
 //! `model` (random calls against a `BTreeMap`), `threads` and `races`, `crash`.
 
 #[cfg(test)]
 mod calls;
+#[cfg(test)]
+mod checkpoint;
 #[cfg(test)]
 mod crash;
 mod forked;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
+mod invariants;
+#[cfg(test)]
 mod keys;
+#[cfg(test)]
+mod leases;
+#[cfg(test)]
+mod linear;
+#[cfg(test)]
+mod machines;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -20,9 +38,13 @@ mod poison;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
+mod reading;
+#[cfg(test)]
 mod rebuild;
 #[cfg(test)]
 mod released;
+#[cfg(test)]
+mod seeds_own;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
@@ -30,4 +52,10 @@ mod threads;
 #[cfg(test)]
 mod transact;
 #[cfg(test)]
+mod typed;
+#[cfg(test)]
 mod values;
+#[cfg(test)]
+mod watches;
+#[cfg(test)]
+mod writers;

@@ -75,11 +75,12 @@ impl Model {
         for change in changes {
             match change.clone() {
                 Change::Put { key, value } => {
-                    self.entries.insert(key, Entry { value, revision });
+                    self.entries.insert(key, Entry { value, revision, lease: None });
                 }
                 Change::Delete { key } => {
                     self.entries.remove(&key);
                 }
+                Change::PutLeased { .. } => unreachable!("no leases here"),
             }
         }
     }
@@ -122,6 +123,7 @@ impl Model {
             let revision = match &change {
                 Change::Put { key, value } => self.registry.put(key, value.clone()),
                 Change::Delete { key } => self.registry.delete(key),
+                Change::PutLeased { .. } => unreachable!("no leases here"),
             };
             self.apply(&[change], revision.unwrap());
         }
@@ -134,10 +136,7 @@ impl Model {
         let outcome = self.registry.transact(|tx| -> TxResult<_, ()> {
             let found = tx.scan(&reads)?;
             for change in &changes {
-                match change {
-                    Change::Put { key, value } => tx.put(key, value.clone()),
-                    Change::Delete { key } => tx.delete(key),
-                }
+                tx.apply(change)?;
             }
             if abort { Err(Abort::Because(())) } else { Ok(found) }
         });

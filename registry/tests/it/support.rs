@@ -1,6 +1,9 @@
 //! Short names for what every test does, and random numbers that can be had again.
 
-use annals_registry::{Key, Options, Outcome, Prefix, Registry, TxResult, Value};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use annals_registry::{Clock, Key, Options, Outcome, Prefix, Registry, TxResult, Value};
 use annals_wal::Log;
 use annals_wal::fs::mem::MemDir;
 
@@ -64,6 +67,27 @@ pub(crate) fn seeds(count: u64) -> impl Iterator<Item = u64> {
     let wanted: Option<u64> = std::env::var("ANNALS_SEED").ok().map(|seed| seed.parse().unwrap());
     let seeds = wanted.map_or(0..count, |seed| seed..seed + 1);
     seeds.inspect(|seed| println!("seed {seed}; again with ANNALS_SEED={seed}"))
+}
+
+/// A clock that goes on when it is told to.
+#[derive(Debug, Default)]
+pub(crate) struct HandClock(AtomicU64);
+
+impl HandClock {
+    pub(crate) fn go_on(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Goes back and forth, as wall clocks do.
+    fn wall_ms(&self) -> u64 {
+        1_000_000_u64.wrapping_sub(self.0.load(Ordering::SeqCst) * 7)
+    }
 }
 
 /// SplitMix64.

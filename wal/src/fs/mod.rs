@@ -72,11 +72,15 @@ pub enum SyncPoint {
     BackupNames,
     /// The removal of the mark: without it the finished backup could come back as half-made.
     BackupDone,
+    /// A registry snapshot's bytes, before its name exists.
+    SnapshotFile,
+    /// The directory, after a registry snapshot got its name and before the log may be trimmed to it.
+    SnapshotName,
 }
 
 impl SyncPoint {
     /// Every sync point: for tests that must miss none.
-    pub const ALL: [SyncPoint; 18] = [
+    pub const ALL: [SyncPoint; 20] = [
         SyncPoint::Parent,
         SyncPoint::DirectoryBeforeWrite,
         SyncPoint::Prepared,
@@ -95,6 +99,8 @@ impl SyncPoint {
         SyncPoint::BackupFile,
         SyncPoint::BackupNames,
         SyncPoint::BackupDone,
+        SyncPoint::SnapshotFile,
+        SyncPoint::SnapshotName,
     ];
 }
 
@@ -246,7 +252,10 @@ pub trait File: Send + Sync + Debug {
 
 /// Reads until `out` is full or the file ends; returns how many bytes were read. A short read is
 /// not an end (google/leveldb#1285 lost a tail that way).
-pub(crate) fn read_full(file: &dyn File, out: &mut [u8], offset: u64) -> io::Result<usize> {
+///
+/// # Errors
+/// As [`File::read_at`]; `EINTR` is asked again.
+pub fn read_full(file: &dyn File, out: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < out.len() {
         match file.read_at(&mut out[done..], offset + done as u64) {
@@ -264,7 +273,10 @@ pub(crate) fn read_full(file: &dyn File, out: &mut [u8], offset: u64) -> io::Res
 /// One write of all the bytes. A short write is an error and is not completed: what reached the
 /// file is unknown to the caller's bookkeeping (tikv/raft-engine's fractured write). `EINTR` has
 /// written nothing and is asked again.
-pub(crate) fn write_once(file: &dyn File, bytes: &[u8], offset: u64) -> io::Result<()> {
+///
+/// # Errors
+/// As [`File::write_at`], and `WriteZero` for a short write.
+pub fn write_once(file: &dyn File, bytes: &[u8], offset: u64) -> io::Result<()> {
     loop {
         match file.write_at(bytes, offset) {
             Ok(n) if n == bytes.len() || mutant::is("write:short-is-whole") => return Ok(()),

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::judge::{self, Line};
+use super::table::Mutant;
 
 /// Who chose the mutant: read by `wal/src/mutant.rs`.
 const CHOICE: &str = "ANNALS_MUTANT";
@@ -29,6 +30,8 @@ pub(crate) enum Fate {
 pub(crate) struct Proofs {
     /// The conformance suite of the directory seam.
     pub(crate) seam: std::path::PathBuf,
+    /// The registry's tests on the crashable directory.
+    pub(crate) rooms: std::path::PathBuf,
     /// This program, built with the mutants.
     pub(crate) xtask: std::path::PathBuf,
     /// Processor seconds that a process may use.
@@ -37,16 +40,21 @@ pub(crate) struct Proofs {
 
 impl Proofs {
     /// The proofs against this mutant, or against the code as it is.
-    pub(crate) fn hunt(&self, mutant: Option<&str>) -> Fate {
+    pub(crate) fn hunt(&self, mutant: Option<&Mutant>) -> Fate {
         let run = |program: &Path, arguments: &[&str]| {
             let mut command = Command::new(program);
             command.args(arguments).env_remove(CHOICE);
-            if let Some(name) = mutant {
-                command.env(CHOICE, name);
+            if let Some(mutant) = mutant {
+                command.env(CHOICE, mutant.name);
             }
             self.watch(&mut command)
         };
-        match seam(run(&self.seam, &["--test-threads", "1"])) {
+        // Sweepers, writers and threads beside a snapshot are not in the world.
+        let rooms = mutant.is_none_or(|mutant| mutant.file.starts_with("registry/"));
+        let died = suite("conformance", run(&self.seam, &["--test-threads", "1"]));
+        match died.or_else(|| {
+            rooms.then(|| suite("registry", run(&self.rooms, &["--test-threads", "2"]))).flatten()
+        }) {
             Some(fate) => fate,
             None => world(run(
                 &self.xtask,
@@ -129,12 +137,12 @@ fn processor_seconds(pid: u32) -> f64 {
     (ticks(12).unwrap_or(0.0) + ticks(13).unwrap_or(0.0)) / 100.0
 }
 
-fn seam(ended: Ended) -> Option<Fate> {
+fn suite(label: &str, ended: Ended) -> Option<Fate> {
     let failed = ended.lines.iter().find_map(|line| {
         let rest = line.strip_prefix("test ")?;
         rest.strip_suffix(" ... FAILED")
     });
-    let by = |name: &str| format!("conformance: `{name}`");
+    let by = |name: &str| format!("{label}: `{name}`");
     match (ended.how, failed) {
         (_, Some(name)) => {
             let why = ended.lines.iter().skip_while(|line| !line.contains("panicked at")).nth(1);
@@ -142,11 +150,11 @@ fn seam(ended: Ended) -> Option<Fate> {
         }
         (How::Exited(status), None) if status.success() => None,
         (How::Exited(status), None) => {
-            Some(Fate::Killed { by: "conformance".to_owned(), saw: status.to_string() })
+            Some(Fate::Killed { by: label.to_owned(), saw: status.to_string() })
         }
         (How::NotStarted, None) => Some(Fate::Survived(ended.lines.join(" "))),
         (How::Waits | How::Works, None) => {
-            Some(Fate::Killed { by: "conformance".to_owned(), saw: "it hangs".to_owned() })
+            Some(Fate::Killed { by: label.to_owned(), saw: "it hangs".to_owned() })
         }
     }
 }

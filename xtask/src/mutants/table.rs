@@ -27,6 +27,9 @@ const SURVEY: &str = "wal/src/survey.rs";
 const FORMAT: &str = "wal/src/format.rs";
 const TRIM: &str = "wal/src/trim.rs";
 const REGISTRY: &str = "registry/src/shared.rs";
+const SWEEPER: &str = "registry/src/sweep.rs";
+const WRITERS: &str = "registry/src/writer.rs";
+const CHECKPOINTS: &str = "registry/src/checkpoint.rs";
 const DRAIN: &str = "observer/src/drain.rs";
 
 const fn m(name: &'static str, file: &'static str, removed: &'static str) -> Mutant {
@@ -54,6 +57,8 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("sync:BackupFile", DISK, "the sync of a backup's file"),
     m("sync:BackupNames", DISK, "the sync of a backup's names"),
     m("sync:BackupDone", DISK, "the sync that ends a backup"),
+    m("sync:SnapshotFile", DISK, "the sync of a registry snapshot"),
+    m("sync:SnapshotName", DISK, "the directory sync after a registry snapshot got its name"),
     // What recovery writes.
     m("rewrite:A", APPLY, "row A rewrites what no witness covers"),
     m("rewrite:APrime", APPLY, "row A' rewrites what no witness covers"),
@@ -176,6 +181,14 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("registry:applied-before-the-push", REGISTRY, "effects wait for a place in the log"),
     m("registry:promoted-before-durable", REGISTRY, "plain reads see durable transactions only"),
     m("registry:unknown-is-not-done", "registry/src/error.rs", "an unknown outcome is told so"),
+    m("lease:no-ttl", SWEEPER, "a lease lasts its whole ttl"),
+    m("lease:renewal-overlooked", SWEEPER, "a renewal that commits first saves the lease"),
+    m("writer:any-sequence", WRITERS, "a writer's sequences follow one another"),
+    m("writer:any-request", WRITERS, "a retry is the same request"),
+    m("snapshot:nothing-put-aside", "registry/src/state/shot.rs", "a snapshot is of one moment"),
+    m("snapshot:half-a-state", "registry/src/rebuild.rs", "a state is rebuilt whole or not at all"),
+    m("snapshot:hold-after-the-newest", CHECKPOINTS, "the older snapshot keeps its log"),
+    m("watch:skips-one", "registry/src/watch.rs", "a watch has no gap"),
     m("observer:flush-does-not-wait", DRAIN, "a flush waits for the sync"),
     m("observer:tickets-twice", DRAIN, "a ticket is given once"),
     m(

@@ -119,9 +119,9 @@ impl Found {
         let mut state = BTreeMap::new();
         for (lsn, changes) in &self.transactions {
             for change in changes {
-                match change {
-                    Change::Put { key, value } => state.insert(key.clone(), (value.clone(), *lsn)),
-                    Change::Delete { key } => state.remove(key),
+                match change.value() {
+                    Some(value) => state.insert(change.key().clone(), (value.clone(), *lsn)),
+                    None => state.remove(change.key()),
                 };
             }
         }

@@ -328,6 +328,40 @@ fn of_the_rooms() -> Vec<Script> {
     let put = |key| Act::Put { key, bytes: 200 };
     vec![
         with_registry(
+            "registry snapshots",
+            vec![
+                Act::Put { key: 1, bytes: 100 },
+                append(1, 40 * KIB),
+                Act::Put { key: 2, bytes: 100 },
+                append(1, 40 * KIB),
+                Act::Checkpoint,
+                Act::Put { key: 1, bytes: 50 },
+                Act::Checkpoint,
+                Act::Trim { permille: 1000 },
+                Act::Delete { key: 2 },
+                Act::Watch,
+                Act::Close,
+                Act::Put { key: 3, bytes: 10 },
+                Act::Checkpoint,
+                Act::Checkpoint,
+                Act::Trim { permille: 1000 },
+            ],
+        ),
+        with_registry(
+            "registry leases and watches",
+            vec![
+                Act::Lease { key: 1 },
+                Act::Put { key: 1, bytes: 20 },
+                Act::Lease { key: 1 },
+                Act::Watch,
+                Act::Checkpoint,
+                Act::Lease { key: 2 },
+                Act::Watch,
+                Act::Close,
+                Act::Lease { key: 3 },
+            ],
+        ),
+        with_registry(
             "registry puts",
             vec![put(1), put(2), Act::Delete { key: 1 }, put(1), Act::Close, put(3)],
         ),

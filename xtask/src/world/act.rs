@@ -36,6 +36,12 @@ pub enum Act {
     Commit { first: u8, bytes: u16 },
     /// Registry: a transaction that reads two keys and writes both.
     Move { from: u8, to: u8 },
+    /// Registry: a snapshot, and the hold moved; trims are acts of their own.
+    Checkpoint,
+    /// Registry: a lease is granted, a key bound to it, and the lease revoked.
+    Lease { key: u8 },
+    /// Registry: a watch from the start tells every transaction that the log holds, once, in order.
+    Watch,
     /// Observer: a tool call, its start and its end; `flushed`: ordered and then flushed.
     Call { session: u8, bytes: u16, flushed: bool },
     /// A backup into another directory, which may fail at one of its operations.

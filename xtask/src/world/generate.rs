@@ -101,7 +101,10 @@ fn append(random: &mut Random) -> Act {
 
 fn change(random: &mut Random) -> Act {
     let (key, bytes) = (random.below(12) as u8, random.pick(&[8, 100, 2000]));
-    match random.below(6) {
+    match random.below(9) {
+        6 => Act::Checkpoint,
+        7 => Act::Lease { key },
+        8 => Act::Watch,
         0 | 1 => Act::Put { key, bytes },
         2 => Act::Delete { key },
         3 => Act::Swap { key, right: random.one_in(2) },

@@ -293,6 +293,9 @@ pub fn print(record: &StoredRecord) -> Result<u64, String> {
         let changes = annals_registry::decode_transaction(record.lsn, &record.payload);
         return Ok(print_changes(&effects(&changes.map_err(|e| e.to_string())?)));
     }
+    if record.kind == annals_registry::CHECKPOINT {
+        return Ok(print_checkpoint());
+    }
     if EntryKind::of_record(record.kind).is_some() {
         let entry = annals_observer::decode_record(record).map_err(|e| e.to_string())?;
         let entry = entry.ok_or("an entry's kind, and no entry")?;
@@ -307,6 +310,11 @@ pub fn print(record: &StoredRecord) -> Result<u64, String> {
 /// The print of a plain record.
 pub fn print_plain(payload: &[u8]) -> u64 {
     hash_of(&("plain", payload))
+}
+
+/// The print of a checkpoint of the registry.
+pub fn print_checkpoint() -> u64 {
+    hash_of(&"checkpoint")
 }
 
 /// The print of an entry.
@@ -325,9 +333,9 @@ pub fn print_changes(changes: &[(String, Option<Arc<[u8]>>)]) -> u64 {
 pub fn effects(changes: &[Change]) -> Vec<(String, Option<Arc<[u8]>>)> {
     changes
         .iter()
-        .map(|change| match change {
-            Change::Put { key, value } => (key.as_str().to_owned(), Some(Arc::from(value.bytes()))),
-            Change::Delete { key } => (key.as_str().to_owned(), None),
+        .map(|change| {
+            let value = change.value().map(|value| Arc::from(value.bytes()));
+            (change.key().as_str().to_owned(), value)
         })
         .collect()
 }

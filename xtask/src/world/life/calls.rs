@@ -4,13 +4,18 @@
 //! changed nothing, and the model holds the log to that too.
 
 use annals_observer::{CallId, EntryKind, JsonText, Level};
-use annals_registry::{Cas, Change, Commit, Expected, Key, Outcome, Precondition, TxResult, Value};
+use annals_registry::{
+    After, Cas, Change, Commit, ErrorKind, Event, Expected, HOLD, Key, Outcome, Precondition,
+    Prefix, TRANSACTION, TxResult, Value, decode_transaction,
+};
 use annals_wal::fs::mem::{Fault, Keep, MemDir};
 use annals_wal::{Batch, Lsn, Record};
 
 use super::{Rooms, World, options};
 use crate::world::act::Act;
-use crate::world::model::{Holds, Maybe, Model, effects, print_changes, print_entry, print_plain};
+use crate::world::model::{
+    Holds, Maybe, Model, effects, print_changes, print_checkpoint, print_entry, print_plain,
+};
 
 impl World {
     pub(super) fn call(&mut self, act: &Act) -> Result<(), String> {
@@ -35,6 +40,9 @@ impl World {
             Act::Swap { key, right } => self.swap(rooms, key, right)?,
             Act::Commit { first, bytes } => self.commit(rooms, first, bytes)?,
             Act::Move { from, to } => self.move_one(rooms, from, to)?,
+            Act::Checkpoint => self.checkpoint(rooms)?,
+            Act::Lease { key } => self.lease(rooms, key)?,
+            Act::Watch => watch(rooms)?,
             Act::Call { session, bytes, flushed } => self.tool(rooms, session, bytes, flushed)?,
             Act::Backup { fault_in } => self.backup(rooms, fault_in)?,
             Act::Prepare => {
@@ -162,6 +170,9 @@ impl World {
         let answer = match &change {
             Change::Put { key, value } => registry.put(key, value.clone()),
             Change::Delete { key } => registry.delete(key),
+            Change::PutLeased { key, value, lease } => {
+                registry.put_leased(key, value.clone(), *lease)
+            }
         };
         self.noted(rooms, &[change], answer.map(|revision| Some(revision.lsn().get())))
     }
@@ -189,6 +200,65 @@ impl World {
             Some(registry) => self.model.check_registry(registry),
             _ => Ok(()),
         }
+    }
+
+    /// A checkpoint appends a record and moves the registry's hold. Where it fails, how far it came
+    /// is read off the log: what was ordered and is not durable is an open question.
+    fn checkpoint(&mut self, rooms: &Rooms) -> Result<(), String> {
+        let Some(registry) = &rooms.registry else { return Ok(()) };
+        let made = registry.checkpoint();
+        let next = self.model.next_lsn();
+        let asked = Maybe { prints: vec![print_checkpoint()], changes: Vec::new() };
+        if rooms.log.durable_lsn().is_some_and(|lsn| lsn.get() >= next) {
+            self.note(asked, Some(next), None)?;
+        } else if rooms.log.poisoned().is_some() || self.disk.stopped() {
+            self.model.maybe.push(asked);
+        }
+        let mut want = self.model.holds.clone();
+        let holds = rooms.log.holds().into_iter();
+        want.extend(holds.filter(|(name, _)| name == HOLD).map(|(n, lsn)| (n, lsn.get())));
+        match made {
+            Ok(_) => self.changed(Ok(()), want),
+            Err(e) => {
+                self.refused = true;
+                if want != self.model.holds {
+                    self.model.holds_maybe = Some(want);
+                }
+                if self.is_quiet() {
+                    return Err(format!("a checkpoint failed, and nothing was made to fail: {e}"));
+                }
+            }
+        }
+        self.model.check_registry(registry)
+    }
+
+    /// Whatever becomes of it, the key is there or not as each answer said.
+    fn lease(&mut self, rooms: &Rooms, key: u8) -> Result<(), String> {
+        let Some(registry) = &rooms.registry else { return Ok(()) };
+        let before = self.model.next_lsn();
+        let granted = registry.grant(std::time::Duration::from_secs(1), "somebody");
+        let lease = match granted {
+            Ok(lease) => lease,
+            Err(e) => return self.noted(rooms, &[], Err(e)),
+        };
+        self.noted(rooms, &[], Ok(Some(lease.revision.lsn().get())))?;
+        debug_assert!(lease.revision.lsn().get() >= before);
+        let (key, value) = (path(key), self.value(30));
+        let bound = Change::PutLeased { key: key.clone(), value: value.clone(), lease: lease.id };
+        let answer = registry.put_leased(&key, value, lease.id);
+        let failed = answer.is_err();
+        self.noted(rooms, &[bound], answer.map(|revision| Some(revision.lsn().get())))?;
+        if failed {
+            return Ok(());
+        }
+        let revoked = registry.revoke(lease.id, "somebody", "an act");
+        if let Ok(keys) = &revoked
+            && *keys != [key.clone()]
+        {
+            return Err(format!("a lease had the keys {keys:?}"));
+        }
+        let next = self.model.next_lsn();
+        self.noted(rooms, &[Change::Delete { key }], revoked.map(|_| Some(next)))
     }
 
     fn swap(&mut self, rooms: &Rooms, key: u8, right: bool) -> Result<(), String> {
@@ -369,6 +439,52 @@ impl World {
 
 pub(super) fn hold_name(name: u8) -> String {
     format!("hold-{:02}", name % 62)
+}
+
+/// A watch from the start and the log itself tell the same.
+fn watch(rooms: &Rooms) -> Result<(), String> {
+    let Some(registry) = &rooms.registry else { return Ok(()) };
+    let unless_io = |e: annals_registry::Error| match e.kind() {
+        ErrorKind::Log(annals_wal::ErrorKind::Io) => Ok(()),
+        _ => Err(format!("a watch: {e}")),
+    };
+    let mut watch = match registry.watch(Prefix::all(), After::Start) {
+        Ok(watch) => watch,
+        Err(e) => return unless_io(e),
+    };
+    let (mut told, mut last) = (Vec::new(), None);
+    loop {
+        match watch.try_next() {
+            Ok(Some(Event::Changed { revision, changes, .. })) => {
+                told.push((revision.lsn().get(), print_changes(&effects(&changes))));
+            }
+            Ok(Some(Event::Progress(revision))) => last = Some(revision.lsn()),
+            Ok(Some(Event::Lagged { .. })) => return Err("a watch lags behind nobody".to_owned()),
+            Ok(None) => break,
+            Err(e) => return unless_io(e),
+        }
+    }
+    let Ok(records) = rooms.log.range(..) else { return Ok(()) };
+    let mut held = Vec::new();
+    for record in records {
+        let Ok(record) = record else { return Ok(()) };
+        let changes = if record.kind == TRANSACTION {
+            decode_transaction(record.lsn, &record.payload).map_err(|e| e.to_string())?
+        } else {
+            Vec::new()
+        };
+        if !changes.is_empty() {
+            held.push((record.lsn.get(), print_changes(&effects(&changes))));
+        }
+    }
+    if told != held {
+        return Err(format!("a watch told {} transactions of {}", told.len(), held.len()));
+    }
+    let told_to = last.or(told.last().and_then(|(lsn, _)| Lsn::new(*lsn)));
+    if told_to < rooms.log.durable_lsn() && rooms.log.durable_lsn() >= Some(rooms.log.head_lsn()) {
+        return Err(format!("a watch came to {told_to:?} of {:?}", rooms.log.durable_lsn()));
+    }
+    Ok(())
 }
 
 #[allow(clippy::expect_used, reason = "a constant that is a key")]

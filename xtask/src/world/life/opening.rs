@@ -3,7 +3,7 @@
 //! Never here: acts. Invariant: what an opening shows is checked before anybody goes on.
 
 use annals_observer::Observer;
-use annals_registry::Registry;
+use annals_registry::{Registry, Trim};
 use annals_wal::ErrorKind;
 use annals_wal::fs::Dir;
 use annals_wal::recover::{Decision, Facts, decide};
@@ -95,8 +95,10 @@ impl World {
     /// The registry's hold is a change of the log like any other.
     fn open_registry(&mut self, log: &annals_wal::Log) -> Result<Registry, Opening> {
         let mut with_hold = self.model.holds.clone();
-        with_hold.insert(annals_registry::HOLD.to_owned(), 1);
-        match Registry::on(log.clone()) {
+        with_hold.entry(annals_registry::HOLD.to_owned()).or_insert(1);
+        // Trims and checkpoints are acts.
+        let options = annals_registry::Options::new().trim(Trim::Never).snapshot_bytes(0);
+        match options.on(log.clone()) {
             Ok(registry) => {
                 self.model.holds = with_hold;
                 self.model.check_registry(&registry).map_err(Opening::Violated)?;

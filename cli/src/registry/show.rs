@@ -1,0 +1,160 @@
+//! The reading verbs of `wal registry`, and how keys and values look.
+//!
+//! Never here: writes. A value is printed as it is stored where it is plain text; anything that a
+//! terminal might take for a command is escaped.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use annals_registry::{Change, Codec, Key, Note, Prefix, RegistryReader, Revision, Value};
+use serde_json::json;
+
+use crate::args::Format;
+use crate::escape::{escape, hex};
+use crate::exit::{Exit, Failure};
+use crate::out::Out;
+
+pub(super) fn get(dir: &Path, key: &Key, format: Format, out: &mut Out) -> Result<Exit, Failure> {
+    let reader = RegistryReader::open(dir)?;
+    let entry = reader.get(key).ok_or_else(|| no_such(key))?;
+    match format {
+        Format::Text => out.line(&text(&entry.value))?,
+        Format::Json => {
+            let head = json!({ "key": key.as_str(), "revision": entry.revision.lsn().get() });
+            let head = head.to_string();
+            let head = head.strip_suffix('}').unwrap_or(&head);
+            out.line(&format!("{head},\"value\":{}}}", json_text(&entry.value)))?;
+        }
+    }
+    Ok(Exit::Clean)
+}
+
+pub(super) fn no_such(key: &Key) -> Failure {
+    Failure::new(Exit::Failed, format!("{key}: there is no such key"))
+}
+
+pub(super) fn list(
+    dir: &Path,
+    prefix: &Prefix,
+    as_of: Option<Revision>,
+    out: &mut Out,
+) -> Result<Exit, Failure> {
+    let reader = RegistryReader::open(dir)?;
+    match as_of {
+        None => {
+            for (key, _) in reader.scan(prefix) {
+                out.line(&escape(key.as_str()))?;
+            }
+        }
+        Some(revision) => {
+            for (key, _) in reader.as_of(revision)?.scan(prefix) {
+                out.line(&escape(key.as_str()))?;
+            }
+        }
+    }
+    Ok(Exit::Clean)
+}
+
+pub(super) fn history(dir: &Path, key: &Key, out: &mut Out) -> Result<Exit, Failure> {
+    let reader = RegistryReader::open(dir)?;
+    let history = reader.history(key)?;
+    let (from, mut versions) = (history.lower_bound(), 0);
+    for version in history {
+        let version = version?;
+        let change = match version.value {
+            Some(value) => Change::Put { key: key.clone(), value },
+            None => Change::Delete { key: key.clone() },
+        };
+        out.line(&self::change(version.revision, &change, version.note.as_ref()))?;
+        versions += 1;
+    }
+    if versions == 0 && reader.get(key).is_none() {
+        return Err(no_such(key));
+    }
+    if from.get() > 1 {
+        crate::out::message(&format!("wal: versions from before LSN {from} are not kept"));
+    }
+    Ok(Exit::Clean)
+}
+
+/// The imported documents; where nothing was imported, every key with its value.
+pub(super) fn export(dir: &Path, root: Option<&Prefix>, out: &mut Out) -> Result<Exit, Failure> {
+    let reader = RegistryReader::open(dir)?;
+    if let Some(root) = root {
+        let text = reader.export_json(root)?.ok_or_else(|| {
+            Failure::new(Exit::Failed, format!("{root}: no JSON registry was imported there"))
+        })?;
+        out.line(&text)?;
+        return Ok(Exit::Clean);
+    }
+    let mut documents = BTreeMap::new();
+    for (key, _) in reader.scan(&Prefix::all()) {
+        let mut parts = key.as_str().split('/');
+        let root = match (parts.next(), parts.next()) {
+            (Some("tasks"), Some(task)) => format!("tasks/{task}"),
+            (Some(first), _) => first.to_owned(),
+            (None, _) => continue,
+        };
+        if let std::collections::btree_map::Entry::Vacant(vacant) = documents.entry(root)
+            && let Some(text) = reader.export_json(&Prefix::new(vacant.key())?)?
+        {
+            vacant.insert(text);
+        }
+    }
+    if documents.is_empty() {
+        let all = reader.scan(&Prefix::all());
+        documents = all.map(|(k, entry)| (k.to_string(), json_text(&entry.value))).collect();
+    } else if documents.len() == 1
+        && let Some(text) = documents.values().next()
+    {
+        out.line(text)?;
+        return Ok(Exit::Clean);
+    }
+    let members: Vec<String> =
+        documents.iter().map(|(name, text)| format!("{}:{text}", json!(name))).collect();
+    out.line(&format!("{{{}}}", members.join(",")))?;
+    Ok(Exit::Clean)
+}
+
+/// One change as a line.
+pub(super) fn change(revision: Revision, change: &Change, note: Option<&Note>) -> String {
+    let key = escape(change.key().as_str());
+    let what = match change.value() {
+        Some(value) => format!("put {key} {}", one_line(value)),
+        None => format!("delete {key}"),
+    };
+    let note = note.map(|n| format!("  ({}: {})", escape(&n.who), escape(&n.why)));
+    format!("{revision} {what}{}", note.unwrap_or_default())
+}
+
+/// The stored text, if a terminal can take it; else escaped, or in hex.
+fn text(value: &Value) -> String {
+    match std::str::from_utf8(value.bytes()) {
+        Ok(text) if !text.contains(|c: char| c.is_control() && c != '\n' && c != '\t') => {
+            text.to_owned()
+        }
+        Ok(text) => escape(text),
+        Err(_) => hex(value.bytes()),
+    }
+}
+
+fn one_line(value: &Value) -> String {
+    match std::str::from_utf8(value.bytes()) {
+        Ok(text) => escape(text),
+        Err(_) => hex(value.bytes()),
+    }
+}
+
+/// A value inside a JSON document: JSON as it is stored, text as a string, bytes as hex.
+fn json_text(value: &Value) -> String {
+    match std::str::from_utf8(value.bytes()) {
+        Ok(text) if value.codec() == Codec::JSON && is_json(text) => text.to_owned(),
+        Ok(text) => json!(text).to_string(),
+        Err(_) => json!({ "hex": hex(value.bytes()) }).to_string(),
+    }
+}
+
+fn is_json(text: &str) -> bool {
+    !text.contains(['\n', '\r'])
+        && serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
+}

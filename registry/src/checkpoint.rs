@@ -1,0 +1,285 @@
+//! A checkpoint: a snapshot of the durable state, and what may go of the log after it.
+//!
+//! Never here: a wait of any writer. The order: entries into a temporary file, synced; its name,
+//! and the directory synced; the checkpoint record durable; both snapshots that stay read back and
+//! their checksums checked; the hold moved, durable; the older ones deleted; the log trimmed.
+//! Invariants: the hold stands after the *older* of two snapshots that were read back whole, so
+//! that a damaged newest one leaves everything that the older one needs; with fewer than two it
+//! does not move. A snapshot that fails leaves everything as it was. Next room:
+//! [`crate::snapshot`].
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use annals_wal::format::{self, SnapshotHeader};
+use annals_wal::{Codec, Lsn, Record};
+
+use crate::codec::{self, CHECKPOINT};
+use crate::error::{Error, Result};
+use crate::mutant;
+use crate::nesting;
+use crate::options::Trim;
+use crate::rebuild::HOLD;
+use crate::registry::Registry;
+use crate::shared::Shared;
+use crate::snapshot::{self, Sink};
+use crate::source::{OURS, Source};
+use crate::value::Revision;
+
+/// Keys that are looked at while a promotion may wait.
+const CHUNK_KEYS: usize = 256;
+
+/// What a checkpoint did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checkpoint {
+    /// The last transaction in the newest snapshot; `None` if there is none in the log.
+    pub revision: Option<Revision>,
+    /// The size of its file in bytes; 0 if the newest snapshot was as new as could be and nothing
+    /// was written.
+    pub bytes: u64,
+    /// From here on the log is kept for the registry.
+    pub hold: Lsn,
+    /// The first LSN kept.
+    pub head: Lsn,
+}
+
+impl Registry {
+    /// Writes a snapshot of the durable state while others go on, moves the registry's hold to
+    /// what the older of the two newest snapshots needs, and trims the log as
+    /// [`crate::Options::trim`] says. All of it is durable on return.
+    ///
+    /// Two snapshots are kept, so the first one moves nothing.
+    ///
+    /// # Errors
+    /// `Io` or the log's own; the older snapshots and the hold are then as they were. `Nested`
+    /// inside a closure.
+    ///
+    /// ```
+    /// use annals_registry::{Key, Registry, Value};
+    /// # use annals_wal::Log;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let registry = Registry::on(Log::open(dir.path().join("log"))?)?;
+    /// let revision = registry.put(&Key::new("k")?, Value::json(&1)?)?;
+    /// assert_eq!(registry.checkpoint()?.revision, Some(revision));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn checkpoint(&self) -> Result<Checkpoint> {
+        nesting::refuse_inside()?;
+        let shared = self.shared();
+        shared.log.check_process().map_err(Error::of_log)?;
+        run(shared)
+    }
+}
+
+/// One at a time.
+pub(crate) fn run(shared: &Shared) -> Result<Checkpoint> {
+    let _one = shared.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+    let begun = shared.options.clock.now();
+    shared.grown_bytes.store(0, Ordering::Relaxed);
+    let made = make(shared);
+    let took = shared.options.clock.now().saturating_sub(begun);
+    match &made {
+        Ok(made) if made.bytes > 0 => {
+            shared.meter.snapshot_made(took);
+            tracing::info!(bytes = made.bytes, head = %made.head, ?took, "a registry snapshot");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            shared.meter.snapshot_failed();
+            tracing::error!(%error, "a registry snapshot failed");
+        }
+    }
+    made
+}
+
+fn make(shared: &Shared) -> Result<Checkpoint> {
+    shared.refuse_poisoned()?;
+    let newest = shared.durable_now().applied();
+    let dir = shared.log.dir();
+    let known = snapshot::list(&**dir)?;
+    let Some(newest) = newest else { return done(shared, None, 0) };
+    // One that is as new and whole is not written again; a damaged one is replaced.
+    let again = known.contains(&newest);
+    if again && snapshot::verify(&**dir, newest)?.is_ok() {
+        advance(shared, newest)?;
+        return done(shared, Some(newest), 0);
+    }
+    if again {
+        remove(shared, newest)?;
+    }
+    let (lsn, bytes) = write(shared)?;
+    let payload = codec::encode_checkpoint(lsn, bytes)?;
+    let record = Record::new(payload).kind(CHECKPOINT).codec(Codec::BINCODE);
+    shared.log.append(record).map_err(Error::of_log)?;
+    if let Err(why) = snapshot::verify(&**dir, lsn)? {
+        shared.meter.corrupt();
+        return Err(Error::corrupt_file(&format::snapshot_name(lsn), why.0));
+    }
+    advance(shared, lsn)?;
+    done(shared, Some(lsn), bytes)
+}
+
+fn done(shared: &Shared, lsn: Option<Lsn>, bytes: u64) -> Result<Checkpoint> {
+    let hold = shared.log.holds().into_iter().find(|(name, _)| name == HOLD);
+    let hold = hold.map_or(Lsn::FIRST, |(_, lsn)| lsn);
+    let head = shared.log.head_lsn();
+    Ok(Checkpoint { revision: lsn.map(Revision::new), bytes, hold, head })
+}
+
+/// Writes and names the snapshot; its LSN and size.
+fn write(shared: &Shared) -> Result<(Lsn, u64)> {
+    let dir = &**shared.log.dir();
+    let failed = |e| Error::io("writing a snapshot of the registry", e);
+    snapshot::remove_leftovers(dir).map_err(failed)?;
+    let begun = Begun::of(shared)?;
+    let lsn = begun.lsn;
+    let header =
+        SnapshotHeader { log_id: shared.log.log_id(), lsn, generation: shared.log.generation() };
+    let record = shared.log.get(lsn).map_err(Error::of_log)?;
+    let mut sink = Sink::create(dir, &header).map_err(failed)?;
+    let wall_ms = shared.options.clock.wall_ms();
+    sink.begin(crc32fast::hash(&record.payload), wall_ms).map_err(failed)?;
+    loop {
+        if shared.bell.is_closed() {
+            return Err(Error::invalid("the registry was dropped while its snapshot was written"));
+        }
+        let entries = shared.durable().next_of_shot(CHUNK_KEYS);
+        if entries.is_empty() {
+            break;
+        }
+        sink.entries(entries).map_err(failed)?;
+    }
+    drop(begun);
+    let bytes = sink.end().map_err(failed)?;
+    snapshot::publish(dir, lsn).map_err(failed)?;
+    Ok((lsn, bytes))
+}
+
+/// A snapshot under way in the map; over when this is dropped.
+struct Begun<'r> {
+    shared: &'r Shared,
+    lsn: Lsn,
+}
+
+impl Begun<'_> {
+    fn of(shared: &Shared) -> Result<Begun<'_>> {
+        let lsn = shared.durable_now().begin_shot();
+        let lsn = lsn.ok_or_else(|| Error::invalid("there is nothing to make a snapshot of"))?;
+        Ok(Begun { shared, lsn })
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.shared.durable().end_shot();
+    }
+}
+
+/// Moves the hold if there are two whole snapshots, removes the others, and trims.
+fn advance(shared: &Shared, newest: Lsn) -> Result<()> {
+    let dir = &**shared.log.dir();
+    let mut older = None;
+    for lsn in snapshot::list(dir)?.into_iter().filter(|lsn| *lsn < newest) {
+        match snapshot::verify(dir, lsn)? {
+            Ok(()) => {
+                older = Some(lsn);
+                break;
+            }
+            Err(_) => shared.meter.corrupt(),
+        }
+    }
+    let one_will_do = mutant::is("snapshot:hold-after-the-newest").then_some(newest);
+    let Some(kept) = one_will_do.or(older) else { return Ok(()) };
+    let after = kept.next().unwrap_or(kept);
+    let hold = shared.log.holds().into_iter().find(|(name, _)| name == HOLD);
+    if hold.is_none_or(|(_, lsn)| lsn < after) {
+        shared.log.set_hold(HOLD, after).map_err(Error::of_log)?;
+    }
+    for lsn in snapshot::list(dir)?.into_iter().filter(|lsn| *lsn < newest && *lsn != kept) {
+        remove(shared, lsn)?;
+    }
+    trim(shared, after)
+}
+
+fn remove(shared: &Shared, lsn: Lsn) -> Result<()> {
+    match shared.log.dir().remove(&format::snapshot_name(lsn)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("removing an old snapshot of the registry", e))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn trim(shared: &Shared, below: Lsn) -> Result<()> {
+    let log = &shared.log;
+    let to = match shared.options.trim {
+        Trim::Never => return Ok(()),
+        Trim::ToHolds => below,
+        Trim::OwnRecords => first_of_others(shared, below)?.map_or(below, |lsn| lsn.min(below)),
+    };
+    if to > log.head_lsn() {
+        log.trim(to).map_err(Error::of_log)?;
+    }
+    Ok(())
+}
+
+/// The first record below `below` that is another room's.
+fn first_of_others(shared: &Shared, below: Lsn) -> Result<Option<Lsn>> {
+    let known = shared.others.load(Ordering::Relaxed);
+    if known >= shared.log.head_lsn().get() {
+        return Ok(Lsn::new(known));
+    }
+    let mut due = shared.log.head_lsn();
+    let mut ours = Source::Own(&shared.log).all_records(due)?.only(OURS);
+    // LSNs are dense: the first that is missing among ours is another room's.
+    while due < below {
+        match ours.next_ref().transpose().map_err(Error::of_log)? {
+            Some(record) if record.lsn == due => {}
+            _ => {
+                shared.others.store(due.get(), Ordering::Relaxed);
+                return Ok(Some(due));
+            }
+        }
+        let Some(next) = due.next() else { break };
+        due = next;
+    }
+    Ok(None)
+}
+
+/// Called after a commit: begins a checkpoint if the log has grown enough. On a thread of its own
+/// where there may be one, else here.
+pub(crate) fn after_growth(shared: &Arc<Shared>) {
+    let max = shared.options.snapshot_bytes;
+    if max == 0 || shared.grown_bytes.load(Ordering::Relaxed) < max {
+        return;
+    }
+    // Whoever sets it to 0 makes the snapshot.
+    if shared.grown_bytes.swap(0, Ordering::Relaxed) < max {
+        return;
+    }
+    if !shared.log.dir().has_background() {
+        // Its failure is counted and told; the commit before it is durable all the same.
+        let _ = run(shared);
+        return;
+    }
+    let behind = shared.clone();
+    let thread = std::thread::Builder::new().name("annals-snapshot".to_owned());
+    let started = thread.spawn(move || {
+        let _ = run(&behind);
+    });
+    match started {
+        Ok(thread) => {
+            let before = shared.behind.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = { before }.replace(thread);
+            // The one before has ended, or waits for its turn behind nobody but this one.
+            drop(before);
+        }
+        Err(error) => {
+            shared.meter.snapshot_failed();
+            tracing::error!(%error, "no thread for a registry snapshot");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The shapes of JSON registries: which members are lists of agents and tasks, and whose registry
+//! it is.
+//!
+//! Never here: keys. A list is an array of objects that say their id, or an object by id. What is
+//! no list of that kind is a member like any other. Next room: [`super::findings`].
+
+use std::collections::BTreeSet;
+
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Result};
+use crate::key::Prefix;
+use crate::merge::members_of;
+
+use super::escaped;
+
+/// The names under which a list's objects say their id, in this order.
+const AGENT_IDS: [&str; 4] = ["id", "agent_id", "agentId", "name"];
+const TASK_IDS: [&str; 4] = ["task_id", "id", "taskId", "name"];
+
+/// The members that are taken apart.
+const GROUPS: [(&str, [&str; 4]); 2] = [("agents", AGENT_IDS), ("tasks", TASK_IDS)];
+
+/// How a list was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Form {
+    /// An array of objects that say their id.
+    Array,
+    /// An object, by id.
+    Object,
+}
+
+/// A list of agents or tasks: ids and texts, in their order.
+#[derive(Debug)]
+pub(crate) struct Group<'t> {
+    pub(crate) form: Form,
+    pub(crate) items: Vec<(String, &'t str)>,
+    /// Ids that came more than once; the last one counts.
+    pub(crate) twice: Vec<String>,
+}
+
+impl Group<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(crate) fn text(&self, id: &str) -> Option<&str> {
+        self.items.iter().find(|(known, _)| known == id).map(|(_, text)| *text)
+    }
+}
+
+/// Whose registry it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Whose {
+    Task(String),
+    Global,
+}
+
+#[derive(Debug)]
+pub(crate) struct Document<'t> {
+    pub(crate) whose: Whose,
+    /// Names and texts, in their order.
+    pub(crate) members: Vec<(String, &'t str)>,
+    groups: Vec<(&'static str, Group<'t>)>,
+}
+
+impl<'t> Document<'t> {
+    pub(crate) fn parse(name: &str, text: &'t str) -> Result<Document<'t>> {
+        let raw: &RawValue = serde_json::from_str(text).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            Error::import(name, format!("it is no JSON, at line {line} column {column}"))
+        })?;
+        let members = members_of(raw.get())
+            .map_err(|why| Error::import(name, why))?
+            .ok_or_else(|| Error::import(name, "it is JSON, but no object"))?;
+        let mut groups = Vec::new();
+        for (group, ids) in GROUPS {
+            if let Some((_, text)) = members.iter().find(|(name, _)| name == group)
+                && let Some(items) = list(name, group, text, &ids)?
+            {
+                groups.push((group, items));
+            }
+        }
+        if groups.is_empty() {
+            let why = "it lists neither agents nor tasks: an `agents` or `tasks` member is an array \
+                       of objects that have an id, or an object by id";
+            return Err(Error::import(name, why));
+        }
+        let whose = whose(name, &members, &groups)?;
+        Ok(Document { whose, members, groups })
+    }
+
+    pub(crate) fn root(&self) -> Result<Prefix> {
+        match &self.whose {
+            Whose::Task(task) => Prefix::new(format!("tasks/{}", escaped(task))),
+            Whose::Global => Prefix::new("global"),
+        }
+    }
+
+    pub(crate) fn group(&self, name: &str) -> Option<&Group<'t>> {
+        self.groups.iter().find(|(known, _)| *known == name).map(|(_, group)| group)
+    }
+
+    /// A member that is a number.
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        let (_, text) = self.members.iter().find(|(known, _)| known == name)?;
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// A registry of one task names it; one that lists tasks does not, whatever else it says.
+fn whose(
+    name: &str,
+    members: &[(String, &str)],
+    groups: &[(&'static str, Group<'_>)],
+) -> Result<Whose> {
+    if groups.iter().any(|(group, _)| *group == "tasks") {
+        return Ok(Whose::Global);
+    }
+    let said = ["task_id", "taskId", "id"].iter().find_map(|id| {
+        let (_, text) = members.iter().find(|(known, _)| known == id)?;
+        serde_json::from_str::<String>(text).ok().filter(|id| !id.is_empty())
+    });
+    if let Some(task) = said {
+        return Ok(Whose::Task(task));
+    }
+    // The agents of a global registry say whose they are.
+    let agents = groups.iter().flat_map(|(_, group)| &group.items);
+    let mut tasks = agents.filter_map(|(_, text)| text_member(text, "task_id"));
+    if tasks.next().is_some() {
+        return Ok(Whose::Global);
+    }
+    let path = std::path::Path::new(name);
+    let directory = path.parent().and_then(|parent| parent.file_name()?.to_str());
+    let why = "it names no task (`task_id`), and neither does its directory";
+    directory.map(|task| Whose::Task(task.to_owned())).ok_or_else(|| Error::import(name, why))
+}
+
+/// `None` for what is no list of objects.
+fn list<'t>(name: &str, group: &str, text: &'t str, ids: &[&str]) -> Result<Option<Group<'t>>> {
+    let bad = |why: String| Error::import(name, why);
+    let mut items: Vec<(String, &'t str)> = Vec::new();
+    let form = if text.starts_with('[') {
+        let raw: Vec<&'t RawValue> =
+            serde_json::from_str(text).map_err(|_| bad(format!("its `{group}` is no array")))?;
+        for (n, item) in raw.into_iter().enumerate() {
+            let text = item.get();
+            let id = ids.iter().find_map(|id| text_member(text, id)).ok_or_else(|| {
+                bad(format!("entry {} of `{group}` has no id ({})", n + 1, ids.join(", ")))
+            })?;
+            items.push((id, text));
+        }
+        Form::Array
+    } else if let Some(members) = members_of(text).map_err(|why| bad(why.to_owned()))? {
+        items = members;
+        Form::Object
+    } else {
+        return Ok(None);
+    };
+    let mut seen = BTreeSet::new();
+    let mut twice = Vec::new();
+    let mut kept: Vec<(String, &'t str)> = Vec::new();
+    for (id, text) in items {
+        if !seen.insert(id.clone()) {
+            kept.retain(|(known, _)| *known != id);
+            twice.push(id.clone());
+        }
+        kept.push((id, text));
+    }
+    Ok(Some(Group { form, items: kept, twice }))
+}
+
+/// A member of an object that is a text.
+pub(crate) fn text_member(object: &str, name: &str) -> Option<String> {
+    let members = members_of(object).ok().flatten()?;
+    let (_, text) = members.into_iter().find(|(known, _)| known == name)?;
+    match serde_json::from_str(text).ok()? {
+        serde_json::Value::String(text) if !text.is_empty() => Some(text),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
