@@ -8,14 +8,17 @@
     reason = "clippy sees helpers of tests as libraries; a failure in one is its test's failure"
 )]
 
+mod batched;
 mod codec;
 mod common;
 mod delivery;
 mod imports;
 mod json_lines;
 mod json_text;
+mod open_calls;
 mod pairing;
 mod real_input;
+mod redaction;
 mod resume;
 mod sessions;
 mod trajectories;
