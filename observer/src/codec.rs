@@ -10,7 +10,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use annals_wal::{Batch, Codec, Kind, Record, StoredRecord, Stream};
+use annals_wal::{Batch, Codec, Kind, Record, RecordRef, StoredRecord, Stream};
 use bincode::{BorrowDecode, Encode, config};
 
 use crate::clock::{MonoTime, WallTime};
@@ -245,6 +245,14 @@ impl EncodedEntry {
 /// `Unsupported` for a newer envelope or codec, `Corrupt` for bytes that are no entry. Both name
 /// the LSN and neither hides any other record.
 pub fn decode_record(record: &StoredRecord) -> Result<Option<Entry>> {
+    decode_ref(&RecordRef::from(record))
+}
+
+/// [`decode_record`] of a record whose payload its reader lends.
+///
+/// # Errors
+/// As [`decode_record`].
+pub fn decode_ref(record: &RecordRef<'_>) -> Result<Option<Entry>> {
     let Some(kind) = EntryKind::of_record(record.kind) else { return Ok(None) };
     if record.codec != Codec::BINCODE {
         let what = format!(
@@ -254,7 +262,7 @@ pub fn decode_record(record: &StoredRecord) -> Result<Option<Entry>> {
         );
         return Err(Error::new(ErrorKind::Unsupported, what).at(record.lsn));
     }
-    decode(kind, &record.payload).map(Some).map_err(|error| error.at(record.lsn))
+    decode(kind, record.payload).map(Some).map_err(|error| error.at(record.lsn))
 }
 
 fn decode(kind: EntryKind, bytes: &[u8]) -> Result<Entry> {

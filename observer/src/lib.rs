@@ -52,6 +52,7 @@
 //! [`annals_wal::Log`]; a reading walks [`Entries`] -> `codec`; an import walks [`import`] ->
 //! `drain`; what a crash left open is `recover`'s. First room: [`Error`].
 
+pub mod archive;
 mod call;
 mod capture;
 mod clock;
@@ -59,6 +60,7 @@ mod codec;
 mod drain;
 mod entry;
 mod error;
+pub mod export;
 mod flush;
 mod guard;
 mod ids;
@@ -73,18 +75,21 @@ mod observer;
 mod open_starts;
 mod options;
 mod payload;
+mod query;
 mod queue;
 mod read;
 mod record;
 mod recover;
 mod redact;
+mod retention;
 mod session;
+mod tail;
 mod worker;
 
 pub use call::{Call, Outcome};
 pub use capture::Detail;
 pub use clock::{Clock, MonoTime, SystemClock, WallTime};
-pub use codec::{decode_record, encode_entry};
+pub use codec::{decode_record, decode_ref, encode_entry};
 pub use entry::{Entry, Position, Source, TimeOrigin};
 pub use error::{Error, ErrorKind, Result};
 pub use flush::FlushOutcome;
@@ -97,7 +102,10 @@ pub use notes::{Field, FieldNote, Notes, Original, PayloadRef};
 pub use observer::{Health, Level, Observer, Receipt};
 pub use options::{Options, Overflow};
 pub use payload::read_field;
+pub use query::{Matches, Query, last_entries};
 pub use read::{Entries, ReadRecords, StoredEntry, entries, session_entries};
 pub use recover::{CallState, OpenCall, Recovered, call_state};
 pub use redact::{PANICKED, Redactor};
+pub use retention::{HOLD, Retention};
 pub use session::{Session, Start};
+pub use tail::Tail;

@@ -22,6 +22,8 @@ pub(crate) struct OpenStart {
     pub(crate) end: Arc<Entry>,
     pub(crate) started: MonoTime,
     pub(crate) lsn: Option<Lsn>,
+    /// No later than its LSN, which a batched start learns late: what was durable before it came.
+    pub(crate) floor: Lsn,
     /// Whether a place in the queue is kept for its end.
     pub(crate) reserved: bool,
 }
@@ -87,5 +89,10 @@ impl OpenStarts {
         let ticket = *ticket;
         self.written_off += 1;
         Some((ticket, self.table.remove(&ticket)?, reason))
+    }
+
+    /// No later than the LSN of the oldest open start.
+    pub(crate) fn floor(&self) -> Option<Lsn> {
+        self.table.values().map(|start| start.floor).min()
     }
 }

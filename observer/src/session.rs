@@ -253,6 +253,7 @@ impl Start {
     pub fn start(mut self) -> Result<Call> {
         self.check_level()?;
         let encoded = self.prepare()?;
+        let floor = self.floor();
         let recorded = self.handle.record(encoded, self.level, Place::Start)?;
         let (ticket, lsn) = match &recorded {
             Recorded::Submitted(submitted) => (submitted.ticket.sequence, submitted.lsn),
@@ -262,7 +263,8 @@ impl Start {
         let end = Arc::new(self.end());
         let started = self.entry.mono;
         if !matches!(recorded, Recorded::Dropped(_)) {
-            self.handle.opened(ticket, OpenStart { end: end.clone(), started, lsn, reserved })?;
+            self.handle
+                .opened(ticket, OpenStart { end: end.clone(), started, lsn, floor, reserved })?;
         }
         match self.handle.receipt(recorded, self.level) {
             Ok(receipt) => Ok(self.into_call(end, receipt)),
@@ -282,13 +284,20 @@ impl Start {
     pub async fn start_async(mut self) -> Result<Call> {
         self.check_level()?;
         let encoded = self.prepare()?;
+        let floor = self.floor();
         let receipt = self.handle.record_async(encoded, self.level, Place::Start).await?;
         let (end, started) = (Arc::new(self.end()), self.entry.mono);
-        let open = OpenStart { end: end.clone(), started, lsn: receipt.lsn, reserved: true };
+        let open = OpenStart { end: end.clone(), started, lsn: receipt.lsn, floor, reserved: true };
         if !receipt.dropped {
             self.handle.opened(receipt.ticket.sequence, open)?;
         }
         Ok(self.into_call(end, receipt))
+    }
+
+    /// The LSN after the last durable one: what comes later has this or a later one.
+    fn floor(&self) -> annals_wal::Lsn {
+        let durable = self.handle.log().durable_lsn();
+        durable.and_then(annals_wal::Lsn::next).unwrap_or(annals_wal::Lsn::FIRST)
     }
 
     pub(crate) fn check_level(&self) -> Result<()> {

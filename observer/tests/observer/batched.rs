@@ -83,7 +83,7 @@ fn a_batch_is_written_when_it_is_large_or_old_enough() {
 
 /// What another thread will have done; a test that hangs here has failed.
 #[expect(clippy::disallowed_methods, reason = "a bounded poll: the other thread tells nobody")]
-fn wait_for(done: impl Fn() -> bool) {
+pub(crate) fn wait_for(done: impl Fn() -> bool) {
     for _ in 0..20_000 {
         if done() {
             return;
