@@ -84,6 +84,8 @@ mod redact;
 mod retention;
 mod session;
 mod tail;
+#[cfg(feature = "tracing")]
+pub mod tracing_layer;
 mod worker;
 
 pub use call::{Call, Outcome};
