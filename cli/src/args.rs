@@ -41,6 +41,17 @@ pub(crate) enum Verb {
                       wal registry list runs tasks\n  wal registry get runs tasks/T1/agents/A7\n  \
                       wal registry put runs tasks/T1/active_count 3")]
     Registry(crate::registry::args::RegistryArgs),
+    /// Write a log's entries in a form that other tools read. Writes nothing into the log.
+    #[command(
+        after_help = "Examples:\n  wal export runs --format chrome-trace -o runs.json  # open in Perfetto\n  \
+                      wal export runs --format otlp --session s-1 -o spans.jsonl\n  \
+                      wal export runs --format jsonl | jq .tool"
+    )]
+    Export(ExportArgs),
+    /// Hand the sealed segments of a log over to an archive directory, durably, and hold what is
+    /// not there yet.
+    #[command(after_help = "Example:\n  wal archive runs --to /backup/runs --name nightly")]
+    Archive(ArchiveArgs),
     /// Kill a fleet of agents in the middle of their writes and show that nothing is lost.
     #[command(
         after_help = "Examples:\n  wal demo\n  wal demo crash-test --agents 8 --seconds 0.3 --rounds 200"
@@ -107,6 +118,60 @@ pub(crate) struct ImportArgs {
     /// Import content that is in the log already once more.
     #[arg(long)]
     pub(crate) again: bool,
+    /// Keep secrets that the built-in redactors would replace.
+    #[arg(long)]
+    pub(crate) raw: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// The log's directory.
+    pub(crate) dir: PathBuf,
+    /// What to write.
+    #[arg(long, value_enum)]
+    pub(crate) format: ExportFormat,
+    /// The file to make; it must not exist. Default: standard output.
+    #[arg(short, long)]
+    pub(crate) output: Option<PathBuf>,
+    /// Only entries of this session.
+    #[arg(long)]
+    pub(crate) session: Option<String>,
+    /// Inputs and outputs too, in an OTLP export.
+    #[arg(long)]
+    pub(crate) contents: bool,
+}
+
+/// What `export` writes.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ExportFormat {
+    /// A JSON object a line.
+    Jsonl,
+    /// OTLP/JSON lines: OpenTelemetry spans.
+    Otlp,
+    /// Chrome trace events, for Perfetto.
+    ChromeTrace,
+    /// Folded stacks, for flame graphs.
+    Folded,
+    /// A SQLite database; needs --output.
+    Sqlite,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ArchiveArgs {
+    /// The log's directory.
+    pub(crate) dir: PathBuf,
+    /// The archive's directory; made if it is absent.
+    #[arg(long)]
+    pub(crate) to: PathBuf,
+    /// The name of the archive's hold in the log.
+    #[arg(long, default_value = "default")]
+    pub(crate) name: String,
+    /// Copy the segments even where a hard link would do.
+    #[arg(long)]
+    pub(crate) copy: bool,
+    /// Ask the log to drop what every hold allows afterwards.
+    #[arg(long)]
+    pub(crate) trim: bool,
 }
 
 #[derive(clap::Args, Debug)]

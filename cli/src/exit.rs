@@ -79,6 +79,15 @@ impl From<annals_observer::Error> for Failure {
     }
 }
 
+impl From<annals_observer::export::ExportError> for Failure {
+    fn from(error: annals_observer::export::ExportError) -> Failure {
+        match error {
+            annals_observer::export::ExportError::Read(error) => error.into(),
+            other => Failure::new(Exit::Failed, other.to_string()),
+        }
+    }
+}
+
 impl From<annals_registry::Error> for Failure {
     fn from(error: annals_registry::Error) -> Failure {
         let exit = error.log_error().map_or(Exit::Failed, exit_of);

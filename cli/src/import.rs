@@ -21,7 +21,7 @@ pub(crate) fn import(args: &ImportArgs, out: &mut Out) -> Result<Exit, Failure> 
         return Ok(Exit::Failed);
     }
     let observer = Observer::on(Log::open(&args.dir)?)?;
-    let mut importer = Importer::new(&observer)?;
+    let mut importer = Importer::new(&observer)?.raw(args.raw);
     let options = ImportOptions { strict: args.strict, again: args.again };
     let bar = steps_progress(args.files.len() as u64, "import");
     let mut exit = Exit::Clean;

@@ -8,12 +8,14 @@
 
 #![allow(rustdoc::private_intra_doc_links, reason = "module docs name the next room")]
 
+mod archive;
 mod args;
 mod cat;
 mod decode;
 mod demo;
 mod escape;
 mod exit;
+mod export;
 mod import;
 mod inspect;
 mod out;
@@ -41,6 +43,8 @@ pub fn main() -> ExitCode {
         Verb::Cat(verb) => cat::cat(verb, &mut out),
         Verb::Import(verb) => import::import(verb, &mut out),
         Verb::Registry(verb) => registry::registry(verb, &mut out),
+        Verb::Export(verb) => export::export(verb, &mut out),
+        Verb::Archive(verb) => archive::archive(verb, &mut out),
         Verb::Demo(verb) => demo::demo(verb, &mut out),
         Verb::DemoFleet(verb) => demo::fleet::run(verb),
         Verb::DemoCheck(verb) => demo::check::run(verb, &mut out),

@@ -489,3 +489,74 @@ fn an_import_of_nothing_leaves_no_log_and_an_unknown_kind_is_answered() {
     let output = wal(&["inspect", "no\u{1b}[31mpe"]);
     assert!(!stderr(&output).contains('\u{1b}'), "{}", stderr(&output));
 }
+
+#[test]
+fn export_writes_each_form_into_a_new_file_and_no_byte_into_the_log() {
+    use annals_observer::{JsonText, Observer};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    {
+        let log = Log::open(&path).unwrap();
+        let observer = Observer::on(log.clone()).unwrap();
+        let mut call = observer.session("s-1").unwrap().tool("search").start().unwrap();
+        call.end_ok(JsonText::string("ok")).unwrap();
+        drop(observer.session("s-2").unwrap().agent("planner").start().unwrap());
+        drop((call, observer));
+        log.close().unwrap();
+    }
+    let files = || {
+        let mut files: Vec<_> = std::fs::read_dir(&path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.clone(), std::fs::read(&path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    let run = |args: &[&str]| {
+        let wal = std::process::Command::new(env!("CARGO_BIN_EXE_wal"));
+        let mut wal = wal;
+        wal.arg("export").arg(&path).args(args).output().unwrap()
+    };
+    for format in ["jsonl", "otlp", "chrome-trace", "folded"] {
+        let file = dir.path().join(format);
+        let to = file.to_str().unwrap();
+        let output = run(&["--format", format, "-o", to]);
+        assert!(output.status.success(), "{format}: {output:?}");
+        let written = std::fs::read_to_string(&file).unwrap();
+        assert!(written.contains("search") || format == "folded", "{format}: {written}");
+        let again = run(&["--format", format, "-o", to]);
+        assert_eq!(again.status.code(), Some(1), "{format} was written over");
+        let piped = run(&["--format", format]);
+        assert_eq!(String::from_utf8(piped.stdout).unwrap(), written);
+    }
+    let one = run(&["--format", "jsonl", "--session", "s-2"]);
+    assert_eq!(String::from_utf8(one.stdout).unwrap().lines().count(), 1);
+    let database = run(&["--format", "sqlite"]);
+    assert_eq!(database.status.code(), Some(2), "a database needs a file");
+    assert_eq!(files(), before);
+}
+
+#[test]
+fn archive_hands_over_and_the_archive_is_read_and_never_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, to) = (dir.path().join("log"), dir.path().join("to"));
+    let log = annals_wal::Options::new().segment_bytes(64 << 10).open(&path).unwrap();
+    for _ in 0..100 {
+        log.append(vec![1; 2_000]).unwrap();
+    }
+    log.close().unwrap();
+    let mut wal = std::process::Command::new(env!("CARGO_BIN_EXE_wal"));
+    let output = wal.arg("archive").arg(&path).arg("--to").arg(&to).arg("--trim").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("segments") && said.contains("now begins at LSN"), "{said}");
+    annals_observer::archive::verify::verify(&to).unwrap();
+    assert_eq!(Log::open(&to).unwrap_err().kind(), annals_wal::ErrorKind::Archived);
+    let absent = dir.path().join("absent");
+    let mut wal = std::process::Command::new(env!("CARGO_BIN_EXE_wal"));
+    let output = wal.arg("archive").arg(&absent).arg("--to").arg(&to).output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "no log is made by a wrong name");
+    assert!(!absent.exists());
+}

@@ -3,18 +3,19 @@
 //! Never here: a lookup. Session, span, call id and start time are inside, so an end finds its
 //! start whatever else runs, on whatever thread. Invariants: a duration is the difference of two
 //! readings of one monotonic clock; at most one end is recorded through a `Call`.
-//! Next room: [`crate::read`].
+//! Next rooms: [`crate::guard`], [`crate::read`].
 
 use std::sync::Arc;
 
 use crate::clock::MonoTime;
-use crate::drain::Drain;
+use crate::drain::Handle;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::ids::{CallId, SpanId};
 use crate::json::JsonText;
 use crate::kind::EntryKind;
-use crate::observer::{Level, Receipt, receipt};
+use crate::observer::{Level, Receipt};
+use crate::queue::Place;
 
 /// How a call ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,34 +38,25 @@ impl Outcome {
 /// A call that has started and can be ended once.
 ///
 /// Dropping it records nothing: the log then shows a start without an end, which is the truth. An
-/// end can still be recorded by [`crate::Session::end_by_call_id`].
+/// end can still be recorded by [`crate::Session::end_by_call_id`]. For an end that is recorded on
+/// every path see [`crate::Start::guard`] and [`crate::Start::run`].
 #[must_use = "a call that is dropped is recorded as never having ended"]
 #[derive(Debug)]
 pub struct Call {
-    drain: Arc<Drain>,
-    level: Level,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) level: Level,
     /// The end entry as far as it is known.
-    end: Entry,
-    started: MonoTime,
-    call_id: CallId,
-    span: SpanId,
-    start: Receipt,
-    ended: bool,
+    pub(crate) end: Arc<Entry>,
+    pub(crate) started: MonoTime,
+    pub(crate) call_id: CallId,
+    pub(crate) span: SpanId,
+    pub(crate) start: Receipt,
+    pub(crate) tokens: Option<(u64, u64)>,
+    pub(crate) metadata: Option<JsonText>,
+    pub(crate) ended: bool,
 }
 
 impl Call {
-    pub(crate) fn new(
-        drain: Arc<Drain>,
-        level: Level,
-        end: Entry,
-        started: MonoTime,
-        call_id: CallId,
-        span: SpanId,
-        start: Receipt,
-    ) -> Call {
-        Call { drain, level, end, started, call_id, span, start, ended: false }
-    }
-
     /// The id that pairs start and end.
     pub fn call_id(&self) -> &CallId {
         &self.call_id
@@ -80,25 +72,29 @@ impl Call {
         self.start
     }
 
+    /// Whether an end was recorded, or may have been.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
     pub(crate) fn agent(&self) -> Option<&str> {
         self.end.agent.as_deref()
     }
 
     /// Tokens read and written, to be recorded with the end.
     pub fn tokens(&mut self, tokens_in: u64, tokens_out: u64) -> &mut Call {
-        self.end.tokens_in = Some(tokens_in);
-        self.end.tokens_out = Some(tokens_out);
+        self.tokens = Some((tokens_in, tokens_out));
         self
     }
 
     /// Anything else to be recorded with the end.
     pub fn metadata(&mut self, metadata: JsonText) -> &mut Call {
-        self.end.metadata = Some(metadata);
+        self.metadata = Some(metadata);
         self
     }
 
     /// Records that the call ended well, with its duration. Durable on return at
-    /// [`Level::Durable`], ordered at [`Level::Ordered`].
+    /// [`Level::Durable`], ordered at [`Level::Ordered`], queued at [`Level::Batched`].
     ///
     /// # Errors
     /// `Invalid` if its end is already recorded; else as [`crate::Start::start`]. An end that was
@@ -115,7 +111,7 @@ impl Call {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn end_ok(&mut self, output: JsonText) -> Result<Receipt> {
-        self.finish(Outcome::Ok(output))
+        self.finish(Outcome::Ok(output), self.level, Place::Kept)
     }
 
     /// Records that the call failed, with its duration. Otherwise as [`Call::end_ok`].
@@ -123,7 +119,27 @@ impl Call {
     /// # Errors
     /// As [`Call::end_ok`].
     pub fn end_error(&mut self, error: JsonText) -> Result<Receipt> {
-        self.finish(Outcome::Error(error))
+        self.finish(Outcome::Error(error), self.level, Place::Kept)
+    }
+
+    /// [`Call::end_ok`] and [`Call::end_error`] for async code: holds no thread while it waits for
+    /// room or, at [`Level::Durable`], for the sync. Dropped before it is ready, the end may be
+    /// recorded or not.
+    ///
+    /// # Errors
+    /// As [`Call::end_ok`].
+    pub async fn end_async(&mut self, outcome: Outcome) -> Result<Receipt> {
+        let entry = self.end_entry(outcome)?;
+        if self.start.dropped {
+            self.ended = true;
+            return self.handle.drop_end(entry.kind);
+        }
+        let mut entry = entry;
+        let encoded = self.handle.prepare(&mut entry)?;
+        let place = self.handle.end_place(self.start.ticket.sequence, Place::Kept);
+        // From here on it may be queued, and a second end would be a second truth.
+        self.ended = true;
+        self.handle.record_async(encoded, self.level, place).await
     }
 
     /// Records a failure inside the call that does not end it.
@@ -131,25 +147,63 @@ impl Call {
     /// # Errors
     /// As [`crate::Start::start`].
     pub fn error(&self, error: JsonText) -> Result<Receipt> {
-        let mut entry = self.end.clone();
+        let mut entry = (*self.end).clone();
         entry.kind = EntryKind::Error;
-        (entry.tokens_in, entry.tokens_out, entry.metadata) = (None, None, None);
         entry.error = Some(error);
-        receipt(&self.drain, self.drain.submit_now(&mut entry)?, self.level)
+        let encoded = self.handle.prepare(&mut entry)?;
+        let recorded = self.handle.record(encoded, self.level, Place::Kept)?;
+        self.handle.receipt(recorded, self.level)
     }
 
-    fn finish(&mut self, outcome: Outcome) -> Result<Receipt> {
+    pub(crate) fn finish(
+        &mut self,
+        outcome: Outcome,
+        level: Level,
+        otherwise: Place,
+    ) -> Result<Receipt> {
+        let mut entry = self.end_entry(outcome)?;
+        if self.start.dropped {
+            self.ended = true;
+            return self.handle.drop_end(entry.kind);
+        }
+        let encoded = self.handle.prepare(&mut entry)?;
+        let ticket = self.start.ticket.sequence;
+        let recorded = match level {
+            Level::Batched => {
+                let place = self.handle.end_place(ticket, otherwise);
+                self.handle.record(encoded, level, place)
+            }
+            _ => self.handle.record(encoded, level, Place::Kept),
+        };
+        // Once it has its place, or may have it, a second end would be a second truth.
+        self.ended = recorded.as_ref().map_or_else(Error::outcome_unknown, |_| true);
+        if self.ended && level != Level::Batched {
+            self.handle.close_start(ticket);
+        }
+        self.handle.receipt(recorded?, level)
+    }
+
+    fn end_entry(&self, outcome: Outcome) -> Result<Entry> {
         if self.ended {
             return Err(Error::invalid(
                 "the end of this call is already recorded: start a new call for new work",
             ));
         }
-        let mut entry = self.end.clone();
-        entry.duration = Some(self.drain.clock().mono().since(self.started));
+        let mut entry = (*self.end).clone();
+        entry.duration = Some(self.handle.clock().mono().since(self.started));
+        entry.tokens_in = self.tokens.map(|tokens| tokens.0);
+        entry.tokens_out = self.tokens.map(|tokens| tokens.1);
+        entry.metadata = self.metadata.clone();
         outcome.put(&mut entry);
-        let submitted = self.drain.submit_now(&mut entry);
-        // Once it has its place, or may have it, a second end would be a second truth.
-        self.ended = submitted.as_ref().map_or_else(Error::outcome_unknown, |_| true);
-        receipt(&self.drain, submitted?, self.level)
+        Ok(entry)
+    }
+}
+
+impl Drop for Call {
+    /// The call stays open; only the place that was kept for its end is given back.
+    fn drop(&mut self) {
+        if !self.ended && !self.start.dropped && self.handle.log().check_process().is_ok() {
+            self.handle.release_start(self.start.ticket.sequence);
+        }
     }
 }

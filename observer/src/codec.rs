@@ -10,7 +10,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use annals_wal::{Codec, Record, StoredRecord, Stream};
+use annals_wal::{Batch, Codec, Kind, Record, RecordRef, StoredRecord, Stream};
 use bincode::{BorrowDecode, Encode, config};
 
 use crate::clock::{MonoTime, WallTime};
@@ -18,7 +18,8 @@ use crate::entry::{Entry, Position, Source, TimeOrigin, duration_nanos};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CallId, ContentHash, InstanceId, RunId, SessionId, SpanId, Ticket};
 use crate::json::JsonText;
-use crate::kind::EntryKind;
+use crate::kind::{EntryKind, PAYLOAD_RECORD_KIND};
+use crate::notes::{Field, FieldNote, Notes, Original, PayloadRef};
 
 /// The longest entry in bytes, whatever the log's own cap; it binds writers and readers alike.
 pub(crate) const ENTRY_BYTES_MAX: usize = 64 << 20;
@@ -35,12 +36,14 @@ const CONFIG: config::Configuration<
 
 /// Every version there was. A new one is a new variant at the end; old ones stay as they are.
 #[derive(Encode, BorrowDecode)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack, for a moment")]
 enum Wire<'a> {
     V1(WireV1<'a>),
+    V2(WireV2<'a>),
 }
 
 /// The numbers that [`Wire`] knows are below this one.
-const VERSIONS: u32 = 1;
+const VERSIONS: u32 = 2;
 
 #[derive(Encode, BorrowDecode)]
 struct WireV1<'a> {
@@ -77,6 +80,38 @@ struct WireSourceV1<'a> {
     time: u8,
 }
 
+/// Version 1 and what was done to its four texts. Written only where something was: an entry is
+/// encoded in the oldest version that holds it.
+#[derive(Encode, BorrowDecode)]
+struct WireV2<'a> {
+    entry: WireV1<'a>,
+    input: Option<WireNoteV2>,
+    output: Option<WireNoteV2>,
+    error: Option<WireNoteV2>,
+    metadata: Option<WireNoteV2>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireNoteV2 {
+    redactions: u32,
+    original: Option<WireOriginalV2>,
+    payload: Option<WirePayloadV2>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireOriginalV2 {
+    bytes: u64,
+    sha256: [u8; 32],
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WirePayloadV2 {
+    back: u32,
+    count: u32,
+    bytes: u64,
+    sha256: [u8; 32],
+}
+
 /// The payload of an entry's record, exactly as the observer writes it.
 ///
 /// For tools that check or move entries; to record one, use [`crate::Session`]. Nothing is
@@ -101,9 +136,41 @@ pub fn encode_entry(entry: &Entry) -> Result<Vec<u8>> {
 }
 
 fn encode(entry: &Entry) -> Result<Vec<u8>> {
+    let wire = if entry.notes.is_empty() {
+        Wire::V1(to_wire(entry))
+    } else {
+        let note = |field| entry.notes.get(field).map(to_wire_note);
+        Wire::V2(WireV2 {
+            entry: to_wire(entry),
+            input: note(Field::Input),
+            output: note(Field::Output),
+            error: note(Field::Error),
+            metadata: note(Field::Metadata),
+        })
+    };
+    let mut bytes = Vec::with_capacity(room(entry));
     // Writing to memory has no failure of its own; the limit binds decoding only.
-    bincode::encode_to_vec(Wire::V1(to_wire(entry)), CONFIG)
-        .map_err(|_| Error::invalid("the entry could not be encoded: shorten its fields"))
+    bincode::encode_into_std_write(wire, &mut bytes, CONFIG)
+        .map_err(|_| Error::invalid("the entry could not be encoded: shorten its fields"))?;
+    Ok(bytes)
+}
+
+/// Enough for the envelope, so that one allocation holds it.
+fn room(entry: &Entry) -> usize {
+    const FIXED: usize = 512;
+    let texts = Field::ALL.into_iter().filter_map(|field| entry.field(field));
+    let ids = [
+        entry.session.as_ref().map(SessionId::as_str),
+        entry.run.as_ref().map(RunId::as_str),
+        entry.call_id.as_ref().map(CallId::as_str),
+        entry.agent.as_deref(),
+        entry.tool.as_deref(),
+        entry.model.as_deref(),
+        entry.name.as_deref(),
+        entry.source.as_ref().map(|source| source.file.as_str()),
+    ];
+    let ids = ids.into_iter().flatten().map(str::len).sum::<usize>();
+    FIXED + ids + texts.map(|text| text.as_str().len()).sum::<usize>()
 }
 
 /// How long an entry's bytes may be in a log with this record cap.
@@ -111,20 +178,26 @@ pub(crate) fn entry_cap(record_bytes_max: u32) -> usize {
     usize::try_from(record_bytes_max).unwrap_or(usize::MAX).min(ENTRY_BYTES_MAX)
 }
 
-/// An entry as bytes, its sequence still 0.
+/// An entry as bytes, its sequence still 0, with the payload records that go before it.
 #[derive(Clone, Debug)]
 pub(crate) struct EncodedEntry {
     bytes: Vec<u8>,
     kind: EntryKind,
     stream: Stream,
+    /// Pieces of fields that were too large; empty for nearly every entry.
+    payloads: Vec<Vec<u8>>,
 }
 
 impl EncodedEntry {
     /// The entry's envelope, however long. Done before any lock.
-    pub(crate) fn new(entry: &Entry) -> Result<EncodedEntry> {
+    pub(crate) fn new(entry: &Entry, payloads: Vec<Vec<u8>>) -> Result<EncodedEntry> {
         let bytes = encode(entry)?;
         let stream = entry.session.as_ref().map_or(Stream::NONE, SessionId::stream);
-        Ok(EncodedEntry { bytes, kind: entry.kind, stream })
+        Ok(EncodedEntry { bytes, kind: entry.kind, stream, payloads })
+    }
+
+    pub(crate) fn kind(&self) -> EntryKind {
+        self.kind
     }
 
     /// How long the record's payload is.
@@ -132,15 +205,35 @@ impl EncodedEntry {
         self.bytes.len()
     }
 
-    /// The record, with this sequence in the entry's ticket.
-    pub(crate) fn stamp(mut self, sequence: u64) -> Record<'static> {
+    /// Bytes of all its records.
+    pub(crate) fn weight(&self) -> usize {
+        self.payloads.iter().map(Vec::len).sum::<usize>() + self.bytes.len()
+    }
+
+    /// How many records it becomes.
+    pub(crate) fn records(&self) -> u64 {
+        self.payloads.len() as u64 + 1
+    }
+
+    /// The same, with this sequence in its ticket.
+    pub(crate) fn stamp(&mut self, sequence: u64) {
         if let Some(place) = self.bytes.get_mut(SEQUENCE_AT) {
             place.copy_from_slice(&sequence.to_le_bytes());
         }
-        Record::new(self.bytes)
-            .kind(self.kind.record_kind())
-            .stream(self.stream)
-            .codec(Codec::BINCODE)
+    }
+
+    /// Adds its records to a batch: payload records first, the entry last.
+    pub(crate) fn push_to<'e>(&'e self, batch: &mut Batch<'e>) {
+        let kind = Kind::new(PAYLOAD_RECORD_KIND).unwrap_or(Kind::UNTYPED);
+        for payload in &self.payloads {
+            batch.push(Record::new(payload).kind(kind).stream(self.stream).codec(Codec::RAW));
+        }
+        batch.push(
+            Record::new(&self.bytes)
+                .kind(self.kind.record_kind())
+                .stream(self.stream)
+                .codec(Codec::BINCODE),
+        );
     }
 }
 
@@ -152,6 +245,14 @@ impl EncodedEntry {
 /// `Unsupported` for a newer envelope or codec, `Corrupt` for bytes that are no entry. Both name
 /// the LSN and neither hides any other record.
 pub fn decode_record(record: &StoredRecord) -> Result<Option<Entry>> {
+    decode_ref(&RecordRef::from(record))
+}
+
+/// [`decode_record`] of a record whose payload its reader lends.
+///
+/// # Errors
+/// As [`decode_record`].
+pub fn decode_ref(record: &RecordRef<'_>) -> Result<Option<Entry>> {
     let Some(kind) = EntryKind::of_record(record.kind) else { return Ok(None) };
     if record.codec != Codec::BINCODE {
         let what = format!(
@@ -161,13 +262,16 @@ pub fn decode_record(record: &StoredRecord) -> Result<Option<Entry>> {
         );
         return Err(Error::new(ErrorKind::Unsupported, what).at(record.lsn));
     }
-    decode(kind, &record.payload).map(Some).map_err(|error| error.at(record.lsn))
+    decode(kind, record.payload).map(Some).map_err(|error| error.at(record.lsn))
 }
 
 fn decode(kind: EntryKind, bytes: &[u8]) -> Result<Entry> {
     check_version(bytes)?;
     match bincode::borrow_decode_from_slice::<Wire<'_>, _>(bytes, CONFIG) {
-        Ok((Wire::V1(wire), used)) if used == bytes.len() => from_wire(kind, &wire),
+        Ok((wire, used)) if used == bytes.len() => match wire {
+            Wire::V1(wire) => from_wire(kind, &wire),
+            Wire::V2(wire) => from_wire_v2(kind, &wire),
+        },
         Ok(_) => Err(corrupt("bytes are left over after its last field")),
         Err(_) => Err(corrupt("its envelope does not decode")),
     }
@@ -253,7 +357,56 @@ fn from_wire(kind: EntryKind, wire: &WireV1<'_>) -> Result<Entry> {
         error: json(wire.error)?,
         metadata: json(wire.metadata)?,
         source: wire.source.as_ref().map(source).transpose()?,
+        notes: Notes::default(),
     })
+}
+
+fn from_wire_v2(kind: EntryKind, wire: &WireV2<'_>) -> Result<Entry> {
+    let mut entry = from_wire(kind, &wire.entry)?;
+    let notes = [
+        (Field::Input, &wire.input),
+        (Field::Output, &wire.output),
+        (Field::Error, &wire.error),
+        (Field::Metadata, &wire.metadata),
+    ];
+    for (field, note) in notes {
+        if let Some(note) = note {
+            entry.notes.set(field, from_wire_note(note));
+        }
+    }
+    Ok(entry)
+}
+
+fn to_wire_note(note: &FieldNote) -> WireNoteV2 {
+    let original =
+        |original: Original| WireOriginalV2 { bytes: original.bytes, sha256: original.sha256.0 };
+    let payload = |payload: PayloadRef| WirePayloadV2 {
+        back: payload.back,
+        count: payload.count,
+        bytes: payload.bytes,
+        sha256: payload.sha256.0,
+    };
+    WireNoteV2 {
+        redactions: note.redactions,
+        original: note.original.map(original),
+        payload: note.payload.map(payload),
+    }
+}
+
+fn from_wire_note(wire: &WireNoteV2) -> FieldNote {
+    let original =
+        |wire: &WireOriginalV2| Original { bytes: wire.bytes, sha256: ContentHash(wire.sha256) };
+    let payload = |wire: &WirePayloadV2| PayloadRef {
+        back: wire.back,
+        count: wire.count,
+        bytes: wire.bytes,
+        sha256: ContentHash(wire.sha256),
+    };
+    FieldNote {
+        redactions: wire.redactions,
+        original: wire.original.as_ref().map(original),
+        payload: wire.payload.as_ref().map(payload),
+    }
 }
 
 fn id<T>(text: Option<&str>, make: impl Fn(String) -> Option<T>) -> Result<Option<T>> {

@@ -1,17 +1,17 @@
-//! The one queue of an observer: tickets are taken and entries submitted in one order.
+//! The one order of an observer: tickets are taken and entries submitted in it.
 //!
-//! Never here: waiting for a sync under the lock, a second queue, a retry. Entries go straight to
-//! the log's own bounded queue; where it is full, the submitting call waits for room (and so do
-//! those behind it: they would overtake it otherwise). Invariants: LSN order is ticket order;
-//! sequences are dense, a refused entry gives its number back; so one durable entry proves all
-//! before it, and the last LSN is all that a flush must remember.
-//!
-//! Later (issue 7) a queue of our own with policies stands between the ticket and the log; then
-//! submitting moves to its thread and this lock keeps its name and its place in the order.
-//! Next room: [`crate::observer`].
+//! Two locks. `order` is the design's drain lock: whoever holds it moves entries from the queue to
+//! the log, so LSN order is ticket order; it may wait for room in the log or for a segment, never
+//! for a sync. `state` guards the queue and is held for a few operations on memory, so a batched
+//! call never meets I/O. Never here: a retry of what may be in the log, a wait for a sync under a
+//! lock. Invariants: an entry refused to its caller gives its ticket back, or the ticket is in the
+//! account of the dropped; one durable entry proves all before it.
+//! Next rooms: [`crate::queue`], [`crate::worker`] for batched entries, [`crate::flush`].
 
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use annals_wal::{Batch, Log, Lsn, Ordered, Pending};
 
@@ -20,31 +20,35 @@ use crate::codec::{EncodedEntry, entry_cap};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::ids::{InstanceId, SpanId, Ticket};
+use crate::json::JsonText;
+use crate::kind::EntryKind;
 use crate::mutant;
+use crate::options::Options;
+use crate::queue::{Account, Queued, State};
+
+/// A batch of queued entries holds at most this much, so that it fits any segment of default size.
+const BATCH_BYTES: usize = 256 << 10;
+const BATCH_ENTRIES: usize = 512;
 
 /// What every clone of an observer shares.
 #[derive(Debug)]
 pub(crate) struct Drain {
     log: Log,
-    clock: Arc<dyn Clock>,
     instance: InstanceId,
+    pub(crate) options: Options,
     /// Counts spans; mixed with `span_key` it gives ids that differ between instances.
     spans: AtomicU64,
     span_key: u64,
-    /// Guards the ticket counter and, through it, the order of submission.
-    /// Lock order: drain, gate, APPEND, queue; nothing else of this crate is taken under it. Its
-    /// holder may wait for room in the log's queue or for a segment, never for durability.
+    /// Held while entries go to the log. Lock order: drain (this), gate, APPEND, queue; `state` is
+    /// taken under it and is always last.
+    order: Mutex<()>,
     state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Sequence of the last accepted entry, 0 before the first.
-    last: u64,
-    last_lsn: Option<Lsn>,
-    closed: bool,
-    refused: u64,
-    last_error: Option<Error>,
+    /// Room in the queue, or the end of hope for it.
+    pub(crate) room: Condvar,
+    /// Something for the worker to do.
+    pub(crate) work: Condvar,
+    /// Something became durable, or failed.
+    pub(crate) settled: Condvar,
 }
 
 /// Entries that have their place; durable or not.
@@ -52,31 +56,31 @@ struct State {
 pub(crate) struct Submitted {
     /// Of the last one.
     pub(crate) ticket: Ticket,
+    /// Of the last one, if it becomes durable.
+    pub(crate) lsn: Option<Lsn>,
     /// Tells their LSNs once they are durable.
     pending: Option<Pending>,
 }
 
-/// What [`Drain::peek`] saw at one moment.
-#[derive(Clone, Debug)]
-pub(crate) struct Peek {
-    pub(crate) last: u64,
-    pub(crate) last_lsn: Option<Lsn>,
-    pub(crate) closed: bool,
-    pub(crate) refused: u64,
-    pub(crate) last_error: Option<Error>,
-}
+/// The right to move entries into the log.
+pub(crate) type OrderGuard<'d> = MutexGuard<'d, ()>;
 
 impl Drain {
-    pub(crate) fn new(log: Log, clock: Arc<dyn Clock>) -> Result<Drain> {
+    pub(crate) fn new(log: Log, mut options: Options) -> Result<Drain> {
         let (instance, key) = (InstanceId::random()?, InstanceId::random()?);
         let [a, b, c, d, e, f, g, h, ..] = key.to_bytes();
+        options.capture.redaction.complete_key()?;
         Ok(Drain {
             log,
-            clock,
             instance,
+            options,
             spans: AtomicU64::new(0),
             span_key: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            order: Mutex::new(()),
             state: Mutex::new(State::default()),
+            room: Condvar::new(),
+            work: Condvar::new(),
+            settled: Condvar::new(),
         })
     }
 
@@ -85,7 +89,7 @@ impl Drain {
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
-        self.clock.as_ref()
+        self.options.clock.as_ref()
     }
 
     pub(crate) fn instance(&self) -> InstanceId {
@@ -98,10 +102,10 @@ impl Drain {
         SpanId::nearest(mix(self.span_key.wrapping_add(count)))
     }
 
-    /// Gives the entry its instance and encodes it. Done before the lock.
+    /// Gives the entry its instance and encodes it as it is. Done before the lock.
     pub(crate) fn encode(&self, entry: &mut Entry) -> Result<EncodedEntry> {
         entry.ticket = Ticket { instance: self.instance, sequence: 0 };
-        EncodedEntry::new(entry)
+        EncodedEntry::new(entry, Vec::new())
     }
 
     /// How long an encoded entry may be.
@@ -109,93 +113,357 @@ impl Drain {
         entry_cap(self.log.record_bytes_max())
     }
 
-    /// Submits one entry that happens now.
-    pub(crate) fn submit_now(&self, entry: &mut Entry) -> Result<Submitted> {
-        (entry.wall, entry.mono) = (self.clock.wall(), self.clock.mono());
-        let encoded = self.encode(entry)?;
+    /// Makes an entry that happens now what may be written of it, and encodes it.
+    pub(crate) fn prepare(&self, entry: &mut Entry) -> Result<EncodedEntry> {
+        let clock = self.clock();
+        (entry.wall, entry.mono) = (clock.wall(), clock.mono());
+        entry.ticket = Ticket { instance: self.instance, sequence: 0 };
+        self.options.capture.apply(entry);
+        let payloads = self.options.capture.split(entry, self.entry_cap());
+        let encoded = EncodedEntry::new(entry, payloads)?;
         if encoded.len() > self.entry_cap() {
             return Err(Error::entry_too_large(encoded.len(), self.entry_cap()));
         }
-        self.submit(vec![encoded])
+        Ok(encoded)
+    }
+
+    /// The right to move entries into the log; in a forked child nobody would ever give it up.
+    pub(crate) fn order(&self) -> Result<OrderGuard<'_>> {
+        self.log.check_process()?;
+        Ok(self.order.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes a ticket for each entry and submits them as one batch, durable together or not at
-    /// all. Ordered on return, not durable.
+    /// all, after everything that is queued. Ordered on return, not durable.
     pub(crate) fn submit(&self, entries: Vec<EncodedEntry>) -> Result<Submitted> {
-        // Before any lock: in a forked child nobody may ever leave it.
-        self.log.check_process()?;
-        let mut state = self.lock();
-        if state.closed {
-            return Err(Error::closed());
+        let order = self.order()?;
+        self.submit_in(&order, entries, |batch| self.push(batch))
+    }
+
+    /// [`Drain::submit`] by somebody who has the order, through any push: a registry's change goes
+    /// into the same batch that way.
+    pub(crate) fn submit_in(
+        &self,
+        order: &OrderGuard<'_>,
+        entries: Vec<EncodedEntry>,
+        push: impl FnOnce(&Batch<'_>) -> Result<Ordered<RangeInclusive<Lsn>>>,
+    ) -> Result<Submitted> {
+        let mut own = Vec::with_capacity(entries.len() + 1);
+        let (before, account, last_before) = {
+            let mut state = self.lock();
+            state.check()?;
+            let last_before = state.last;
+            let account = std::mem::take(&mut state.account);
+            if !account.is_empty() {
+                own.push(self.account_entry(&account)?);
+            }
+            own.extend(entries);
+            let first = state.last.saturating_add(1);
+            let count = own.len() as u64;
+            for (entry, ticket) in own.iter_mut().zip(first..) {
+                entry.stamp(ticket);
+            }
+            state.last += if mutant::is("observer:tickets-twice") { 0 } else { count };
+            (state.take(), account, last_before)
+        };
+        let tickets = (last_before + 1)..=(last_before + own.len() as u64);
+        let refuse = |error: Error| {
+            self.refuse(&own, &tickets, account.clone(), &error);
+            Err(error)
+        };
+        if let Err((error, rest)) = self.send(order, before) {
+            self.put_back(rest, &error);
+            return refuse(error);
         }
-        let first = state.last.saturating_add(1);
-        let count = entries.len() as u64;
-        let batch = entries.into_iter().zip(first..).map(|(entry, n)| entry.stamp(n)).collect();
-        match self.push(&batch) {
+        let mut batch = Batch::new();
+        own.iter().for_each(|entry| entry.push_to(&mut batch));
+        match push(&batch) {
             Ok(ordered) => {
-                state.last += if mutant::is("observer:tickets-twice") { 0 } else { count };
-                state.last_lsn = Some(ordered.value);
-                let ticket = Ticket { instance: self.instance, sequence: state.last };
-                Ok(Submitted { ticket, pending: ordered.pending })
+                let (ticket, lsn) = (*tickets.end(), *ordered.value.end());
+                let mut state = self.lock();
+                state.full = None;
+                self.flew(&mut state, ticket, lsn);
+                drop(state);
+                self.work.notify_one(); // a flush may wait for what went out here
+                let ticket = Ticket { instance: self.instance, sequence: ticket };
+                Ok(Submitted { ticket, lsn: Some(lsn), pending: ordered.pending })
             }
-            Err(error) => {
-                // Certainly not in the log: what is unknown is told by the handle of what was
-                // ordered, and nothing was. So the next entries may have these tickets.
-                state.refused += count;
-                state.last_error = Some(error.clone());
-                Err(error)
-            }
+            Err(error) => refuse(error),
         }
     }
 
-    /// Returns the LSN of the last of these entries when it is durable. Called without the lock.
+    /// Certainly not in the log: what is unknown is told by the handle of what was ordered, and
+    /// nothing was. So the next entries get these tickets, or an account says that they are gone.
+    fn refuse(
+        &self,
+        own: &[EncodedEntry],
+        tickets: &RangeInclusive<u64>,
+        account: Account,
+        error: &Error,
+    ) {
+        let mut state = self.lock();
+        let accounts = usize::from(!account.is_empty());
+        state.account.put_back(account);
+        if state.last == *tickets.end() {
+            state.last = tickets.start() - 1;
+        } else {
+            for (ticket, entry) in tickets.clone().zip(own) {
+                state.account.note(ticket, entry.kind());
+            }
+        }
+        state.refused += (own.len() - accounts) as u64;
+        state.last_error = Some(error.clone());
+        drop(state);
+        self.settled.notify_all();
+    }
+
+    /// Moves queued entries into the log, in batches. What could not be moved comes back.
+    pub(crate) fn send(
+        &self,
+        _order: &OrderGuard<'_>,
+        mut entries: VecDeque<Queued>,
+    ) -> std::result::Result<(), (Error, VecDeque<Queued>)> {
+        let mut one_by_one = false;
+        while !entries.is_empty() {
+            let chunk = chunk(entries.make_contiguous(), one_by_one);
+            let mut batch = Batch::new();
+            let queued = entries.iter().take(chunk);
+            queued.for_each(|queued| queued.entry.push_to(&mut batch));
+            match self.push(&batch) {
+                Ok(ordered) => {
+                    let sent: Vec<Queued> = entries.drain(..chunk).collect();
+                    self.sent(&sent, &ordered.value);
+                }
+                Err(error) if is_too_large(&error) && !one_by_one => one_by_one = true,
+                Err(error) if is_too_large(&error) => {
+                    let lost: Vec<Queued> = entries.drain(..chunk).collect();
+                    self.lose(&lost, &error);
+                }
+                Err(error) => return Err((error, entries)),
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&self, batch: &Batch<'_>) -> Result<Ordered<RangeInclusive<Lsn>>> {
+        let mut encoded = batch.encode(self.log.record_bytes_max())?;
+        Ok(self.log.ordered(|slot| slot.push(&mut encoded))?)
+    }
+
+    /// These entries have their place.
+    fn sent(&self, sent: &[Queued], lsns: &RangeInclusive<Lsn>) {
+        let mut state = self.lock();
+        state.taken = state.taken.saturating_sub(sent.len());
+        state.full = None;
+        if !state.waiters.is_empty() {
+            let mut before = lsns.start().get() - 1;
+            for queued in sent {
+                before += queued.entry.records();
+                if let Some(waiter) = state.waiters.get_mut(&queued.ticket) {
+                    waiter.lsn = Lsn::new(before);
+                }
+            }
+        }
+        if let Some(last) = sent.last() {
+            self.flew(&mut state, last.ticket, *lsns.end());
+        }
+        wake_all(&mut state.room_wakers);
+        drop(state);
+        self.room.notify_all();
+        self.work.notify_one(); // a flush may wait for what went out here
+    }
+
+    fn flew(&self, state: &mut State, ticket: u64, lsn: Lsn) {
+        state.last_lsn = state.last_lsn.max(Some(lsn));
+        state.flights.push_back((ticket, lsn));
+        self.advance(state);
+    }
+
+    /// Notices what a sync has covered and tells those who wait for it, whoever it is that looks.
+    pub(crate) fn advance(&self, state: &mut State) {
+        let before = state.durable;
+        state.advance(self.log.durable_lsn());
+        if state.durable > before {
+            let durable = state.durable;
+            state.waiters.range_mut(..=durable).for_each(|(_, waiter)| waiter.wake());
+            self.settled.notify_all();
+        }
+    }
+
+    /// An entry that no segment can take; the account says so.
+    fn lose(&self, lost: &[Queued], error: &Error) {
+        let mut state = self.lock();
+        state.taken = state.taken.saturating_sub(lost.len());
+        for queued in lost {
+            state.note_dropped(queued.ticket, queued.entry.kind());
+            if let Some(waiter) = state.waiters.get_mut(&queued.ticket) {
+                waiter.lost = Some(error.clone());
+                waiter.wake();
+            }
+        }
+        state.last_error = Some(error.clone());
+        drop(state);
+        self.room.notify_all();
+    }
+
+    /// What was queued stays queued; those who wait for it are told why.
+    pub(crate) fn put_back(&self, rest: VecDeque<Queued>, error: &Error) {
+        let mut state = self.lock();
+        state.put_back(rest, error);
+        self.note_failure(&mut state, error);
+        drop(state);
+        self.room.notify_all();
+        self.settled.notify_all();
+    }
+
+    fn note_failure(&self, state: &mut State, error: &Error) {
+        state.last_error = Some(error.clone());
+        if is_full(error) {
+            state.full = Some(error.clone());
+        } else {
+            state.failed = Some(error.clone());
+        }
+        wake_all(&mut state.room_wakers);
+        if state.failed.is_none() {
+            return;
+        }
+        let durable = state.durable;
+        for (ticket, waiter) in &mut state.waiters {
+            if *ticket > durable {
+                waiter.lost = Some(error.clone());
+            }
+            waiter.wake();
+        }
+    }
+
+    /// Returns the LSN of the last of these entries when it is durable. Called without a lock.
     pub(crate) fn wait(&self, submitted: Submitted) -> Result<Option<Lsn>> {
         let pending = submitted.pending.map(Pending::wait).transpose();
         let lsns = pending.map_err(|error| self.failed(error))?;
+        self.settle();
         Ok(lsns.map(|lsns| *lsns.end()))
     }
 
-    /// Returns when everything submitted before this call is durable.
+    /// Notices what has become durable.
+    pub(crate) fn settle(&self) {
+        self.advance(&mut self.lock());
+    }
+
+    /// Returns when everything taken before this call is durable. Does the work on this thread.
     pub(crate) fn flush(&self) -> Result<Option<Lsn>> {
-        let last = self.peek().last_lsn;
+        let last = {
+            let order = self.order()?;
+            self.send_queued(&order)?;
+            self.lock().last_lsn
+        };
         if let Some(lsn) = last.filter(|_| !mutant::is("observer:flush-does-not-wait")) {
             self.log.wait_durable(lsn).map_err(|error| self.failed(error))?;
         }
+        self.settle();
         Ok(last)
     }
 
-    fn failed(&self, error: annals_wal::Error) -> Error {
+    /// Moves everything that is queued into the log, the account of the dropped last.
+    pub(crate) fn send_queued(&self, order: &OrderGuard<'_>) -> Result<()> {
+        let queued = {
+            let mut state = self.lock();
+            state.tries += 1;
+            state.settle_account(false, |account| self.account_entry(account))?;
+            state.take()
+        };
+        self.send(order, queued).map_err(|(error, rest)| {
+            self.put_back(rest, &error);
+            error
+        })
+    }
+
+    pub(crate) fn failed(&self, error: annals_wal::Error) -> Error {
         let error = Error::from(error);
-        self.lock().last_error = Some(error.clone());
+        let mut state = self.lock();
+        self.note_failure(&mut state, &error);
+        drop(state);
+        self.settled.notify_all();
+        self.room.notify_all();
         error
     }
 
-    pub(crate) fn peek(&self) -> Peek {
-        let state = self.lock();
-        Peek {
-            last: state.last,
-            last_lsn: state.last_lsn,
-            closed: state.closed,
-            refused: state.refused,
-            last_error: state.last_error.clone(),
-        }
+    /// The entry that says which tickets became none.
+    pub(crate) fn account_entry(&self, account: &Account) -> Result<EncodedEntry> {
+        let kinds: std::collections::BTreeMap<String, u64> =
+            account.by_kind.iter().map(|(kind, count)| (kind.to_string(), *count)).collect();
+        let mut entry = Entry::new(EntryKind::Dropped);
+        let said = serde_json::json!({ "tickets": account.ranges, "by_kind": kinds });
+        entry.metadata = Some(JsonText::checked(said.to_string()));
+        (entry.wall, entry.mono) = (self.clock().wall(), self.clock().mono());
+        self.encode(&mut entry)
     }
 
     /// Refuses every entry from now on.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
-    }
-
-    fn push(&self, batch: &Batch) -> Result<Ordered<Lsn>> {
-        let mut encoded = batch.encode(self.log.record_bytes_max())?;
-        Ok(self.log.ordered(|slot| Ok(*slot.push(&mut encoded)?.end()))?)
+        let mut state = self.lock();
+        state.closed = true;
+        wake_all(&mut state.room_wakers);
+        drop(state);
+        self.room.notify_all();
+        self.work.notify_all();
     }
 
     /// A panic elsewhere cannot leave the state half changed (every change follows the push), so
     /// a poisoned lock is used on.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The last handle of an observer. Its drop ends the worker once everything queued is written.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) drain: Arc<Drain>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.drain.log.check_process().is_ok() {
+            self.drain.lock().handles_gone = true;
+            self.drain.work.notify_all();
+        }
+    }
+}
+
+impl std::ops::Deref for Handle {
+    type Target = Arc<Drain>;
+
+    fn deref(&self) -> &Arc<Drain> {
+        &self.drain
+    }
+}
+
+/// How many entries go into the next batch; an account and what follows it are never parted.
+fn chunk(entries: &[Queued], one_by_one: bool) -> usize {
+    let (mut count, mut bytes) = (0, 0);
+    for (index, queued) in entries.iter().enumerate() {
+        bytes += queued.entry.weight();
+        let together = index.checked_sub(1).and_then(|before| entries.get(before));
+        let together = together.is_some_and(|before| before.with_next);
+        let enough = one_by_one || bytes > BATCH_BYTES || index >= BATCH_ENTRIES;
+        if index > 0 && enough && !together {
+            return index;
+        }
+        count = index + 1;
+    }
+    count
+}
+
+fn wake_all(wakers: &mut Vec<std::task::Waker>) {
+    wakers.drain(..).for_each(std::task::Waker::wake);
+}
+
+pub(crate) fn is_full(error: &Error) -> bool {
+    error.log_error().is_some_and(|error| error.kind() == annals_wal::ErrorKind::Full)
+}
+
+fn is_too_large(error: &Error) -> bool {
+    error.log_error().is_some_and(|error| error.kind() == annals_wal::ErrorKind::TooLarge)
 }
 
 /// SplitMix64's finish: one to one, so that different counts never give the same span.

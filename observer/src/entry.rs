@@ -12,6 +12,7 @@ use crate::clock::{MonoTime, WallTime};
 use crate::ids::{CallId, ContentHash, InstanceId, RunId, SessionId, SpanId, Ticket};
 use crate::json::JsonText;
 use crate::kind::EntryKind;
+use crate::notes::{Field, Notes};
 
 /// One protocol event. As JSON (serde) it is one object whose absent fields are left out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -78,9 +79,31 @@ pub struct Entry {
     /// Where an imported entry comes from; `None` for one that was recorded live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// What was done to input, output, error and metadata before they were written.
+    #[serde(skip_serializing_if = "Notes::is_empty")]
+    pub notes: Notes,
 }
 
 impl Entry {
+    /// One of the fields that hold JSON, as it stands in the entry.
+    pub fn field(&self, field: Field) -> Option<&JsonText> {
+        match field {
+            Field::Input => self.input.as_ref(),
+            Field::Output => self.output.as_ref(),
+            Field::Error => self.error.as_ref(),
+            Field::Metadata => self.metadata.as_ref(),
+        }
+    }
+
+    pub(crate) fn field_mut(&mut self, field: Field) -> &mut Option<JsonText> {
+        match field {
+            Field::Input => &mut self.input,
+            Field::Output => &mut self.output,
+            Field::Error => &mut self.error,
+            Field::Metadata => &mut self.metadata,
+        }
+    }
+
     /// An entry of this kind with nothing else in it; ticket and times are zero.
     pub fn new(kind: EntryKind) -> Entry {
         Entry {
@@ -105,6 +128,7 @@ impl Entry {
             error: None,
             metadata: None,
             source: None,
+            notes: Notes::default(),
         }
     }
 }

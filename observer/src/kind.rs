@@ -3,13 +3,17 @@
 //! Never here: the list of every kind there will ever be. A number that this version does not know
 //! stays [`EntryKind::Other`] and is delivered, not refused. Invariants: numbers are never reused;
 //! an entry's kind stands in its record's header and nowhere else; record kinds from 0x0300 on
-//! belong to the observer but are no entries (payload records will live there).
+//! belong to the observer but are no entries: 0x0300 is a payload record.
 //! Next room: [`crate::entry`].
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use annals_wal::Kind;
 use serde::{Serialize, Serializer};
+
+/// A piece of a field that was too large for its entry; it stands before it in the same batch.
+pub(crate) const PAYLOAD_RECORD_KIND: u16 = 0x0300;
 
 /// Record kinds 0x0200 to 0x02FF are entries: 0x0200 plus the entry kind's number.
 const FIRST_RECORD_KIND: u16 = 0x0200;
@@ -30,15 +34,15 @@ pub enum EntryKind {
     ToolStart,
     /// A tool returned or failed.
     ToolEnd,
-    /// A trace began. Imported only.
+    /// A trace began.
     TraceStart,
-    /// A trace ended. Imported only.
+    /// A trace ended.
     TraceEnd,
-    /// A span of some other meaning began. Imported only.
+    /// A span of some other meaning began.
     SpanStart,
-    /// A span of some other meaning ended. Imported only.
+    /// A span of some other meaning ended.
     SpanEnd,
-    /// One agent handed over to another. Imported only.
+    /// One agent handed over to another.
     Handoff,
     /// Something failed, inside a call or outside any.
     Error,
@@ -48,12 +52,21 @@ pub enum EntryKind {
     ImportBegin,
     /// An import of a file ended: everything of it is in the log.
     ImportDone,
+    /// A start was written off: its process died, or it stayed open too long. Provisional: any end
+    /// of the same call wins over it.
+    Abandoned,
+    /// Entries that were taken and then dropped: which tickets, and how many of which kind.
+    Dropped,
+    /// A recorded intent that was given up before its tool was entered.
+    NotRun,
+    /// A run began and says what holds for it, such as that every tool start is durable.
+    RunStart,
     /// A kind of a newer version. Its entry is decoded like any other.
     Other(u8),
 }
 
 /// Every known kind with its number and name. Numbers are for ever.
-const TABLE: [(EntryKind, u8, &str); 15] = [
+const TABLE: [(EntryKind, u8, &str); 19] = [
     (EntryKind::AgentStart, 1, "agent_start"),
     (EntryKind::AgentEnd, 2, "agent_end"),
     (EntryKind::LlmStart, 3, "llm_start"),
@@ -69,6 +82,10 @@ const TABLE: [(EntryKind, u8, &str); 15] = [
     (EntryKind::Imported, 13, "imported"),
     (EntryKind::ImportBegin, 14, "import_begin"),
     (EntryKind::ImportDone, 15, "import_done"),
+    (EntryKind::Abandoned, 16, "abandoned"),
+    (EntryKind::Dropped, 17, "dropped"),
+    (EntryKind::NotRun, 18, "not_run"),
+    (EntryKind::RunStart, 19, "run_start"),
 ];
 
 impl EntryKind {
@@ -88,6 +105,27 @@ impl EntryKind {
     /// The kind with this name, such as `tool_end`. `None` for a name that is not in the table.
     pub fn from_name(name: &str) -> Option<EntryKind> {
         TABLE.iter().find(|row| row.2 == name).map(|row| row.0)
+    }
+
+    /// Every kind that this version knows.
+    pub fn all() -> impl Iterator<Item = EntryKind> {
+        TABLE.iter().map(|row| row.0)
+    }
+
+    /// The call that such an entry starts, if it starts one.
+    pub fn starts(self) -> Option<CallKind> {
+        CallKind::ALL.into_iter().find(|kind| kind.start() == self)
+    }
+
+    /// The call that such an entry ends, if it ends one.
+    pub fn ends(self) -> Option<CallKind> {
+        CallKind::ALL.into_iter().find(|kind| kind.end() == self)
+    }
+
+    /// The kinds of all records that hold entries, for a filter.
+    pub fn record_kinds() -> RangeInclusive<Kind> {
+        let (first, last) = (EntryKind::Other(0), EntryKind::Other(u8::MAX));
+        first.record_kind()..=last.record_kind()
     }
 
     /// The kind of the record that holds such an entry.
@@ -128,15 +166,24 @@ pub enum CallKind {
     Llm,
     /// A call of a tool.
     Tool,
+    /// A whole trace: what an agent framework groups runs by.
+    Trace,
+    /// A stretch of work of some other meaning.
+    Span,
 }
 
 impl CallKind {
+    const ALL: [CallKind; 5] =
+        [CallKind::Agent, CallKind::Llm, CallKind::Tool, CallKind::Trace, CallKind::Span];
+
     /// The kind of its start entry.
     pub fn start(self) -> EntryKind {
         match self {
             CallKind::Agent => EntryKind::AgentStart,
             CallKind::Llm => EntryKind::LlmStart,
             CallKind::Tool => EntryKind::ToolStart,
+            CallKind::Trace => EntryKind::TraceStart,
+            CallKind::Span => EntryKind::SpanStart,
         }
     }
 
@@ -146,6 +193,8 @@ impl CallKind {
             CallKind::Agent => EntryKind::AgentEnd,
             CallKind::Llm => EntryKind::LlmEnd,
             CallKind::Tool => EntryKind::ToolEnd,
+            CallKind::Trace => EntryKind::TraceEnd,
+            CallKind::Span => EntryKind::SpanEnd,
         }
     }
 }

@@ -32,46 +32,82 @@
 //! ```
 //!
 //! **What it promises.** A start or end at [`Level::Durable`] is on disk when its call returns; at
-//! [`Level::Ordered`] it has its place and is on disk after [`Observer::flush`]. All entries of an
-//! observer stand in one order, that of their [`Ticket`]s, so a durable one makes all before it
-//! durable. A start and its end are paired by call id and span, never by order or name; durations
-//! come from a monotonic clock or are absent. Every failure reaches a caller.
+//! [`Level::Ordered`] it has its place and is on disk after [`Observer::flush`]; at
+//! [`Level::Batched`] it is in a bounded queue and the call did no I/O. All entries of an observer
+//! stand in one order, that of their [`Ticket`]s, so a durable one makes all before it durable. A
+//! start and its end are paired by call id and span, never by order or name; durations come from a
+//! monotonic clock or are absent. Every failure reaches a caller, a flush or [`Health`], and what
+//! is dropped is accounted for in the log.
 //!
-//! **What it never does.** It keeps no background thread, no queue and no table of open calls of
-//! its own; it invents no duration, no end and no id of a session; it parses no number of yours.
-//! It does not redact: do not record secrets with this version.
+//! **What it never does.** It invents no duration, no end and no id of a session; it parses no
+//! number of yours. Secrets of known shapes are replaced before a byte is written ([`Options`]),
+//! but a secret that looks like nothing is not found.
 //!
 //! **Invariants.** Every entry is one record: kind 0x0200 plus the [`EntryKind`]'s number, codec
-//! bincode, stream tag [`SessionId::stream`]. The tag filters, the id decides.
+//! bincode, stream tag [`SessionId::stream`]. The tag filters, the id decides. A large text stands
+//! in payload records (kind 0x0300) before its entry, in the same batch.
 //!
-//! **Rooms.** A recording walks [`Session`] -> [`Start`] -> `drain` (ticket, submit) ->
+//! **Rooms.** A recording walks [`Session`] -> [`Start`] -> `capture` (select, redact, cut) ->
+//! `record` -> `drain` (ticket, submit), or `queue` and `worker` for batched entries ->
 //! [`annals_wal::Log`]; a reading walks [`Entries`] -> `codec`; an import walks [`import`] ->
-//! `drain`. First room: [`Error`].
+//! `drain`; what a crash left open is `recover`'s. First room: [`Error`].
 
+pub mod archive;
 mod call;
+mod capture;
 mod clock;
 mod codec;
 mod drain;
 mod entry;
 mod error;
+pub mod export;
+mod flush;
+mod guard;
 mod ids;
 pub mod import;
+mod intent;
 mod json;
 mod kind;
 #[path = "../../wal/src/mutant.rs"]
 mod mutant;
+mod notes;
 mod observer;
+mod open_starts;
+mod options;
+mod payload;
+mod query;
+mod queue;
 mod read;
+mod record;
+mod recover;
+mod redact;
+mod retention;
 mod session;
+mod tail;
+#[cfg(feature = "tracing")]
+pub mod tracing_layer;
+mod worker;
 
 pub use call::{Call, Outcome};
+pub use capture::Detail;
 pub use clock::{Clock, MonoTime, SystemClock, WallTime};
-pub use codec::{decode_record, encode_entry};
+pub use codec::{decode_record, decode_ref, encode_entry};
 pub use entry::{Entry, Position, Source, TimeOrigin};
 pub use error::{Error, ErrorKind, Result};
+pub use flush::FlushOutcome;
+pub use guard::CallGuard;
 pub use ids::{CallId, ContentHash, InstanceId, RunId, SessionId, SpanId, Ticket};
+pub use intent::Intent;
 pub use json::JsonText;
 pub use kind::{CallKind, EntryKind};
+pub use notes::{Field, FieldNote, Notes, Original, PayloadRef};
 pub use observer::{Health, Level, Observer, Receipt};
+pub use options::{Options, Overflow};
+pub use payload::read_field;
+pub use query::{Matches, Query, last_entries};
 pub use read::{Entries, ReadRecords, StoredEntry, entries, session_entries};
+pub use recover::{CallState, OpenCall, Recovered, call_state};
+pub use redact::{PANICKED, Redactor};
+pub use retention::{HOLD, Retention};
 pub use session::{Session, Start};
+pub use tail::Tail;

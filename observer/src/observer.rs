@@ -6,14 +6,17 @@
 //! [`crate::session`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use annals_wal::{Log, Lsn};
 
-use crate::clock::{Clock, SystemClock};
-use crate::drain::{Drain, Submitted};
+use crate::clock::Clock;
+use crate::drain::{Drain, Handle, Submitted};
 use crate::error::{Error, Result};
+use crate::flush::FlushOutcome;
 use crate::ids::{InstanceId, SessionId, Ticket};
 use crate::mutant;
+use crate::options::Options;
 use crate::session::Session;
 
 /// When a recording call may go on. Never where its entry stands: all entries of an observer
@@ -26,6 +29,10 @@ pub enum Level {
     /// When the entry has its place in the log. A crash may lose it until [`Observer::flush`], or
     /// a later durable entry, returns.
     Ordered,
+    /// When the entry is in the observer's queue; the call does no I/O. A crash may lose it until a
+    /// flush, or a later durable entry, returns; the queue is written after
+    /// [`Options::batch_age_max`](crate::Options::batch_age_max) at the latest.
+    Batched,
 }
 
 /// What a recording call hands back.
@@ -36,14 +43,27 @@ pub struct Receipt {
     pub ticket: Ticket,
     /// The entry's LSN, once it is durable: `Some` at [`Level::Durable`].
     pub lsn: Option<Lsn>,
+    /// Whether the entry was dropped because the queue was full; an entry of kind `dropped` will
+    /// say so. Only at [`Level::Batched`] with [`crate::Overflow::DropNewest`].
+    pub dropped: bool,
 }
 
 /// How an observer is.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Health {
-    /// Entries accepted so far: the sequence of the last ticket.
+    /// Tickets given so far: the sequence of the last one.
     pub accepted: u64,
+    /// Entries that wait in the queue.
+    pub queued: u64,
+    /// Entries that were dropped because the queue was full or no segment could take them.
+    pub dropped: u64,
+    /// Calls that have started here and not ended.
+    pub open_starts: u64,
+    /// Starts that were written off as `abandoned`.
+    pub written_off: u64,
+    /// Why nothing can be written now, if the disk was full at the last try. Room is tried again.
+    pub full: Option<Error>,
     /// Whether all of them are durable.
     pub all_durable: bool,
     /// Entries that were refused, each with an error to its caller.
@@ -60,7 +80,7 @@ pub struct Health {
 /// like. It keeps the log's directory locked until its last clone, session and call are dropped.
 #[derive(Clone, Debug)]
 pub struct Observer {
-    drain: Arc<Drain>,
+    handle: Arc<Handle>,
 }
 
 impl Observer {
@@ -80,7 +100,7 @@ impl Observer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on(log: Log) -> Result<Observer> {
-        Observer::with_clock(log, Arc::new(SystemClock::new()))
+        Options::new().on(log)
     }
 
     /// [`Observer::on`] with another clock: a test states how long its calls took.
@@ -88,17 +108,22 @@ impl Observer {
     /// # Errors
     /// As [`Observer::on`].
     pub fn with_clock(log: Log, clock: Arc<dyn Clock>) -> Result<Observer> {
-        Ok(Observer { drain: Arc::new(Drain::new(log, clock)?) })
+        Options::new().clock(clock).on(log)
+    }
+
+    pub(crate) fn of(log: Log, options: Options) -> Result<Observer> {
+        let drain = Arc::new(Drain::new(log, options)?);
+        Ok(Observer { handle: Arc::new(Handle { drain }) })
     }
 
     /// The log it records on.
     pub fn log(&self) -> &Log {
-        self.drain.log()
+        self.drain().log()
     }
 
     /// This observer's id, part of every ticket.
     pub fn instance(&self) -> InstanceId {
-        self.drain.instance()
+        self.drain().instance()
     }
 
     /// A handle that records entries of this session. Nothing is written.
@@ -106,7 +131,7 @@ impl Observer {
     /// # Errors
     /// `Invalid` if the id is empty.
     pub fn session(&self, id: impl Into<String>) -> Result<Session> {
-        Ok(Session::new(self.drain.clone(), SessionId::new(id)?))
+        Ok(Session::new(self.handle.clone(), SessionId::new(id)?))
     }
 
     /// Waits until every entry accepted before this call is durable, of whatever level, session
@@ -116,7 +141,29 @@ impl Observer {
     /// `Log` if the log failed first: some of the entries may be lost (see
     /// [`Error::outcome_unknown`]), and every later flush says so again.
     pub fn flush(&self) -> Result<Option<Lsn>> {
-        self.drain.flush()
+        self.drain().flush()
+    }
+
+    /// Waits at most this long until every entry taken before this call is durable. The observer's
+    /// own thread does the work, so this may be called from anywhere, also on the only thread of a
+    /// runtime. It holds that thread meanwhile; in async code run it on a blocking thread.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use annals_observer::{FlushOutcome, JsonText, Level, Observer};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let observer = Observer::on(annals_wal::Log::open(dir.path().join("log"))?)?;
+    /// let session = observer.session("s-1")?.level(Level::Batched);
+    /// session.error(JsonText::string("out of budget"))?;
+    /// match observer.force_flush(Duration::from_secs(5)) {
+    ///     FlushOutcome::Flushed(lsn) => assert_eq!(lsn.map(|lsn| lsn.get()), Some(1)),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn force_flush(&self, timeout: Duration) -> FlushOutcome {
+        self.drain().force_flush(timeout)
     }
 
     /// Refuses every later entry of every clone, then flushes. Idempotent: a second call flushes
@@ -125,26 +172,33 @@ impl Observer {
     /// # Errors
     /// As [`Observer::flush`]; the observer is shut down all the same.
     pub fn shutdown(&self) -> Result<Option<Lsn>> {
-        self.drain.close();
+        self.drain().close();
         self.flush()
     }
 
     /// How the observer is, without waiting for anything but its own short lock.
     pub fn health(&self) -> Health {
-        let peek = self.drain.peek();
         let durable = self.log().durable_lsn();
+        let poisoned = self.log().poisoned().map(Error::from);
+        let state = self.drain().lock();
+        let queued = (state.queue.len() + state.taken) as u64;
         Health {
-            accepted: peek.last,
-            all_durable: peek.last_lsn <= durable,
-            refused: peek.refused,
-            closed: peek.closed,
-            last_error: peek.last_error,
-            poisoned: self.log().poisoned().map(Error::from),
+            accepted: state.last,
+            queued,
+            dropped: state.dropped,
+            open_starts: state.open.len() as u64,
+            written_off: state.open.written_off,
+            full: state.full.clone(),
+            all_durable: queued == 0 && state.account.is_empty() && state.last_lsn <= durable,
+            refused: state.refused,
+            closed: state.closed,
+            last_error: state.last_error.clone(),
+            poisoned,
         }
     }
 
-    pub(crate) fn drain(&self) -> &Drain {
-        &self.drain
+    pub(crate) fn drain(&self) -> &Arc<Drain> {
+        &self.handle.drain
     }
 }
 
@@ -152,9 +206,9 @@ impl Observer {
 pub(crate) fn receipt(drain: &Drain, submitted: Submitted, level: Level) -> Result<Receipt> {
     let ticket = submitted.ticket;
     let lsn = match level {
-        Level::Ordered => None,
+        Level::Ordered | Level::Batched => None,
         Level::Durable if mutant::is("observer:durable-does-not-wait") => None,
         Level::Durable => drain.wait(submitted)?,
     };
-    Ok(Receipt { ticket, lsn })
+    Ok(Receipt { ticket, lsn, dropped: false })
 }

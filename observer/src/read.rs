@@ -3,16 +3,17 @@
 //! Never here: writing, waiting, an index. Records of other kinds and other sessions are passed
 //! over by their header alone. Invariants: only durable records are delivered, in LSN order; an
 //! entry that cannot be decoded is an `Err` item and hides none after it; a session's tag is a
-//! filter, its id is compared. Next room: [`crate::import`].
+//! filter, its id is compared. Next room: [`crate::query`].
 
 use std::ops::RangeBounds;
 
-use annals_wal::{Log, LogReader, Lsn, Records, Stream};
+use annals_wal::{Filter, Log, LogReader, Lsn, Records};
 
-use crate::codec::decode_record;
+use crate::codec::decode_ref;
 use crate::entry::Entry;
 use crate::error::Result;
 use crate::ids::SessionId;
+use crate::kind::EntryKind;
 
 /// An entry and where it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +31,9 @@ pub trait ReadRecords: sealed::Sealed {
     /// # Errors
     /// `Log`, as the log's own `range`.
     fn records(&self, lsns: impl RangeBounds<Lsn>) -> Result<Records>;
+
+    /// The first LSN kept.
+    fn head(&self) -> Lsn;
 }
 
 mod sealed {
@@ -42,11 +46,19 @@ impl ReadRecords for Log {
     fn records(&self, lsns: impl RangeBounds<Lsn>) -> Result<Records> {
         Ok(self.range(lsns)?)
     }
+
+    fn head(&self) -> Lsn {
+        self.head_lsn()
+    }
 }
 
 impl ReadRecords for LogReader {
     fn records(&self, lsns: impl RangeBounds<Lsn>) -> Result<Records> {
         Ok(self.range(lsns)?)
+    }
+
+    fn head(&self) -> Lsn {
+        self.head_lsn()
     }
 }
 
@@ -89,25 +101,38 @@ pub fn session_entries(from: &impl ReadRecords, session: &str) -> Result<Entries
 #[derive(Debug)]
 pub struct Entries {
     records: Records,
-    session: Option<(SessionId, Stream)>,
+    session: Option<SessionId>,
+}
+
+/// What a reader of entries wants, as far as headers tell: the one place where segments that cannot
+/// hold a session are passed over, because the log's reader does it by this filter.
+pub(crate) fn header_filter(session: Option<&SessionId>, kind: Option<EntryKind>) -> Filter {
+    let filter = match kind {
+        Some(kind) => Filter::new().kind(kind.record_kind()),
+        None => Filter::new().kinds(EntryKind::record_kinds()),
+    };
+    match session {
+        Some(session) => filter.stream(session.stream()),
+        None => filter,
+    }
 }
 
 impl Entries {
     /// The entries among these records, which may come from any range.
     pub fn of(records: Records) -> Entries {
-        Entries { records, session: None }
+        Entries { records: records.only(header_filter(None, None)), session: None }
     }
 
     /// Only those of this session. A record with the session's tag that cannot be decoded is still
     /// an `Err` item: it may be one of them.
-    pub fn session(mut self, id: SessionId) -> Entries {
-        let stream = id.stream();
-        self.session = Some((id, stream));
-        self
+    pub fn session(self, id: SessionId) -> Entries {
+        let records = self.records.only(header_filter(Some(&id), None));
+        Entries { records, session: Some(id) }
     }
 
-    fn wants(&self, entry: &Entry) -> bool {
-        self.session.as_ref().is_none_or(|(id, _)| entry.session.as_ref() == Some(id))
+    /// Only those of this kind.
+    pub(crate) fn kind(self, kind: EntryKind) -> Entries {
+        Entries { records: self.records.only(header_filter(None, Some(kind))), ..self }
     }
 }
 
@@ -116,18 +141,18 @@ impl Iterator for Entries {
 
     fn next(&mut self) -> Option<Result<StoredEntry>> {
         loop {
-            let record = match self.records.next()? {
+            let record = match self.records.next_ref()? {
                 Ok(record) => record,
                 Err(error) => return Some(Err(error.into())),
             };
-            if self.session.as_ref().is_some_and(|(_, stream)| *stream != record.stream) {
-                continue;
-            }
-            match decode_record(&record) {
-                Ok(Some(entry)) if self.wants(&entry) => {
-                    return Some(Ok(StoredEntry { lsn: record.lsn, entry }));
+            match decode_ref(&record) {
+                Ok(Some(entry)) => {
+                    let lsn = record.lsn;
+                    if self.session.is_none() || entry.session == self.session {
+                        return Some(Ok(StoredEntry { lsn, entry }));
+                    }
                 }
-                Ok(_) => {}
+                Ok(None) => {}
                 Err(error) => return Some(Err(error)),
             }
         }

@@ -7,26 +7,30 @@
 use std::sync::Arc;
 
 use crate::call::{Call, Outcome};
-use crate::drain::Drain;
+use crate::drain::Handle;
 use crate::entry::Entry;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{CallId, RunId, SessionId, SpanId};
 use crate::json::JsonText;
 use crate::kind::{CallKind, EntryKind};
-use crate::observer::{Level, Receipt, receipt};
+use crate::observer::{Level, Receipt};
+use crate::open_starts::OpenStart;
+use crate::queue::Place;
+use crate::record::Recorded;
 
 /// Records the entries of one session. Cheap to clone; clones are the same session.
 #[derive(Clone, Debug)]
 pub struct Session {
-    drain: Arc<Drain>,
+    pub(crate) handle: Arc<Handle>,
     id: SessionId,
     run: Option<RunId>,
     level: Level,
+    intents_required: bool,
 }
 
 impl Session {
-    pub(crate) fn new(drain: Arc<Drain>, id: SessionId) -> Session {
-        Session { drain, id, run: None, level: Level::Durable }
+    pub(crate) fn new(handle: Arc<Handle>, id: SessionId) -> Session {
+        Session { handle, id, run: None, level: Level::Durable, intents_required: false }
     }
 
     /// The same session, its entries marked with this run.
@@ -40,6 +44,25 @@ impl Session {
     pub fn level(mut self, level: Level) -> Session {
         self.level = level;
         self
+    }
+
+    /// The same session, as a run in which every tool start is durable before its tool runs. Says
+    /// so in the log, durably: from then on a call that has no start never ran. Give the run an id
+    /// first ([`Session::run`]) and use the session that is returned for all of it.
+    ///
+    /// # Errors
+    /// `Invalid` without a run id; else as [`Start::start`].
+    pub fn require_intents(mut self) -> Result<Session> {
+        if self.run.is_none() {
+            return Err(Error::invalid(
+                "a run needs an id to declare something about itself: call Session::run first",
+            ));
+        }
+        let mut entry = self.entry(EntryKind::RunStart);
+        entry.metadata = Some(JsonText::parse(r#"{"intents":"required"}"#)?);
+        self.record(&mut entry, Level::Durable, Place::Kept)?;
+        self.intents_required = true;
+        Ok(self)
     }
 
     /// The session's id.
@@ -62,6 +85,27 @@ impl Session {
         self.call(CallKind::Tool, |entry| entry.tool = Some(name.into()))
     }
 
+    /// A whole trace, by its name. Written by [`Start::start`].
+    pub fn trace(&self, name: impl Into<String>) -> Start {
+        self.call(CallKind::Trace, |entry| entry.name = Some(name.into()))
+    }
+
+    /// A stretch of work of any meaning, by its name. Written by [`Start::start`].
+    pub fn span(&self, name: impl Into<String>) -> Start {
+        self.call(CallKind::Span, |entry| entry.name = Some(name.into()))
+    }
+
+    /// Records that one agent hands over to another: [`Entry::agent`] is the one that goes,
+    /// [`Entry::name`] the one that comes.
+    ///
+    /// # Errors
+    /// As [`Start::start`].
+    pub fn handoff(&self, from: impl Into<String>, to: impl Into<String>) -> Result<Receipt> {
+        let mut entry = self.entry(EntryKind::Handoff);
+        (entry.agent, entry.name) = (Some(from.into()), Some(to.into()));
+        self.record(&mut entry, self.level, Place::Any)
+    }
+
     /// Records a failure that belongs to no call. One inside a call: [`Call::error`].
     ///
     /// # Errors
@@ -69,12 +113,13 @@ impl Session {
     pub fn error(&self, error: JsonText) -> Result<Receipt> {
         let mut entry = self.entry(EntryKind::Error);
         entry.error = Some(error);
-        self.record(&mut entry)
+        self.record(&mut entry, self.level, Place::Kept)
     }
 
     /// Records the end of a call whose [`Call`] is not at hand: in another process, after a
-    /// restart. The entry has no duration and no span, because nobody here knows them; readers
-    /// pair it by the call id.
+    /// restart. If this observer recorded its start and has not written it off, the end has span
+    /// and duration; otherwise it has neither, because nobody here knows them, and readers pair it
+    /// by the call id.
     ///
     /// # Errors
     /// As [`Start::start`].
@@ -84,13 +129,28 @@ impl Session {
         call_id: CallId,
         outcome: Outcome,
     ) -> Result<Receipt> {
-        let mut entry = self.entry(kind.end());
-        entry.call_id = Some(call_id);
+        let known = self.handle.lock().open.take_by_call_id(&self.id, kind.end(), &call_id);
+        let place = match &known {
+            Some((_, start)) if start.reserved => Place::Reserved,
+            _ => Place::Kept,
+        };
+        let mut entry = match known {
+            Some((_, start)) => {
+                let mut entry = (*start.end).clone();
+                entry.duration = Some(self.handle.clock().mono().since(start.started));
+                entry
+            }
+            None => {
+                let mut entry = self.entry(kind.end());
+                entry.call_id = Some(call_id);
+                entry
+            }
+        };
         outcome.put(&mut entry);
-        self.record(&mut entry)
+        self.record(&mut entry, self.level, place)
     }
 
-    fn entry(&self, kind: EntryKind) -> Entry {
+    pub(crate) fn entry(&self, kind: EntryKind) -> Entry {
         let mut entry = Entry::new(kind);
         entry.session = Some(self.id.clone());
         entry.run = self.run.clone();
@@ -99,14 +159,17 @@ impl Session {
 
     fn call(&self, kind: CallKind, name: impl FnOnce(&mut Entry)) -> Start {
         let mut entry = self.entry(kind.start());
-        let span = self.drain.new_span();
+        let span = self.handle.new_span();
         entry.span = Some(span);
         name(&mut entry);
-        Start { drain: self.drain.clone(), kind, level: self.level, span, entry }
+        let must_be_durable = self.intents_required && kind == CallKind::Tool;
+        Start { handle: self.handle.clone(), kind, level: self.level, span, entry, must_be_durable }
     }
 
-    fn record(&self, entry: &mut Entry) -> Result<Receipt> {
-        receipt(&self.drain, self.drain.submit_now(entry)?, self.level)
+    fn record(&self, entry: &mut Entry, level: Level, place: Place) -> Result<Receipt> {
+        let encoded = self.handle.prepare(entry)?;
+        let recorded = self.handle.record(encoded, level, place)?;
+        self.handle.receipt(recorded, level)
     }
 }
 
@@ -114,11 +177,13 @@ impl Session {
 #[must_use = "nothing is recorded before start() is called"]
 #[derive(Clone, Debug)]
 pub struct Start {
-    drain: Arc<Drain>,
+    pub(crate) handle: Arc<Handle>,
     kind: CallKind,
-    level: Level,
+    pub(crate) level: Level,
     span: SpanId,
     entry: Entry,
+    /// The run has declared that its tool starts are durable.
+    must_be_durable: bool,
 }
 
 impl Start {
@@ -160,11 +225,12 @@ impl Start {
     }
 
     /// Records the start. On return it is durable at [`Level::Durable`], ordered at
-    /// [`Level::Ordered`].
+    /// [`Level::Ordered`], queued (or dropped, see [`Receipt::dropped`]) at [`Level::Batched`].
     ///
     /// # Errors
     /// `Closed` after a shutdown, `TooLarge` for an entry over the log's record cap, `Log` for
-    /// whatever the log says. Unless [`crate::Error::outcome_unknown`], nothing was recorded.
+    /// whatever the log says, `Invalid` for a tool start that is not durable in a run that requires
+    /// it. Unless [`crate::Error::outcome_unknown`], nothing was recorded.
     ///
     /// ```
     /// use annals_observer::{CallId, JsonText, Level, Observer};
@@ -185,21 +251,99 @@ impl Start {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn start(mut self) -> Result<Call> {
-        let span = self.span;
-        let call_id = self.entry.call_id.take().unwrap_or_else(|| CallId::of_span(span));
-        self.entry.call_id = Some(call_id.clone());
-        let submitted = self.drain.submit_now(&mut self.entry)?;
+        self.check_level()?;
+        let encoded = self.prepare()?;
+        let floor = self.floor();
+        let recorded = self.handle.record(encoded, self.level, Place::Start)?;
+        let (ticket, lsn) = match &recorded {
+            Recorded::Submitted(submitted) => (submitted.ticket.sequence, submitted.lsn),
+            Recorded::Queued(ticket) | Recorded::Dropped(ticket) => (*ticket, None),
+        };
+        let reserved = matches!(recorded, Recorded::Queued(_));
+        let end = Arc::new(self.end());
         let started = self.entry.mono;
-        let receipt = receipt(&self.drain, submitted, self.level)?;
+        if !matches!(recorded, Recorded::Dropped(_)) {
+            self.handle
+                .opened(ticket, OpenStart { end: end.clone(), started, lsn, floor, reserved })?;
+        }
+        match self.handle.receipt(recorded, self.level) {
+            Ok(receipt) => Ok(self.into_call(end, receipt)),
+            Err(error) => {
+                self.handle.close_start(ticket);
+                Err(error)
+            }
+        }
+    }
+
+    /// [`Start::start`] for async code: holds no thread while it waits for room or, at
+    /// [`Level::Durable`], for the sync. Dropped before it is ready, the start may be recorded or
+    /// not; there is then no [`Call`], and the log shows a start without an end.
+    ///
+    /// # Errors
+    /// As [`Start::start`].
+    pub async fn start_async(mut self) -> Result<Call> {
+        self.check_level()?;
+        let encoded = self.prepare()?;
+        let floor = self.floor();
+        let receipt = self.handle.record_async(encoded, self.level, Place::Start).await?;
+        let (end, started) = (Arc::new(self.end()), self.entry.mono);
+        let open = OpenStart { end: end.clone(), started, lsn: receipt.lsn, floor, reserved: true };
+        if !receipt.dropped {
+            self.handle.opened(receipt.ticket.sequence, open)?;
+        }
+        Ok(self.into_call(end, receipt))
+    }
+
+    /// The LSN after the last durable one: what comes later has this or a later one.
+    fn floor(&self) -> annals_wal::Lsn {
+        let durable = self.handle.log().durable_lsn();
+        durable.and_then(annals_wal::Lsn::next).unwrap_or(annals_wal::Lsn::FIRST)
+    }
+
+    pub(crate) fn check_level(&self) -> Result<()> {
+        if self.must_be_durable && self.level != Level::Durable {
+            return Err(Error::invalid(
+                "this run has declared that its tool starts are durable: use Start::begin, or the \
+                 level Durable",
+            ));
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self) -> Result<crate::codec::EncodedEntry> {
+        let span = self.span;
+        self.entry.call_id.get_or_insert_with(|| CallId::of_span(span));
+        self.handle.prepare(&mut self.entry)
+    }
+
+    /// The end entry as far as the start knows it, its names and ids as they were written.
+    fn end(&self) -> Entry {
         let mut end = Entry::new(self.kind.end());
-        end.session = self.entry.session;
-        end.run = self.entry.run;
-        end.span = Some(span);
+        end.session = self.entry.session.clone();
+        end.run = self.entry.run.clone();
+        end.span = Some(self.span);
         end.parent_span = self.entry.parent_span;
-        end.call_id = Some(call_id.clone());
-        end.agent = self.entry.agent;
-        end.tool = self.entry.tool;
-        end.model = self.entry.model;
-        Ok(Call::new(self.drain, self.level, end, started, call_id, span, receipt))
+        end.call_id = self.entry.call_id.clone();
+        end.agent = self.entry.agent.clone();
+        end.tool = self.entry.tool.clone();
+        end.model = self.entry.model.clone();
+        end.name = self.entry.name.clone();
+        end
+    }
+
+    fn into_call(self, end: Arc<Entry>, start: Receipt) -> Call {
+        let call_id = end.call_id.clone().unwrap_or_else(|| CallId::of_span(self.span));
+        Call {
+            handle: self.handle,
+            level: self.level,
+            started: self.entry.mono,
+            call_id,
+            span: self.span,
+            start,
+            tokens: None,
+            metadata: None,
+            ended: false,
+            end,
+        }
     }
 }

@@ -140,11 +140,17 @@ fn foreign_snapshot(facts: &Facts, unproven: bool) -> Snapshot {
     }
     let read = active.survey.as_ref().and_then(|survey| survey.generation_max);
     snapshot.generation = snapshot.generation.max(read);
-    if unproven {
+    if unproven || facts.archive {
         snapshot.bound.end = u64::MAX;
     }
     snapshot.spans = spans(facts, active.index);
     snapshot.head = head(facts, active, &snapshot);
+    if facts.archive {
+        // Its segments were sealed when they were handed over, and they may say of a later trim;
+        // what that trim removed from the log is just what is kept here.
+        let before = snapshot.spans.first().map_or(0, |span| span.before);
+        snapshot.head = Lsn::new(before.saturating_add(1)).unwrap_or(Lsn::FIRST);
+    }
     snapshot
 }
 

@@ -85,6 +85,7 @@ pub struct ImportReport {
 pub struct Importer {
     observer: Observer,
     index: Index,
+    raw: bool,
 }
 
 impl Importer {
@@ -94,7 +95,14 @@ impl Importer {
     /// `Log` if the log cannot be read.
     pub fn new(observer: &Observer) -> Result<Importer> {
         let index = Index::read(observer.log())?;
-        Ok(Importer { observer: observer.clone(), index })
+        Ok(Importer { observer: observer.clone(), index, raw: false })
+    }
+
+    /// Whether to import without the observer's redactors. Default false: secrets in a line are
+    /// replaced, and [`crate::Entry::notes`] marks the line. Every field is kept either way.
+    pub fn raw(mut self, yes: bool) -> Importer {
+        self.raw = yes;
+        self
     }
 
     /// Imports one file; calls `on_bad` for each bad line. On return everything of it is durable.
@@ -195,7 +203,8 @@ impl Importer {
             return Ok(Step::Over(ImportReport::stopped(sha256)));
         }
         let origin = Origin { file: path.to_string_lossy().into_owned(), sha256, round };
-        let mut writer = Writer::new(&self.observer, origin, seen, after);
+        let redaction = self.observer.drain().options.capture.of_import(self.raw);
+        let mut writer = Writer::new(&self.observer, origin, seen, after, redaction);
         let resumed = matches!(decision, Decision::Resume { .. });
         if !resumed {
             writer.begin()?;

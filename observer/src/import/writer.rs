@@ -10,6 +10,7 @@ use annals_wal::Lsn;
 use super::Reason;
 use super::index::Seen;
 use super::origin::Origin;
+use crate::capture::redact;
 use crate::clock::WallTime;
 use crate::codec::EncodedEntry;
 use crate::drain::Submitted;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::json::JsonText;
 use crate::kind::EntryKind;
 use crate::observer::Observer;
+use crate::redact::Redaction;
 
 /// A batch is submitted when it holds this much. Small enough to fit any segment of default size.
 const BATCH_BYTES: usize = 256 << 10;
@@ -26,6 +28,7 @@ const BATCH_ENTRIES: usize = 512;
 pub(crate) struct Writer<'w> {
     observer: &'w Observer,
     origin: Origin,
+    redaction: Redaction,
     seen: &'w mut Seen,
     /// What is at or before this position is in the log from an earlier try.
     after: Option<Position>,
@@ -41,10 +44,12 @@ impl<'w> Writer<'w> {
         origin: Origin,
         seen: &'w mut Seen,
         after: Option<Position>,
+        redaction: Redaction,
     ) -> Writer<'w> {
         Writer {
             observer,
             origin,
+            redaction,
             seen,
             after,
             batch: Vec::new(),
@@ -77,6 +82,7 @@ impl<'w> Writer<'w> {
         time: Option<(WallTime, TimeOrigin)>,
     ) -> Result<std::result::Result<(EncodedEntry, Position), Reason>> {
         self.place(&mut entry, position, time);
+        redact(&self.redaction, &mut entry);
         let encoded = self.observer.drain().encode(&mut entry)?;
         let (bytes, max) = (encoded.len(), self.observer.drain().entry_cap());
         if bytes > max {

@@ -5,16 +5,49 @@
 use std::time::Duration;
 
 use annals_observer::{
-    CallId, ContentHash, Entry, EntryKind, ErrorKind, InstanceId, JsonText, MonoTime, Position,
-    RunId, SessionId, Source, SpanId, Ticket, TimeOrigin, WallTime, decode_record, encode_entry,
+    CallId, ContentHash, Entry, EntryKind, ErrorKind, Field, FieldNote, InstanceId, JsonText,
+    MonoTime, Original, PayloadRef, Position, RunId, SessionId, Source, SpanId, Ticket, TimeOrigin,
+    WallTime, decode_record, encode_entry,
 };
 use annals_wal::{Codec, Kind, Lsn, StoredRecord, Stream};
 use proptest::prelude::*;
 
 /// Version 1 as any reader must see it for ever, through another crate's derive.
 #[derive(wincode::SchemaRead, wincode::SchemaWrite, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a test holds few")]
 enum Wire {
     V1(WireV1),
+    V2(WireV2),
+}
+
+#[derive(wincode::SchemaRead, wincode::SchemaWrite, Debug, PartialEq)]
+struct WireV2 {
+    entry: WireV1,
+    input: Option<WireNote>,
+    output: Option<WireNote>,
+    error: Option<WireNote>,
+    metadata: Option<WireNote>,
+}
+
+#[derive(wincode::SchemaRead, wincode::SchemaWrite, Debug, PartialEq)]
+struct WireNote {
+    redactions: u32,
+    original: Option<WireOriginal>,
+    payload: Option<WirePayload>,
+}
+
+#[derive(wincode::SchemaRead, wincode::SchemaWrite, Debug, PartialEq)]
+struct WireOriginal {
+    bytes: u64,
+    sha256: [u8; 32],
+}
+
+#[derive(wincode::SchemaRead, wincode::SchemaWrite, Debug, PartialEq)]
+struct WirePayload {
+    back: u32,
+    count: u32,
+    bytes: u64,
+    sha256: [u8; 32],
 }
 
 #[derive(wincode::SchemaRead, wincode::SchemaWrite, Debug, PartialEq)]
@@ -117,17 +150,43 @@ fn the_golden_bytes_of_version_1_are_written_and_read() {
 #[test]
 fn another_crate_reads_and_writes_the_golden_bytes() {
     let golden = from_hex(include_str!("../samples/entry-v1.hex"));
-    let Wire::V1(wire) = wincode::deserialize::<Wire>(&golden).unwrap();
+    let Wire::V1(wire) = wincode::deserialize::<Wire>(&golden).unwrap() else { panic!("V1") };
     assert_eq!((wire.sequence, wire.mono_ns), (7, 42));
     assert_eq!(wire.call_id.as_deref(), Some("call_1"));
     assert_eq!(wire.source.as_ref().unwrap().line, 6);
     assert_eq!(wincode::serialize(&Wire::V1(wire)).unwrap(), golden);
 }
 
+fn entry_with_notes() -> Entry {
+    let mut entry = whole_entry();
+    entry.input = None;
+    let sha256 = ContentHash([0xCD; 32]);
+    let payload = Some(PayloadRef { back: 3, count: 2, bytes: 70_000, sha256 });
+    entry.notes.set(Field::Input, FieldNote { redactions: 1, original: None, payload });
+    let original = Some(Original { bytes: 900, sha256: ContentHash([0xEF; 32]) });
+    entry.notes.set(Field::Output, FieldNote { redactions: 0, original, payload: None });
+    entry
+}
+
+#[test]
+fn the_golden_bytes_of_version_2_are_written_read_and_read_by_another_crate() {
+    let golden = from_hex(include_str!("../samples/entry-v2.hex"));
+    let bytes = encode_entry(&entry_with_notes()).unwrap();
+    assert_eq!(bytes, golden, "{}", bytes.iter().map(|b| format!("{b:02x}")).collect::<String>());
+    assert_eq!(decode(&golden).unwrap(), entry_with_notes());
+    let Wire::V2(wire) = wincode::deserialize::<Wire>(&golden).unwrap() else { panic!("V2") };
+    assert_eq!(wire.input.as_ref().unwrap().payload.as_ref().unwrap().bytes, 70_000);
+    assert_eq!(wire.output.as_ref().unwrap().original.as_ref().unwrap().bytes, 900);
+    assert_eq!(wincode::serialize(&Wire::V2(wire)).unwrap(), golden);
+    for length in 0..golden.len() {
+        assert_eq!(decode(&golden[..length]).unwrap_err(), ErrorKind::Corrupt, "cut at {length}");
+    }
+}
+
 #[test]
 fn a_newer_version_is_unsupported_and_bytes_to_spare_are_corrupt() {
     let mut bytes = encode_entry(&whole_entry()).unwrap();
-    for version in [1u32, 2, 0x0100_0000, u32::MAX] {
+    for version in [2u32, 3, 0x0100_0000, u32::MAX] {
         bytes[..4].copy_from_slice(&version.to_le_bytes());
         assert_eq!(decode(&bytes).unwrap_err(), ErrorKind::Unsupported);
     }
@@ -239,7 +298,7 @@ proptest! {
         let bytes = encode_entry(&entry).unwrap();
         let wire = wincode::deserialize::<Wire>(&bytes).unwrap();
         prop_assert_eq!(wincode::serialize(&wire).unwrap(), bytes.clone());
-        let Wire::V1(wire) = wire;
+        let Wire::V1(wire) = wire else { panic!("an entry without notes is version 1") };
         prop_assert_eq!(wire.output.as_deref(), entry.output.as_ref().map(JsonText::as_str));
         let part = entry.source.as_ref().map(|source| source.position.part);
         prop_assert_eq!(wire.source.map(|source| source.part), part);
@@ -265,11 +324,11 @@ proptest! {
     #[test]
     fn any_bytes_are_an_entry_or_a_typed_error(
         bytes in proptest::collection::vec(any::<u8>(), 0..600),
-        first_version in any::<bool>(),
+        version in proptest::option::of(0..2u32),
     ) {
         let mut bytes = bytes;
-        if first_version && bytes.len() >= 4 {
-            bytes[..4].copy_from_slice(&[0; 4]);
+        if let Some(version) = version.filter(|_| bytes.len() >= 4) {
+            bytes[..4].copy_from_slice(&version.to_le_bytes());
         }
         typed(decode(&bytes))?;
     }

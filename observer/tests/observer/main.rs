@@ -8,14 +8,21 @@
     reason = "clippy sees helpers of tests as libraries; a failure in one is its test's failure"
 )]
 
+mod archives;
+mod batched;
 mod codec;
 mod common;
 mod delivery;
+mod exports;
+mod finding;
 mod imports;
 mod json_lines;
 mod json_text;
+mod nine_bugs;
+mod open_calls;
 mod pairing;
 mod real_input;
+mod redaction;
 mod resume;
 mod sessions;
 mod trajectories;

@@ -111,12 +111,13 @@ fn an_end_repeats_what_its_start_said_about_itself() {
 #[test]
 fn an_end_by_bare_call_id_has_no_invented_duration() {
     let log = open(&MemDir::new(4));
-    let (observer, clock) = observer(&log);
-    let session = observer.session("s-1").unwrap();
+    let (other, clock) = observer(&log);
     let id = CallId::new("call_1").unwrap();
-    let call = session.tool("t").call_id(id.clone()).start().unwrap();
+    let call = other.session("s-1").unwrap().tool("t").call_id(id.clone()).start().unwrap();
     clock.advance(5);
     drop(call);
+    let (observer, _) = observer(&log); // one that does not know the start
+    let session = observer.session("s-1").unwrap();
     let outcome = Outcome::Error(JsonText::string("lost"));
     session.end_by_call_id(CallKind::Tool, id, outcome).unwrap();
     let entries = all(&log);

@@ -89,7 +89,7 @@ fn an_entry_that_cannot_be_decoded_hides_no_other() {
     let raw = |payload: &'static [u8]| Record::new(payload).kind(kind(5)).stream(tag);
     session.error(JsonText::string("first")).unwrap();
     log.append(raw(b"\0\0\0\0 garbage").codec(Codec::BINCODE)).unwrap();
-    log.append(raw(b"\x01\0\0\0 the next version").codec(Codec::BINCODE)).unwrap();
+    log.append(raw(b"\x02\0\0\0 the next version").codec(Codec::BINCODE)).unwrap();
     log.append(raw(b"{}").codec(Codec::JSON)).unwrap();
     session.error(JsonText::string("last")).unwrap();
 
@@ -153,10 +153,10 @@ fn kinds_and_names_are_one_table() {
             known => assert_eq!(EntryKind::from_name(&known.to_string()), Some(known)),
         }
     }
-    let names: Vec<String> = (0..=16).map(|n| EntryKind::from_number(n).to_string()).collect();
+    let names: Vec<String> = (0..=20).map(|n| EntryKind::from_number(n).to_string()).collect();
     let golden = "other-0 agent_start agent_end llm_start llm_end tool_start tool_end trace_start \
                   trace_end span_start span_end handoff error imported import_begin import_done \
-                  other-16";
+                  abandoned dropped not_run run_start other-20";
     assert_eq!(names.join(" "), golden, "numbers and names are for ever");
     assert_eq!(EntryKind::of_record(Kind::new(0x0300).unwrap()), None);
     assert_eq!(EntryKind::of_record(Kind::new(0x01FF).unwrap()), None);

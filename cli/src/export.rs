@@ -1,0 +1,101 @@
+//! `wal export`: entries in the forms that other tools read.
+//!
+//! Never here: a form ([`annals_observer::export`] has them). A file is made anew and synced; a
+//! form that is broken off leaves the file, and the message says so.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use annals_observer::export::{ExportError, Exported, chrome, folded, jsonl, otlp};
+use annals_observer::{Query, StoredEntry};
+use annals_wal::LogReader;
+
+use crate::args::{ExportArgs, ExportFormat};
+use crate::escape::escape;
+use crate::exit::{Exit, Failure};
+use crate::out::{Out, message};
+
+pub(crate) fn export(args: &ExportArgs, out: &mut Out) -> Result<Exit, Failure> {
+    let usage = |error: annals_observer::Error| Failure::new(Exit::Usage, error.to_string());
+    let mut query = Query::new();
+    if let Some(session) = &args.session {
+        query = query.session(session.as_str()).map_err(usage)?;
+    }
+    let reader = LogReader::open(&args.dir)?;
+    let mut undecodable = 0u64;
+    // One record that cannot be decoded costs itself and no other; the log's own errors end it.
+    let entries = query.run(&reader)?.filter_map(|item| match item {
+        Err(error) if error.log_error().is_none() => {
+            message(&format!("wal: {}", escape(&error.to_string())));
+            undecodable += 1;
+            None
+        }
+        item => Some(item),
+    });
+    let exported = match (&args.output, args.format) {
+        (Some(path), ExportFormat::Sqlite) => sqlite(entries, path)?,
+        (None, ExportFormat::Sqlite) => {
+            let why = "a database cannot be written to standard output: name a file with --output";
+            return Err(Failure::new(Exit::Usage, why));
+        }
+        (Some(path), _) => {
+            let made = |e: io::Error| {
+                Failure::new(Exit::Failed, format!("cannot make {}: {e}", path.display()))
+            };
+            let file = File::create_new(path).map_err(made)?;
+            let mut file = BufWriter::new(file);
+            let exported = write(args, entries, &mut file)?;
+            file.into_inner().map_err(|e| e.into_error())?.sync_all()?;
+            exported
+        }
+        (None, _) => {
+            out.flush()?;
+            match write(args, entries, &mut io::stdout().lock()) {
+                Err(ExportError::Write(e)) if e.kind() == io::ErrorKind::BrokenPipe => {
+                    return Ok(Exit::Clean);
+                }
+                exported => exported?,
+            }
+        }
+    };
+    let Exported { entries, written, unfinished, .. } = exported;
+    message(&format!(
+        "{entries} entries exported as {written}; {unfinished} calls have no end; {undecodable} \
+         records could not be decoded"
+    ));
+    Ok(if undecodable == 0 { Exit::Clean } else { Exit::Failed })
+}
+
+fn write(
+    args: &ExportArgs,
+    entries: impl Iterator<Item = annals_observer::Result<StoredEntry>>,
+    to: &mut impl Write,
+) -> Result<Exported, ExportError> {
+    match args.format {
+        ExportFormat::Jsonl => jsonl::write(entries, to),
+        ExportFormat::Otlp => {
+            otlp::write(entries, to, otlp::OtlpOptions { contents: args.contents })
+        }
+        ExportFormat::ChromeTrace => chrome::write(entries, to),
+        ExportFormat::Folded => folded::write(entries, to),
+        ExportFormat::Sqlite => Err(ExportError::Write(io::ErrorKind::Unsupported.into())),
+    }
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite(
+    entries: impl Iterator<Item = annals_observer::Result<StoredEntry>>,
+    to: &Path,
+) -> Result<Exported, Failure> {
+    Ok(annals_observer::export::sqlite::write(entries, to)?)
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn sqlite(
+    _entries: impl Iterator<Item = annals_observer::Result<StoredEntry>>,
+    _to: &Path,
+) -> Result<Exported, Failure> {
+    let why = "this `wal` was built without SQLite: build it with `--features sqlite`";
+    Err(Failure::new(Exit::Usage, why))
+}

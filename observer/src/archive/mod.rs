@@ -1,0 +1,308 @@
+//! Archives: sealed segments handed over to other directories while the log goes on.
+//!
+//! Order of a hand-over: the target's hold is durable in the log; its `ARCHIVE` manifest is durable
+//! in the target, so that nobody opens it for writing; then for each segment: a hard link (or a
+//! copy) under its final name, synced, its SHA-256 taken of what lies there, the directory synced;
+//! then the manifest that names it, by a temporary name, sync, rename, directory sync; then the
+//! hold moves.
+//!
+//! Never here: an unlink in the log (trim alone removes), a rename of a segment, a sleep, a look at
+//! a file's size to guess whether it is finished. A segment may be handed over once a record of a
+//! later one is durable: then its seal is, and its successor's open record. Invariant: every
+//! durable record is in the archive, in the log, or in both, and a union by LSN has it once. Rooms:
+//! [`manifest`], [`verify`], [`union`].
+
+pub mod manifest;
+pub mod union;
+pub mod verify;
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use annals_wal::format::{ARCHIVE_NAME, segment_name};
+use annals_wal::inspect::{Depth, Role, SegmentReport, inspect};
+use annals_wal::{Log, Lsn};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::ContentHash;
+use manifest::{Archived, Manifest};
+
+/// The longest name of a target: a hold's name has 32 bytes and begins with `archive:`.
+pub const NAME_BYTES_MAX: usize = 24;
+
+/// A directory to which sealed segments are handed over, and the name of its hold.
+#[derive(Clone, Debug)]
+pub struct Target {
+    name: String,
+    dir: PathBuf,
+    copy: bool,
+}
+
+/// What a hand-over did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct HandedOver {
+    /// Segments handed over now.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The first LSN that is not in the archive; the target's hold is there.
+    pub next_lsn: Lsn,
+}
+
+impl Target {
+    /// A target by name and directory.
+    ///
+    /// # Errors
+    /// `Invalid` for a name of 0 or more than [`NAME_BYTES_MAX`] bytes.
+    pub fn new(name: impl Into<String>, dir: impl Into<PathBuf>) -> Result<Target> {
+        let name = name.into();
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            let why =
+                format!("an archive's name has 1 to {NAME_BYTES_MAX} bytes, not {}", name.len());
+            return Err(Error::invalid(why));
+        }
+        Ok(Target { name, dir: dir.into(), copy: false })
+    }
+
+    /// Whether to copy the segments where a hard link would do: for another disk, or for an archive
+    /// that must not share its bytes with the log. Across file systems they are always copied.
+    pub fn copy(mut self, yes: bool) -> Target {
+        self.copy = yes;
+        self
+    }
+
+    /// The name of its hold in the log.
+    pub fn hold(&self) -> String {
+        format!("archive:{}", self.name)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Hands over every segment that may be and is not there yet. Durable on return: the segments,
+    /// the manifest that names them, and the hold. Writers of the log go on meanwhile. Called again
+    /// after any failure or crash, it goes on where it stopped.
+    ///
+    /// # Errors
+    /// `Invalid` while another process or thread hands over to the same directory, or if it is an
+    /// archive of another log; `Corrupt` if its manifest cannot be read, or if it ends before what
+    /// the log still has (somebody trimmed past it); `Io`, `Log`. What was handed over before
+    /// stays.
+    ///
+    /// ```
+    /// use annals_observer::archive::{Target, verify};
+    /// use annals_wal::Options;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let (path, to) = (dir.path().join("log"), dir.path().join("archive"));
+    /// let log = Options::new().segment_bytes(64 << 10).open(&path)?;
+    /// for _ in 0..40 {
+    ///     log.append(vec![7; 4000])?; // some segments
+    /// }
+    /// let handed = Target::new("nightly", &to)?.hand_over(&log)?;
+    /// assert!(handed.segments >= 1);
+    /// log.trim(handed.next_lsn)?; // the log lets go of what the archive has
+    /// assert_eq!(verify::verify(&to)?.segments, handed.segments);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn hand_over(&self, log: &Log) -> Result<HandedOver> {
+        fs::create_dir_all(&self.dir).map_err(|e| Error::file("make", &self.dir, e))?;
+        if let Some(parent) = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_dir(parent)?;
+        }
+        let _alone = self.lock()?;
+        let mut manifest = self.manifest(log)?;
+        let hold = self.hold();
+        let holds = log.holds();
+        if log.head_lsn() > manifest.next() && (manifest.has_any() || !self.is_new(&holds)) {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "the archive {} ends before LSN {} and the log begins at LSN {}: what lies \
+                     between is gone. Use a new directory under a new name",
+                    self.dir.display(),
+                    manifest.next(),
+                    log.head_lsn()
+                ),
+            ));
+        }
+        manifest.next_lsn = manifest.next_lsn.max(log.head_lsn().get());
+        let held = holds.iter().find(|(name, _)| *name == hold).map(|(_, lsn)| *lsn);
+        if held.is_none_or(|held| held > manifest.next()) {
+            log.set_hold(&hold, manifest.next())?;
+        }
+        // Before the first segment: from now on this is no directory to open for writing.
+        manifest.write(&self.dir)?;
+        let mut handed = HandedOver { segments: 0, bytes: 0, next_lsn: manifest.next() };
+        for segment in ready(log, manifest.next())? {
+            let Some((first, last)) = segment.lsns else { continue };
+            let bytes = self.bring(log, &segment)?;
+            let name = segment_name(segment.sequence);
+            let sha256 = hash(&self.dir.join(&name))?;
+            sync_dir(&self.dir)?;
+            let (first, last) = (first.get(), last.get());
+            manifest.add(Archived { name, first_lsn: first, last_lsn: last, bytes, sha256 });
+            manifest.write(&self.dir)?;
+            handed.segments += 1;
+            handed.bytes += bytes;
+            handed.next_lsn = manifest.next();
+        }
+        if held != Some(manifest.next()) {
+            log.set_hold(&hold, manifest.next())?;
+        }
+        Ok(handed)
+    }
+
+    fn is_new(&self, holds: &[(String, Lsn)]) -> bool {
+        holds.iter().all(|(name, _)| *name != self.hold())
+    }
+
+    /// One hand-over at a time to one directory.
+    fn lock(&self) -> Result<File> {
+        let path = self.dir.join("ARCHIVE.lock");
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.map_err(|e| Error::file("open", &path, e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(Error::invalid(format!(
+                "somebody else hands over to {} right now: wait, or use another directory",
+                self.dir.display()
+            ))),
+            Err(fs::TryLockError::Error(e)) => Err(Error::file("lock", &path, e)),
+        }
+    }
+
+    fn manifest(&self, log: &Log) -> Result<Manifest> {
+        let log_id = log.log_id().to_string();
+        match Manifest::read(&self.dir)? {
+            None if !is_empty(&self.dir)? => Err(Error::invalid(format!(
+                "{} is neither empty nor an archive: name another directory",
+                self.dir.display()
+            ))),
+            None => Ok(Manifest::new(log_id, self.name.clone())),
+            Some(manifest) if manifest.log_id != log_id => Err(Error::invalid(format!(
+                "{} is an archive of another log ({}, this one is {log_id})",
+                self.dir.display(),
+                manifest.log_id
+            ))),
+            Some(manifest) => Ok(manifest),
+        }
+    }
+
+    /// Brings one segment's bytes to the target under its own name, synced. A file that is there
+    /// and not in the manifest is what a crash left.
+    fn bring(&self, log: &Log, segment: &SegmentReport) -> Result<u64> {
+        let name = segment_name(segment.sequence);
+        let (from, to) = (log.path().join(&name), self.dir.join(&name));
+        match fs::remove_file(&to) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::file("replace", &to, e));
+            }
+            _ => {}
+        }
+        let linked = if self.copy {
+            Err(io::ErrorKind::CrossesDevices.into())
+        } else {
+            fs::hard_link(&from, &to)
+        };
+        match linked {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::file("link", &from, e));
+            }
+            // Another file system, or one without links.
+            Err(_) => drop(fs::copy(&from, &to).map_err(|e| Error::file("copy", &from, e))?),
+        }
+        let file = File::open(&to).map_err(|e| Error::file("open", &to, e))?;
+        file.sync_all().map_err(|e| Error::file("sync", &to, e))?;
+        let about = file.metadata().map_err(|e| Error::file("look at", &to, e))?;
+        Ok(about.len())
+    }
+}
+
+/// Hands over to several targets, one after the other. One that fails keeps its hold and does not
+/// stop the others.
+///
+/// ```
+/// use annals_observer::archive::{Target, hand_over_all};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let log = annals_wal::Log::open(dir.path().join("log"))?;
+/// let good = Target::new("good", dir.path().join("good"))?;
+/// let bad = Target::new("bad", "/proc/no-such-place")?;
+/// let results = hand_over_all(&log, &[bad, good]);
+/// assert!(results[0].1.is_err() && results[1].1.is_ok());
+/// assert_eq!(results[0].0, "bad");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn hand_over_all(log: &Log, targets: &[Target]) -> Vec<(String, Result<HandedOver>)> {
+    targets.iter().map(|target| (target.name.clone(), target.hand_over(log))).collect()
+}
+
+/// The sealed segments from an LSN on whose successor holds a durable record, lowest first.
+fn ready(log: &Log, from: Lsn) -> Result<Vec<SegmentReport>> {
+    let durable = log.durable_lsn();
+    let report = inspect(log.path(), Depth::Seals, &mut |_| ())?;
+    let mut ready = Vec::new();
+    for segment in report.segments {
+        let Some((_, last)) = segment.lsns.filter(|_| segment.role == Role::Sealed) else {
+            continue;
+        };
+        if durable <= Some(last) {
+            break;
+        }
+        if last >= from {
+            ready.push(segment);
+        }
+    }
+    Ok(ready)
+}
+
+fn is_empty(dir: &Path) -> Result<bool> {
+    let failed = |e| Error::file("list", dir, e);
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        if entry.map_err(failed)?.file_name() != "ARCHIVE.lock" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(|e| Error::file("sync", dir, e))
+}
+
+/// SHA-256 of a file, read as it lies there.
+pub(crate) fn hash(path: &Path) -> Result<ContentHash> {
+    let mut file = File::open(path).map_err(|e| Error::file("open", path, e))?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 256 << 10]);
+    loop {
+        let read = file.read(&mut buffer).map_err(|e| Error::file("read", path, e))?;
+        match buffer.get(..read) {
+            Some(bytes) if !bytes.is_empty() => hash.update(bytes),
+            _ => return Ok(ContentHash(hash.finalize().into())),
+        }
+    }
+}
+
+/// Replaces a small file: temporary name, sync, rename, directory sync.
+pub(crate) fn replace(dir: &Path, name: &str, content: &[u8]) -> Result<()> {
+    let (tmp, path) = (dir.join(format!("{name}.tmp")), dir.join(name));
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&tmp)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&tmp, &path)
+    };
+    write().map_err(|e| Error::file("write", &path, e))?;
+    sync_dir(dir)
+}
+
+/// The name of the manifest in an archive's directory.
+pub const MANIFEST: &str = ARCHIVE_NAME;

@@ -1,0 +1,175 @@
+//! Chrome trace events: a picture of sessions, to be opened in Perfetto or `chrome://tracing`.
+//!
+//! A session is a process, a track is a thread. Calls that run at the same time never share a
+//! track, so none is drawn into another that is not around it. Never here: times to the nanosecond;
+//! the format counts microseconds, and fractions of them are kept.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::calls::{Calls, Open, label, nanos};
+use super::{ExportError, Exported};
+use crate::entry::Entry;
+use crate::error::Result;
+use crate::ids::SessionId;
+use crate::kind::EntryKind;
+use crate::read::StoredEntry;
+
+/// Which tracks of a session are taken.
+#[derive(Debug, Default)]
+struct Tracks {
+    taken: Vec<bool>,
+}
+
+impl Tracks {
+    /// The lowest free one, and whether it is new.
+    fn take(&mut self) -> (usize, bool) {
+        let free = self.taken.iter().position(|taken| !taken);
+        let track = free.unwrap_or(self.taken.len());
+        match self.taken.get_mut(track) {
+            Some(taken) => *taken = true,
+            None => self.taken.push(true),
+        }
+        (track, free.is_none())
+    }
+
+    fn free(&mut self, track: usize) {
+        if let Some(taken) = self.taken.get_mut(track) {
+            *taken = false;
+        }
+    }
+}
+
+/// Writes one JSON object with the member `traceEvents`: a complete event (`X`) for each call that
+/// ended, a begin (`B`) for each that did not, an instant (`i`) for each error and handoff.
+///
+/// # Errors
+/// Of the first entry that cannot be read, or of the output.
+///
+/// ```
+/// use annals_observer::{JsonText, Observer, entries, export};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let observer = Observer::on(annals_wal::Log::open(dir.path().join("log"))?)?;
+/// let mut call = observer.session("s-1")?.tool("search").start()?;
+/// call.end_ok(JsonText::string("ok"))?;
+/// let mut trace = Vec::new();
+/// export::chrome::write(entries(observer.log())?, &mut trace)?;
+/// let trace: serde_json::Value = serde_json::from_slice(&trace)?;
+/// assert!(trace["traceEvents"].as_array().is_some_and(|events| events.len() == 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn write(
+    entries: impl IntoIterator<Item = Result<StoredEntry>>,
+    to: &mut impl Write,
+) -> std::result::Result<Exported, ExportError> {
+    let mut out = Out { to, exported: Exported::default(), events: 0 };
+    let mut sessions: BTreeMap<Option<SessionId>, (u64, Tracks)> = BTreeMap::new();
+    let mut calls: Calls<(u64, usize)> = Calls::new();
+    write!(out.to, "{{\"displayTimeUnit\":\"ms\",\"traceEvents\":[")?;
+    for stored in entries {
+        let stored = stored?;
+        out.exported.entries += 1;
+        let entry = &stored.entry;
+        let count = sessions.len() as u64 + 1;
+        let known = sessions.contains_key(&entry.session);
+        let (process, tracks) =
+            sessions.entry(entry.session.clone()).or_insert_with(|| (count, Tracks::default()));
+        let process = *process;
+        if !known {
+            let name = entry.session.as_ref().map_or("(no session)", SessionId::as_str);
+            out.event(&named("process_name", process, 0, name))?;
+        }
+        if let Some(kind) = entry.kind.starts() {
+            let (track, new) = tracks.take();
+            if new {
+                out.event(&named("thread_name", process, track, &format!("calls {}", track + 1)))?;
+            }
+            calls.start(kind, stored, (process, track));
+        } else if let Some(kind) = entry.kind.ends() {
+            if let Some(open) = calls.end(kind, entry) {
+                tracks.free(open.kept.1);
+                out.event(&complete(&open, &stored))?;
+                out.exported.written += 1;
+            }
+        } else if matches!(entry.kind, EntryKind::Error | EntryKind::Handoff) {
+            let span = entry.span.and_then(|span| calls.of_span(&entry.session, span.get()));
+            let track = span.map_or(0, |open| open.kept.1);
+            out.event(&instant(entry, process, track))?;
+            out.exported.written += 1;
+        }
+    }
+    for open in calls.into_open() {
+        out.event(&begin(&open))?;
+        out.exported.written += 1;
+        out.exported.unfinished += 1;
+    }
+    writeln!(out.to, "\n]}}")?;
+    out.to.flush()?;
+    Ok(out.exported)
+}
+
+struct Out<'w, W> {
+    to: &'w mut W,
+    exported: Exported,
+    events: u64,
+}
+
+impl<W: Write> Out<'_, W> {
+    fn event(&mut self, event: &Value) -> std::io::Result<()> {
+        let comma = if self.events == 0 { "" } else { "," };
+        self.events += 1;
+        write!(self.to, "{comma}\n{event}")
+    }
+}
+
+fn named(what: &str, process: u64, track: usize, name: &str) -> Value {
+    json!({ "ph": "M", "name": what, "pid": process, "tid": track, "args": { "name": name } })
+}
+
+fn micros(nanos: i64) -> f64 {
+    nanos as f64 / 1000.0
+}
+
+fn complete(open: &Open<(u64, usize)>, end: &StoredEntry) -> Value {
+    let start = &open.start.entry;
+    let failed = end.entry.error.is_some();
+    json!({
+        "ph": "X", "name": label(start, open.kind), "cat": category(open),
+        "pid": open.kept.0, "tid": open.kept.1,
+        "ts": micros(start.wall.0), "dur": nanos(start, &end.entry) as f64 / 1000.0,
+        "cname": if failed { Value::from("terrible") } else { Value::Null },
+        "args": {
+            "start_lsn": open.start.lsn.get(), "end_lsn": end.lsn.get(),
+            "call_id": start.call_id.as_ref().map(|id| id.as_str()),
+            "agent": start.agent, "failed": failed,
+            "tokens_in": end.entry.tokens_in, "tokens_out": end.entry.tokens_out,
+        },
+    })
+}
+
+fn begin(open: &Open<(u64, usize)>) -> Value {
+    let start = &open.start.entry;
+    json!({
+        "ph": "B", "name": label(start, open.kind), "cat": category(open),
+        "pid": open.kept.0, "tid": open.kept.1, "ts": micros(start.wall.0),
+        "args": { "start_lsn": open.start.lsn.get(), "unfinished": true },
+    })
+}
+
+fn category(open: &Open<(u64, usize)>) -> String {
+    open.kind.start().to_string().replace("_start", "")
+}
+
+fn instant(entry: &Entry, process: u64, track: usize) -> Value {
+    let name = match entry.kind {
+        EntryKind::Handoff => format!("handoff to {}", entry.name.as_deref().unwrap_or("?")),
+        _ => "error".to_owned(),
+    };
+    json!({
+        "ph": "i", "s": "t", "name": name, "cat": entry.kind.to_string(),
+        "pid": process, "tid": track, "ts": micros(entry.wall.0),
+    })
+}

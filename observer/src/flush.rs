@@ -1,0 +1,137 @@
+//! Waiting until what was recorded is durable: with a time limit, and as a future.
+//!
+//! Never here: I/O on the caller's thread. The worker writes and syncs; whoever waits here holds no
+//! lock and needs no runtime, so it may be called from anywhere, the only thread of a runtime too.
+//! Next room: [`crate::observer`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use annals_wal::Lsn;
+
+use crate::drain::Drain;
+use crate::error::Error;
+use crate::error::Result;
+
+/// How a [`crate::Observer::force_flush`] ended. Running out of time is no error.
+#[derive(Clone, Debug)]
+#[must_use = "only `Flushed` says that everything is durable"]
+#[non_exhaustive]
+pub enum FlushOutcome {
+    /// Every entry taken before the call is durable; the last durable one has this LSN. `None` if
+    /// there was none.
+    Flushed(Option<Lsn>),
+    /// The time ran out. What is pending is still on its way.
+    TimedOut {
+        /// The last durable entry.
+        durable: Option<Lsn>,
+        /// Entries that are not durable.
+        pending: u64,
+    },
+    /// It cannot be written now: the disk is full (what is pending stays queued and is tried
+    /// again), or the log has failed (the outcome of what was on its way is unknown).
+    Failed {
+        /// The last durable entry.
+        durable: Option<Lsn>,
+        /// Entries that are not durable.
+        pending: u64,
+        /// Why.
+        cause: Error,
+    },
+}
+
+impl FlushOutcome {
+    /// Whether everything taken before the call is durable.
+    pub fn is_flushed(&self) -> bool {
+        matches!(self, FlushOutcome::Flushed(_))
+    }
+}
+
+impl Drain {
+    pub(crate) fn force_flush(self: &Arc<Drain>, timeout: Duration) -> FlushOutcome {
+        let until = Instant::now().checked_add(timeout);
+        let begun = self.log().check_process().map_err(Error::from);
+        if let Err(cause) = begun.and_then(|()| self.ensure_worker()) {
+            return FlushOutcome::Failed { durable: None, pending: 0, cause };
+        }
+        let mut state = self.lock();
+        if let Err(cause) = state.settle_account(false, |account| self.account_entry(account)) {
+            let (durable, pending) = (state.durable_lsn, state.pending());
+            return FlushOutcome::Failed { durable, pending, cause };
+        }
+        self.advance(&mut state);
+        let (target, tries) = (state.last, state.tries);
+        state.wanted = state.wanted.max(target);
+        // A new try is owed to whoever asks, even while a full disk is left alone.
+        state.full = None;
+        self.work.notify_all();
+        loop {
+            let (durable, pending) = (state.durable_lsn, state.pending());
+            // A refused entry gives its ticket back, so the target may lie past the last one.
+            if state.durable >= target.min(state.last) {
+                return FlushOutcome::Flushed(durable);
+            }
+            let full = state.full.clone().filter(|_| state.tries > tries);
+            if let Some(cause) = state.failed.clone().or(full) {
+                return FlushOutcome::Failed { durable, pending, cause };
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = left.unwrap_or(Duration::MAX);
+            if left.is_zero() {
+                return FlushOutcome::TimedOut { durable, pending };
+            }
+            state = match self.settled.wait_timeout(state, left) {
+                Ok((state, _)) => state,
+                Err(poisoned) => PoisonError::into_inner(poisoned).0,
+            };
+        }
+    }
+}
+
+/// Waits until one queued entry is durable. Dropping it loses the answer, never the entry.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    drain: Arc<Drain>,
+    ticket: u64,
+}
+
+impl Settled {
+    /// For a ticket that was queued with a waiter.
+    pub(crate) fn of(drain: Arc<Drain>, ticket: u64) -> Settled {
+        Settled { drain, ticket }
+    }
+}
+
+impl Future for Settled {
+    type Output = Result<Option<Lsn>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Err(error) = self.drain.log().check_process() {
+            return Poll::Ready(Err(error.into()));
+        }
+        let mut state = self.drain.lock();
+        let durable = state.durable >= self.ticket;
+        let Some(waiter) = state.waiters.get_mut(&self.ticket) else {
+            return Poll::Ready(Err(Error::invalid("nobody waits for this entry any more")));
+        };
+        if let Some(error) = &waiter.lost {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if durable {
+            return Poll::Ready(Ok(waiter.lsn));
+        }
+        waiter.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Settled {
+    fn drop(&mut self) {
+        if self.drain.log().check_process().is_ok() {
+            self.drain.lock().waiters.remove(&self.ticket);
+        }
+    }
+}

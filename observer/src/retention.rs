@@ -1,0 +1,116 @@
+//! Retention: how much of a log is kept, by age, by size, by count, and never past a hold.
+//!
+//! Never here: an unlink; the log's own trim removes, as far as archives, registry and open calls
+//! allow. Invariant: a start that this observer has neither ended nor written off is kept. Next
+//! room: [`crate::archive`].
+
+use annals_wal::inspect::{Depth, Role, inspect};
+use annals_wal::{Log, Lsn};
+
+use crate::clock::WallTime;
+use crate::error::Result;
+use crate::observer::Observer;
+
+/// The observer's own hold.
+pub const HOLD: &str = "observer";
+
+/// What to keep. Each condition drops what it does not keep; none keeps everything. Whole segments
+/// are dropped, so more is kept than asked, never less.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use = "nothing is dropped before Observer::retain is called"]
+pub struct Retention {
+    records_max: Option<u64>,
+    bytes_max: Option<u64>,
+    since: Option<WallTime>,
+}
+
+impl Retention {
+    /// Keeps everything.
+    pub fn new() -> Retention {
+        Retention::default()
+    }
+
+    /// Keeps the last so many records.
+    pub fn records_max(mut self, count: u64) -> Retention {
+        self.records_max = Some(count);
+        self
+    }
+
+    /// Keeps the newest segments, as many as fit into so many bytes of files, and always the active
+    /// one.
+    pub fn bytes_max(mut self, bytes: u64) -> Retention {
+        self.bytes_max = Some(bytes);
+        self
+    }
+
+    /// Keeps what was written at this time or later, as the segments say that were prepared then.
+    pub fn since(mut self, time: WallTime) -> Retention {
+        self.since = Some(time);
+        self
+    }
+}
+
+impl Observer {
+    /// Drops what the policy does not keep, as far as all holds allow, and returns the log's new
+    /// head. Durable on return. The observer's hold moves to its oldest open call first, so no
+    /// start is dropped before its end.
+    ///
+    /// # Errors
+    /// `Log`.
+    ///
+    /// ```
+    /// use annals_observer::{JsonText, Observer, Retention};
+    /// use annals_wal::Options;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let log = Options::new().segment_bytes(64 << 10).open(dir.path().join("log"))?;
+    /// let observer = Observer::on(log)?;
+    /// for _ in 0..60 {
+    ///     observer.session("s-1")?.error(JsonText::string(&"x".repeat(4000)))?;
+    /// }
+    /// let head = observer.retain(Retention::new().records_max(10))?;
+    /// assert!(head.get() > 1 && head.get() <= 51);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn retain(&self, policy: Retention) -> Result<Lsn> {
+        let log = self.log();
+        let next = log.durable_lsn().and_then(Lsn::next).unwrap_or(Lsn::FIRST);
+        let oldest = self.drain().lock().open.floor();
+        let hold = oldest.map_or(next, |floor| floor.min(next)).max(log.head_lsn());
+        if log.holds().iter().all(|(name, lsn)| name != HOLD || *lsn != hold) {
+            log.set_hold(HOLD, hold)?;
+        }
+        Ok(log.trim(limit(log, policy, next)?)?)
+    }
+}
+
+/// The first LSN that the policy keeps.
+fn limit(log: &Log, policy: Retention, next: Lsn) -> Result<Lsn> {
+    let mut limit = log.head_lsn();
+    if let Some(count) = policy.records_max {
+        limit = limit.max(Lsn::new(next.get().saturating_sub(count)).unwrap_or(Lsn::FIRST));
+    }
+    if policy.bytes_max.is_none() && policy.since.is_none() {
+        return Ok(limit);
+    }
+    let report = inspect(log.path(), Depth::Seals, &mut |_| ())?;
+    let mut kept_bytes = 0u64;
+    let mut later_created = None;
+    for segment in report.segments.iter().rev() {
+        if segment.role == Role::Prepared {
+            continue;
+        }
+        kept_bytes = kept_bytes.saturating_add(segment.file_bytes);
+        let too_large = policy.bytes_max.is_some_and(|max| kept_bytes > max);
+        // Whatever is in a segment was written before the next one was needed.
+        let too_old = policy.since.is_some_and(|since| {
+            later_created.is_some_and(|ms: u64| i128::from(ms) * 1_000_000 < i128::from(since.0))
+        });
+        if segment.role == Role::Sealed && (too_large || too_old) {
+            let after = segment.lsns.and_then(|(_, last)| last.next());
+            return Ok(after.map_or(limit, |after| limit.max(after)));
+        }
+        later_created = segment.created_ms.or(later_created);
+    }
+    Ok(limit)
+}

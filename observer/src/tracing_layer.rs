@@ -1,0 +1,231 @@
+//! A `tracing` layer: spans named by the GenAI conventions become calls, errors inside them
+//! entries.
+//!
+//! Feature `tracing`. A span is recorded if it has `gen_ai.operation.name`, or is called
+//! `invoke_agent`, `chat` or `execute_tool`; others are passed by. Its state lives in the span's
+//! own extensions and never under its id, which is used again after it closed. Never here: a wait
+//! for a sync; entries are batched, and a failure to record is in [`crate::Health`]. Invariant: a
+//! span that closes leaves an end, with an error if it recorded `error.type` or an event at ERROR.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use tracing_core::field::{Field, Visit};
+use tracing_core::span::{Attributes, Id, Record};
+use tracing_core::{Event, Level as Severity, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::call::{Call, Outcome};
+use crate::error::{Error, Result};
+use crate::export::names;
+use crate::ids::CallId;
+use crate::json::JsonText;
+use crate::observer::{Level, Observer};
+use crate::session::{Session, Start};
+
+/// Records spans and their errors on an observer.
+///
+/// ```
+/// use annals_observer::tracing_layer::ObserverLayer;
+/// use annals_observer::{Observer, entries};
+/// use tracing_subscriber::prelude::*;
+///
+/// # let dir = tempfile::tempdir()?;
+/// let observer = Observer::on(annals_wal::Log::open(dir.path().join("log"))?)?;
+/// let layer = ObserverLayer::new(&observer, "s-1")?;
+/// tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+///     let tool = tracing::info_span!("execute_tool", gen_ai.tool.name = "search");
+///     tool.in_scope(|| tracing::error!("no network"));
+/// });
+/// observer.flush()?;
+/// let kinds = entries(observer.log())?.map(|stored| stored.map(|s| s.entry.kind.to_string()));
+/// assert_eq!(kinds.collect::<Result<Vec<_>, _>>()?, ["tool_start", "error", "tool_end"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ObserverLayer {
+    observer: Observer,
+    session: Session,
+}
+
+/// What a recorded span keeps in its extensions.
+#[derive(Debug)]
+struct Recorded {
+    call: Call,
+    later: Fields,
+    error: Option<String>,
+}
+
+impl ObserverLayer {
+    /// A layer whose spans belong to this session unless they name another
+    /// (`gen_ai.conversation.id`).
+    ///
+    /// # Errors
+    /// `Invalid` if the id is empty.
+    pub fn new(observer: &Observer, session: impl Into<String>) -> Result<ObserverLayer> {
+        let session = observer.session(session)?.level(Level::Batched);
+        Ok(ObserverLayer { observer: observer.clone(), session })
+    }
+
+    /// The start of a span that is to be recorded; `None` for another span.
+    fn start(&self, span_name: &str, fields: &mut Fields) -> Option<Start> {
+        let operation = fields.take(names::OPERATION);
+        let known = ["invoke_agent", "chat", "execute_tool"].contains(&span_name);
+        if operation.is_none() && !known {
+            return None;
+        }
+        let session =
+            fields.take(names::CONVERSATION).and_then(|id| self.observer.session(id).ok());
+        let session = session.map_or_else(|| self.session.clone(), |s| s.level(Level::Batched));
+        let agent = fields.take(names::AGENT);
+        let mut name = |field: &str| fields.take(field).unwrap_or_else(|| span_name.to_owned());
+        let start = match operation.as_deref().unwrap_or(span_name) {
+            "invoke_agent" => session.agent(agent.as_deref().unwrap_or(span_name)),
+            "chat" | "generate_content" | "text_completion" => session.llm(name(names::MODEL)),
+            "execute_tool" => session.tool(name(names::TOOL)),
+            "invoke_workflow" => session.trace(name(names::WORKFLOW)),
+            other => session.span(other),
+        };
+        let start = match agent {
+            Some(agent) => start.by_agent(agent),
+            None => start,
+        };
+        let id = fields.take(names::TOOL_CALL_ID).and_then(|id| CallId::new(id).ok());
+        Some(match id {
+            Some(id) => start.call_id(id),
+            None => start,
+        })
+    }
+
+    fn failed(&self, error: Error) {
+        self.session.handle.lock().last_error = Some(error);
+    }
+}
+
+impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for ObserverLayer {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let Some(mut start) = self.start(span.name(), &mut fields) else { return };
+        for parent in span.scope().skip(1) {
+            if let Some(around) = parent.extensions().get::<Recorded>() {
+                start = start.within(&around.call);
+                break;
+            }
+        }
+        if let Some(input) = fields.take(names::TOOL_ARGUMENTS) {
+            start = start.input(json(input));
+        } else if let Some(input) = fields.take(names::INPUT_MESSAGES) {
+            start = start.input(json(input));
+        }
+        let later = fields.split_off();
+        if let Some(metadata) = fields.as_json() {
+            start = start.metadata(metadata);
+        }
+        match start.start() {
+            Ok(call) => {
+                span.extensions_mut().insert(Recorded { call, later, error: None });
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        if let Some(recorded) = span.extensions_mut().get_mut::<Recorded>() {
+            values.record(&mut recorded.later);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        if *event.metadata().level() != Severity::ERROR {
+            return;
+        }
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let message = fields.take("message").unwrap_or_else(|| "error".to_owned());
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(recorded) = span.extensions_mut().get_mut::<Recorded>() {
+                if let Err(error) = recorded.call.error(JsonText::string(&message)) {
+                    self.failed(error);
+                }
+                recorded.error.get_or_insert(message);
+                return;
+            }
+        }
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        let Some(span) = context.span(&id) else { return };
+        let Some(Recorded { mut call, mut later, error }) = span.extensions_mut().remove() else {
+            return;
+        };
+        let tokens = |later: &mut Fields, name| later.take(name).and_then(|n| n.parse().ok());
+        let read = tokens(&mut later, names::INPUT_TOKENS);
+        let wrote = tokens(&mut later, names::OUTPUT_TOKENS);
+        if read.is_some() || wrote.is_some() {
+            call.tokens(read.unwrap_or(0), wrote.unwrap_or(0));
+        }
+        let failed = later.take(names::ERROR_TYPE).or(error);
+        let output = later.take(names::TOOL_RESULT).or(later.take(names::OUTPUT_MESSAGES));
+        if let Some(metadata) = later.as_json() {
+            call.metadata(metadata);
+        }
+        let outcome = match failed {
+            Some(error) => Outcome::Error(JsonText::string(&error)),
+            None => Outcome::Ok(output.map_or_else(|| JsonText::string(""), json)),
+        };
+        let ended = call.finish(outcome, Level::Batched, crate::queue::Place::Forced);
+        if let Err(error) = ended {
+            self.failed(error);
+        }
+    }
+}
+
+/// JSON where the text is JSON, else the text as a JSON string.
+fn json(text: String) -> JsonText {
+    let string = JsonText::string(&text);
+    JsonText::parse(text).unwrap_or(string)
+}
+
+/// Fields of a span as texts.
+#[derive(Debug, Default)]
+struct Fields(BTreeMap<&'static str, String>);
+
+impl Fields {
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+
+    /// Those that the end says.
+    fn split_off(&mut self) -> Fields {
+        const LATER: [&str; 5] = [
+            names::INPUT_TOKENS,
+            names::OUTPUT_TOKENS,
+            names::TOOL_RESULT,
+            names::OUTPUT_MESSAGES,
+            names::ERROR_TYPE,
+        ];
+        let later = self.0.iter().filter(|(name, _)| LATER.contains(name));
+        let later = Fields(later.map(|(name, value)| (*name, value.clone())).collect());
+        self.0.retain(|name, _| !LATER.contains(name));
+        later
+    }
+
+    fn as_json(&self) -> Option<JsonText> {
+        if self.0.is_empty() { None } else { JsonText::of(&self.0).ok() }
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+}

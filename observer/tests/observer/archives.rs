@@ -1,0 +1,243 @@
+//! Is every acknowledged record in an archive, in the log, or in both, while writers go on?
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use annals_observer::archive::{MANIFEST, Target, hand_over_all, union, verify};
+use annals_observer::{ErrorKind, JsonText, Observer, Retention, WallTime};
+use annals_wal::{Log, Lsn, Options};
+
+fn small(path: &Path) -> Log {
+    Options::new().segment_bytes(64 << 10).open(path).unwrap()
+}
+
+/// LSN and payload of everything in archives and log, which must be each LSN once.
+fn everything(log: &Log, archives: &[&Path]) -> BTreeMap<u64, Vec<u8>> {
+    let records = union::union(log, archives, Lsn::FIRST).unwrap();
+    records.map(|record| record.map(|r| (r.lsn.get(), r.payload)).unwrap()).collect()
+}
+
+#[test]
+fn archives_and_log_together_are_what_was_acknowledged_under_eight_writers() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = small(&dir.path().join("log"));
+    let targets: Vec<Target> = (0..5)
+        .map(|n| Target::new(format!("t{n}"), dir.path().join(format!("a{n}"))).unwrap())
+        .map(|target| target.clone().copy(target.name() == "t1"))
+        .collect();
+    let acknowledged = Mutex::new(BTreeMap::new());
+    let done = AtomicBool::new(false);
+    let rounds = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..8u8)
+            .map(|writer| {
+                let (log, acknowledged) = (&log, &acknowledged);
+                scope.spawn(move || {
+                    for n in 0..150u32 {
+                        let mut payload = vec![writer; 900];
+                        payload.extend(n.to_le_bytes());
+                        let lsn = log.append(&payload).unwrap();
+                        acknowledged.lock().unwrap().insert(lsn.get(), payload);
+                    }
+                })
+            })
+            .collect();
+        let archivers: Vec<_> = targets
+            .iter()
+            .map(|target| {
+                let (log, done) = (&log, &done);
+                scope.spawn(move || {
+                    let mut rounds = 0;
+                    while !done.load(SeqCst) {
+                        let handed = target.hand_over(log).unwrap();
+                        log.trim(handed.next_lsn).unwrap();
+                        rounds += 1;
+                    }
+                    rounds
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        done.store(true, SeqCst);
+        archivers.into_iter().map(|archiver| archiver.join().unwrap()).sum::<u32>()
+    });
+    assert!(rounds >= 5, "{rounds}");
+    let acknowledged = acknowledged.into_inner().unwrap();
+    assert_eq!(acknowledged.len(), 1200);
+    assert!(log.head_lsn() > Lsn::FIRST, "nothing was ever trimmed: it tells little");
+    for n in 0..5 {
+        let path = dir.path().join(format!("a{n}"));
+        assert_eq!(everything(&log, &[&path]), acknowledged, "archive {n}");
+        assert!(verify::verify(&path).unwrap().segments > 0);
+        assert_eq!(Log::open(&path).unwrap_err().kind(), annals_wal::ErrorKind::Archived);
+    }
+    // The log with its other names is still a log that opens.
+    let path = log.path().to_owned();
+    drop(log);
+    let again = reopen(&path);
+    assert_eq!(everything(&again, &[&dir.path().join("a0")]), acknowledged);
+}
+
+/// The last handle's drop frees the lock a moment later.
+#[expect(clippy::disallowed_methods, reason = "a bounded poll: the committer tells nobody")]
+fn reopen(path: &Path) -> Log {
+    for _ in 0..5_000 {
+        match Options::new().segment_bytes(64 << 10).open(path) {
+            Err(e) if e.kind() == annals_wal::ErrorKind::Locked => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the lock was never freed");
+}
+
+fn filled(path: &Path, records: u32) -> Log {
+    let log = small(path);
+    for n in 0..records {
+        let mut payload = vec![5; 2_000];
+        payload.extend(n.to_le_bytes());
+        log.append(&payload).unwrap();
+    }
+    log
+}
+
+#[test]
+fn a_hand_over_that_broke_off_anywhere_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, to) = (dir.path().join("log"), dir.path().join("to"));
+    let log = filled(&path, 100);
+    let target = Target::new("t", &to).unwrap();
+    let whole = target.hand_over(&log).unwrap();
+    assert!(whole.segments >= 2, "{whole:?}");
+    let files: Vec<_> = std::fs::read_dir(&to).unwrap().map(|e| e.unwrap().path()).collect();
+    let segments: Vec<_> = files.iter().filter(|p| p.extension() == Some("wal".as_ref())).collect();
+    // As if stopped after the first link, before any manifest named it; and with half a copy there.
+    let manifest = std::fs::read_to_string(to.join(MANIFEST)).unwrap();
+    let mut none: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    none["segments"] = serde_json::json!([]);
+    none["next_lsn"] = serde_json::json!(1);
+    std::fs::write(to.join(MANIFEST), none.to_string()).unwrap();
+    std::fs::write(to.join("ARCHIVE.tmp"), "half a mani").unwrap();
+    std::fs::remove_file(segments[0]).unwrap();
+    std::fs::write(segments[0], "half a copy").unwrap();
+    let again = target.hand_over(&log).unwrap();
+    assert_eq!((again.segments, again.next_lsn), (whole.segments, whole.next_lsn));
+    assert_eq!(verify::verify(&to).unwrap().segments, whole.segments);
+    assert_eq!(target.hand_over(&log).unwrap().segments, 0, "nothing twice");
+}
+
+#[test]
+fn damage_to_an_archive_is_told_with_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, to) = (dir.path().join("log"), dir.path().join("to"));
+    let log = filled(&path, 100);
+    Target::new("t", &to).unwrap().copy(true).hand_over(&log).unwrap();
+    verify::verify(&to).unwrap();
+    let name = "00000000000000000001.wal";
+    let mut bytes = std::fs::read(to.join(name)).unwrap();
+    let good = bytes.clone();
+    bytes[20_000] ^= 1;
+    std::fs::write(to.join(name), &bytes).unwrap();
+    let error = verify::verify(&to).unwrap_err();
+    assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains(name), "{error}");
+    std::fs::write(to.join(name), &good[..good.len() - 1]).unwrap();
+    assert!(verify::verify(&to).unwrap_err().to_string().contains("length"));
+    std::fs::remove_file(to.join(name)).unwrap();
+    assert!(verify::verify(&to).unwrap_err().to_string().contains("missing"));
+    std::fs::write(to.join(MANIFEST), "{\"version\": 7}").unwrap();
+    assert_eq!(verify::verify(&to).unwrap_err().kind(), ErrorKind::Unsupported);
+    std::fs::write(to.join(MANIFEST), "not finished").unwrap();
+    assert_eq!(verify::verify(&to).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn a_target_that_fails_is_named_and_keeps_its_hold_while_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = filled(&dir.path().join("log"), 60);
+    let good = Target::new("good", dir.path().join("good")).unwrap();
+    let bad = Target::new("bad", dir.path().join("bad")).unwrap();
+    bad.hand_over(&log).unwrap();
+    let hold = |name: &str| {
+        let holds = log.holds();
+        holds.iter().find(|(hold, _)| hold == name).map(|(_, lsn)| *lsn).unwrap()
+    };
+    let before = hold("archive:bad");
+    for n in 0..60u32 {
+        log.append(vec![n as u8; 2_000]).unwrap();
+    }
+    std::fs::write(dir.path().join("bad").join(MANIFEST), "scribble").unwrap();
+    let results = hand_over_all(&log, &[bad, good]);
+    assert_eq!(results[0].0, "bad");
+    assert_eq!(results[0].1.as_ref().unwrap_err().kind(), ErrorKind::Corrupt);
+    let handed = results[1].1.as_ref().unwrap();
+    assert_eq!(hold("archive:bad"), before);
+    assert!(hold("archive:good") > before);
+    let head = log.trim(handed.next_lsn).unwrap();
+    assert!(head <= before, "the failed target's records are kept");
+}
+
+#[test]
+fn a_directory_of_something_else_is_no_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = filled(&dir.path().join("log"), 40);
+    let other = dir.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("thesis.txt"), "mine").unwrap();
+    let target = Target::new("t", &other).unwrap();
+    assert_eq!(target.hand_over(&log).unwrap_err().kind(), ErrorKind::Invalid);
+    let of_another = dir.path().join("a");
+    Target::new("t", &of_another).unwrap().hand_over(&log).unwrap();
+    let second = filled(&dir.path().join("second"), 40);
+    let error = Target::new("t", &of_another).unwrap().hand_over(&second).unwrap_err();
+    assert!(error.to_string().contains("another log"), "{error}");
+    assert!(Target::new("", &other).is_err() && Target::new("x".repeat(25), &other).is_err());
+}
+
+#[test]
+fn a_gap_between_archives_and_log_is_an_error_and_never_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = filled(&dir.path().join("log"), 100);
+    let to = dir.path().join("to");
+    let handed = Target::new("t", &to).unwrap().hand_over(&log).unwrap();
+    let head = log.trim(handed.next_lsn).unwrap();
+    assert!(head > Lsn::FIRST);
+    let error = union::union(&log, &[], Lsn::FIRST).unwrap_err();
+    assert!(error.to_string().contains("LSN 1 is in no archive"), "{error}");
+    assert_eq!(everything(&log, &[&to]).len(), 100);
+}
+
+#[test]
+fn retention_keeps_what_is_asked_what_is_held_and_what_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = small(&dir.path().join("log"));
+    let observer = Observer::on(log.clone()).unwrap();
+    let session = observer.session("s-1").unwrap();
+    let big = JsonText::string(&"x".repeat(4_000));
+    let mut open_call = session.tool("long").start().unwrap();
+    for _ in 0..100 {
+        session.error(big.clone()).unwrap();
+    }
+    let all = Retention::new().records_max(10);
+    assert_eq!(observer.retain(all).unwrap().get(), 1, "an open call is kept");
+    open_call.end_ok(big.clone()).unwrap();
+    let head = observer.retain(all).unwrap().get();
+    assert_eq!(head, 93, "102 records, the last ten kept");
+    for _ in 0..100 {
+        session.error(big.clone()).unwrap();
+    }
+    let files = || {
+        let names = std::fs::read_dir(log.path()).unwrap();
+        names.filter(|e| e.as_ref().unwrap().path().extension() == Some("wal".as_ref())).count()
+    };
+    let before = files();
+    observer.retain(Retention::new().bytes_max(256 << 10)).unwrap();
+    assert!(files() < before && files() <= 6, "{} of {before}", files());
+    let future = WallTime(i64::MAX);
+    observer.retain(Retention::new().since(future)).unwrap();
+    assert!(files() <= 3, "what is active or prepared stays, {}", files());
+    let past = observer.retain(Retention::new().since(WallTime(0))).unwrap();
+    assert_eq!(past, log.head_lsn(), "nothing is older than that");
+}

@@ -1,0 +1,196 @@
+//! Do other tools read what is exported, and does it say what the log says?
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use annals_observer::export::otlp::{self, OtlpOptions};
+use annals_observer::export::{chrome, folded, jsonl};
+use annals_observer::{CallId, JsonText, Observer, entries};
+use annals_wal::Log;
+use annals_wal::fs::mem::MemDir;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::trace::v1::{Span, TracesData};
+use serde_json::Value;
+
+use crate::common::{HandClock, NEW_YEAR, open};
+
+/// An agent, a model call, two tools at once of which one fails, a handoff, a call that a crash
+/// cut.
+pub(crate) fn a_session() -> Log {
+    let log = open(&MemDir::new(1));
+    let clock = Arc::new(HandClock::default());
+    let observer = Observer::with_clock(log.clone(), clock.clone()).unwrap();
+    let session = observer.session("s-1").unwrap();
+    let mut agent = session.agent("planner").start().unwrap();
+    clock.advance(1_000_000);
+    let mut llm = session.llm("model-x").within(&agent).start().unwrap();
+    clock.advance(5_000_000);
+    llm.tokens(120, 7).end_ok(JsonText::string("use both tools")).unwrap();
+    let tool = |name: &str, id: &str| {
+        let start = session.tool(name).within(&agent).call_id(CallId::new(id).unwrap());
+        start.input(JsonText::parse(r#"{"q": 1.50}"#).unwrap()).start().unwrap()
+    };
+    let (mut search, mut read) = (tool("search", "c-1"), tool("read;file", "c-2"));
+    clock.advance(2_000_000);
+    read.end_error(JsonText::parse(r#"{"type":"io","message":"gone"}"#).unwrap()).unwrap();
+    search.error(JsonText::string("slow network")).unwrap();
+    clock.advance(1_000_000);
+    search.end_ok(JsonText::string("3 hits")).unwrap();
+    session.handoff("planner", "writer").unwrap();
+    clock.advance(1_000_000);
+    agent.end_ok(JsonText::string("done")).unwrap();
+    drop(session.agent("writer").start().unwrap());
+    log
+}
+
+fn spans(contents: bool) -> Vec<Span> {
+    let mut lines = Vec::new();
+    let options = OtlpOptions { contents };
+    otlp::write(entries(&a_session()).unwrap(), &mut lines, options).unwrap();
+    let mut spans = Vec::new();
+    for line in String::from_utf8(lines).unwrap().lines() {
+        let data: TracesData = serde_json::from_str(line).unwrap();
+        for resource in data.resource_spans {
+            assert!(resource.schema_url.contains("schemas/"), "it says which names it speaks");
+            spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
+        }
+    }
+    spans
+}
+
+fn attribute(span: &Span, key: &str) -> Option<Any> {
+    let found = span.attributes.iter().find(|attribute| attribute.key == key)?;
+    found.value.clone()?.value
+}
+
+fn text(value: &str) -> Option<Any> {
+    Some(Any::StringValue(value.to_owned()))
+}
+
+#[test]
+fn an_otlp_export_parses_with_the_proto_s_own_types_and_says_the_same() {
+    let spans = spans(false);
+    let by_name: BTreeMap<&str, &Span> = spans.iter().map(|s| (s.name.as_str(), s)).collect();
+    assert_eq!(spans.len(), 6, "{:?}", by_name.keys());
+    let agent = by_name["invoke_agent planner"];
+    let llm = by_name["chat model-x"];
+    let (search, read) = (by_name["execute_tool search"], by_name["execute_tool read;file"]);
+    assert!(spans.iter().all(|span| span.trace_id.len() == 16 && span.span_id.len() == 8));
+    assert!(spans.iter().all(|span| span.trace_id == agent.trace_id));
+    for child in [llm, search, read] {
+        assert_eq!(child.parent_span_id, agent.span_id);
+    }
+    assert!(agent.parent_span_id.is_empty());
+    let new_year = NEW_YEAR as u64;
+    assert_eq!(llm.start_time_unix_nano, new_year + 1_000_000);
+    assert_eq!(llm.end_time_unix_nano - llm.start_time_unix_nano, 5_000_000);
+    assert_eq!(read.end_time_unix_nano - read.start_time_unix_nano, 2_000_000);
+    assert_eq!(llm.kind, 3, "client");
+    assert_eq!(attribute(llm, "gen_ai.usage.input_tokens"), Some(Any::IntValue(120)));
+    assert_eq!(attribute(llm, "gen_ai.conversation.id"), text("s-1"));
+    assert_eq!(attribute(search, "gen_ai.tool.call.id"), text("c-1"));
+    assert_eq!(attribute(search, "gen_ai.tool.call.arguments"), None, "contents are opt-in");
+    assert_eq!(attribute(read, "error.type"), text("io"));
+    let status = read.status.as_ref().unwrap();
+    assert!(status.code == 2 && status.message.contains("gone"));
+    assert_eq!(search.status.as_ref().unwrap().code, 1);
+    assert_eq!(search.events[0].name, "exception");
+    let handoff = by_name["handoff"];
+    assert_eq!(handoff.events[0].name, "handoff");
+    let writer = by_name["invoke_agent writer"];
+    assert_eq!(attribute(writer, "annals.unfinished"), Some(Any::BoolValue(true)));
+    assert_eq!(writer.start_time_unix_nano, writer.end_time_unix_nano, "nothing is invented");
+}
+
+#[test]
+fn an_otlp_export_holds_contents_when_asked() {
+    let spans = spans(true);
+    let search = spans.iter().find(|span| span.name.ends_with("search")).unwrap();
+    assert_eq!(attribute(search, "gen_ai.tool.call.arguments"), text(r#"{"q": 1.50}"#));
+    assert_eq!(attribute(search, "gen_ai.tool.call.result"), text(r#""3 hits""#));
+}
+
+#[test]
+fn a_chrome_trace_has_the_format_s_shape_and_a_track_for_each_concurrent_call() {
+    let mut bytes = Vec::new();
+    let exported = chrome::write(entries(&a_session()).unwrap(), &mut bytes).unwrap();
+    assert_eq!((exported.written, exported.unfinished), (7, 1));
+    let trace: Value = serde_json::from_slice(&bytes).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let mut tracks: BTreeMap<(u64, u64), Vec<(f64, f64)>> = BTreeMap::new();
+    for event in events {
+        let phase = event["ph"].as_str().unwrap();
+        assert!(event["name"].is_string() && event["pid"].is_u64() && event["tid"].is_u64());
+        match phase {
+            "M" => assert!(event["args"]["name"].is_string()),
+            "i" => assert!(event["ts"].is_f64() && event["s"] == "t"),
+            "B" => assert!(event["ts"].is_f64()),
+            "X" => {
+                let (ts, dur) = (event["ts"].as_f64().unwrap(), event["dur"].as_f64().unwrap());
+                let track = (event["pid"].as_u64().unwrap(), event["tid"].as_u64().unwrap());
+                tracks.entry(track).or_default().push((ts, ts + dur));
+            }
+            other => panic!("no such phase here: {other}"),
+        }
+    }
+    assert_eq!(tracks.len(), 3, "the agent's, and two for the tools");
+    for calls in tracks.values_mut() {
+        calls.sort_by(|a, b| a.0.total_cmp(&b.0));
+        assert!(calls.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{calls:?}");
+    }
+    let mut nothing = Vec::new();
+    chrome::write(std::iter::empty(), &mut nothing).unwrap();
+    let empty: Value = serde_json::from_slice(&nothing).unwrap();
+    assert_eq!(empty["traceEvents"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn folded_stacks_give_each_call_its_own_time() {
+    let mut bytes = Vec::new();
+    folded::write(entries(&a_session()).unwrap(), &mut bytes).unwrap();
+    let lines = String::from_utf8(bytes).unwrap();
+    // The agent took 10 ms; its model call and its tools 5, 2 and 3 of them.
+    let expected = "s-1;planner 0\ns-1;planner;model-x 5000\ns-1;planner;read_file 2000\n\
+                    s-1;planner;search 3000\n";
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn json_lines_keep_every_digit() {
+    let mut bytes = Vec::new();
+    let exported = jsonl::write(entries(&a_session()).unwrap(), &mut bytes).unwrap();
+    let lines: Vec<&str> = std::str::from_utf8(&bytes).unwrap().lines().collect();
+    assert_eq!((lines.len() as u64, exported.entries), (exported.written, 11));
+    assert!(lines[3].contains(r#""input":{"q": 1.50}"#), "{}", lines[3]);
+    for (n, line) in (1..).zip(&lines) {
+        let value: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(value["lsn"], n);
+        assert_eq!(value["session"], "s-1");
+    }
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_sqlite_export_has_a_row_an_entry_and_is_never_written_over() {
+    use annals_observer::export::sqlite;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.db");
+    let log = a_session();
+    let exported = sqlite::write(entries(&log).unwrap(), &path).unwrap();
+    assert_eq!(exported.written, 11);
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let row: (i64, String, f64) = database
+        .query_row(
+            "SELECT count(*), max(tool_name), sum(duration_ms) FROM protocol_entries \
+             WHERE event_type = 'tool_end' AND session_id = 's-1'",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .unwrap();
+    assert_eq!(row, (2, "search".to_owned(), 5.0));
+    let whole: String = database
+        .query_row("SELECT entry_json FROM protocol_entries WHERE lsn = 4", [], |row| row.get(0))
+        .unwrap();
+    assert!(whole.contains(r#"{"q": 1.50}"#));
+    assert!(sqlite::write(entries(&log).unwrap(), &path).is_err());
+}
