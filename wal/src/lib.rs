@@ -54,6 +54,7 @@ mod commit;
 mod control;
 mod crc;
 mod cursor;
+pub mod diagnose;
 mod error;
 mod filter;
 mod fork;

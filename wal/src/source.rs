@@ -35,6 +35,16 @@ impl Source for &[u8] {
     }
 }
 
+impl<S: Source> Source for &mut S {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
+        (**self).bytes(offset, len)
+    }
+}
+
 /// Whether every byte from `from` to the end is zero.
 pub(crate) fn zeros_from(source: &mut impl Source, from: u64) -> io::Result<bool> {
     const CHUNK: u64 = 64 << 10;
