@@ -56,6 +56,21 @@ pub(crate) struct InspectArgs {
     /// Text for people or one JSON object for programs.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+    /// Read every byte, as `verify` does, and not only headers, seals and the last segment.
+    #[arg(long)]
+    pub(crate) deep: bool,
+    /// Show the bytes of each damage, the bad ones marked.
+    #[arg(long)]
+    pub(crate) hex: bool,
+    /// Draw the segments: a cell for so many bytes, a letter for each sort of damage.
+    #[arg(long)]
+    pub(crate) map: bool,
+    /// Write the map as a picture into this file, which must not exist.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Write map and findings as one page that loads nothing into this file, which must not exist.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(clap::Args, Debug)]

@@ -10,13 +10,17 @@
 
 mod args;
 mod cat;
+mod damage;
 mod decode;
 mod demo;
 mod escape;
 mod exit;
+mod hexdump;
 mod import;
 mod inspect;
+mod map;
 mod out;
+mod picture;
 
 use std::process::ExitCode;
 

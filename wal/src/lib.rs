@@ -77,6 +77,7 @@ mod record;
 mod records;
 pub mod recover;
 mod report;
+pub mod salvage;
 pub mod scan;
 mod source;
 mod spare;
