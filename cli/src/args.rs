@@ -21,24 +21,42 @@ pub(crate) struct Args {
 pub(crate) enum Verb {
     /// Say what a log holds, how it ended and what is wrong with it. Writes nothing.
     #[command(
-        after_help = "Examples:\n  wal inspect runs\n  wal inspect runs --format json | jq .state"
+        before_help = "Examples:\n  wal inspect runs\n  wal inspect runs --format json | jq .state"
     )]
     Inspect(InspectArgs),
     /// Read every byte of a log and check it. Writes nothing.
-    #[command(after_help = "Example:\n  wal verify runs && echo whole")]
+    #[command(before_help = "Example:\n  wal verify runs && echo whole")]
     Verify(VerifyArgs),
     /// Print records. Writes nothing.
     #[command(
-        after_help = "Examples:\n  wal cat runs --session s-1\n  wal cat runs --from 100 --to 120\n  \
+        before_help = "Examples:\n  wal cat runs --session s-1\n  wal cat runs --from 100 --to 120\n  \
                       wal cat runs --kind tool_end --format json | jq .entry.output"
     )]
     Cat(CatArgs),
+    /// Copy everything readable of a damaged log into a new one; the source is only read.
+    #[command(before_help = "Examples:\n  wal salvage runs --dry-run\n  wal salvage runs --to runs.salvaged")]
+    Salvage(crate::salvage::SalvageArgs),
+    /// Compare two logs record by record, as far as each can be read. 1 if they differ.
+    #[command(before_help = "Example:\n  wal diff runs runs.salvaged")]
+    Diff(crate::salvage::DiffArgs),
+    /// Repair a log in two steps: a plan to read, then that plan. Every damaged byte is kept.
+    #[command(before_help = "Examples:\n  wal repair runs --plan plan.json\n  wal repair runs --apply plan.json")]
+    Repair(crate::salvage::RepairArgs),
+    /// Write a bug report: headers, maps and checksums, every payload byte blanked.
+    #[command(before_help = "Example:\n  wal bundle runs --to report.json")]
+    Bundle(crate::bundle::BundleArgs),
+    /// Copy what is durable into a new directory that opens as a log of its own.
+    #[command(before_help = "Examples:\n  wal backup runs --to runs.backup --dry-run\n  wal backup runs --to runs.backup")]
+    Backup(crate::keep::BackupArgs),
+    /// Drop whole segments below an LSN, as far as the holds allow.
+    #[command(before_help = "Examples:\n  wal trim runs --before 1000 --dry-run\n  wal trim runs --before 1000")]
+    Trim(crate::keep::TrimArgs),
     /// Bring JSON lines (.jsonl) and SWE-agent trajectories (.traj) into a log.
-    #[command(after_help = "Example:\n  wal import runs agents/*.jsonl trajectories/*.traj")]
+    #[command(before_help = "Example:\n  wal import runs agents/*.jsonl trajectories/*.traj")]
     Import(ImportArgs),
     /// Kill a fleet of agents in the middle of their writes and show that nothing is lost.
     #[command(
-        after_help = "Examples:\n  wal demo\n  wal demo crash-test --agents 8 --seconds 0.3 --rounds 200"
+        before_help = "Examples:\n  wal demo\n  wal demo crash-test --agents 8 --seconds 0.3 --rounds 200"
     )]
     Demo(DemoArgs),
     /// The fleet of `demo`: writes until it is killed.
@@ -161,7 +179,7 @@ pub enum Format {
     Json,
 }
 
-fn lsn(text: &str) -> Result<Lsn, String> {
+pub(crate) fn lsn(text: &str) -> Result<Lsn, String> {
     let number: u64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
     Lsn::new(number).ok_or_else(|| "LSN 0 does not exist: the first record is LSN 1".to_owned())
 }

@@ -193,7 +193,7 @@ fn kind_number(kind: &str) -> Option<u16> {
 
 fn known_kind(kind: &str) -> bool {
     let other = kind.strip_prefix("other-").is_some_and(|number| number.parse::<u8>().is_ok());
-    let named = matches!(kind, "registry" | "untyped") || EntryKind::from_name(kind).is_some();
+    let named = matches!(kind, "registry" | "untyped" | "lost") || EntryKind::from_name(kind).is_some();
     named || other || kind_number(kind).is_some()
 }
 

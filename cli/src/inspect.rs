@@ -145,7 +145,7 @@ fn print_damages(
 }
 
 /// For the progress bar alone.
-fn directory_bytes(dir: &Path) -> u64 {
+pub(crate) fn directory_bytes(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries
         .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "wal"))
@@ -264,7 +264,7 @@ fn role_name(role: Role) -> &'static str {
     }
 }
 
-fn as_json(dir: &Path, diagnosis: &Diagnosis, schema: &str) -> Value {
+pub(crate) fn as_json(dir: &Path, diagnosis: &Diagnosis, schema: &str) -> Value {
     let report = &diagnosis.report;
     let number = |lsn: Option<Lsn>| lsn.map(Lsn::get);
     json!({

@@ -9,6 +9,7 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "module docs name the next room")]
 
 mod args;
+mod bundle;
 mod cat;
 mod damage;
 mod decode;
@@ -18,9 +19,11 @@ mod exit;
 mod hexdump;
 mod import;
 mod inspect;
+mod keep;
 mod map;
 mod out;
 mod picture;
+mod salvage;
 
 use std::process::ExitCode;
 
@@ -42,6 +45,12 @@ pub fn main() -> ExitCode {
         Verb::Inspect(verb) => inspect::inspect(verb, &mut out),
         Verb::Verify(verb) => inspect::verify(verb, &mut out),
         Verb::Cat(verb) => cat::cat(verb, &mut out),
+        Verb::Salvage(verb) => salvage::salvage(verb, &mut out),
+        Verb::Diff(verb) => salvage::diff(verb, &mut out),
+        Verb::Repair(verb) => salvage::repair(verb, &mut out),
+        Verb::Bundle(verb) => bundle::bundle(verb, &mut out),
+        Verb::Backup(verb) => keep::backup(verb, &mut out),
+        Verb::Trim(verb) => keep::trim(verb, &mut out),
         Verb::Import(verb) => import::import(verb, &mut out),
         Verb::Demo(verb) => demo::demo(verb, &mut out),
         Verb::DemoFleet(verb) => demo::fleet::run(verb),

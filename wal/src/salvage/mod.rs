@@ -6,9 +6,12 @@
 //! a hole. Never here: mending of bytes, not even where one flipped bit would explain them.
 //! Invariants: a record is kept exactly if header and payload have their checksums at their place;
 //! a salvage that was broken off leaves a mark that forbids opening, made durable before the first
-//! file. Rooms: [`harvest`] (what can be read), [`write`] (the new log).
+//! file. Rooms: [`harvest`] (what can be read), [`write`] (the new log), [`compare`] (two logs side by
+//! side), [`repair`] (a plan first, then the copy in the source's place).
 
+pub mod compare;
 mod harvest;
+pub mod repair;
 mod write;
 
 use std::path::Path;
@@ -138,15 +141,27 @@ pub fn salvage_in(
     progress: &mut dyn FnMut(u64),
 ) -> Result<SalvageReport> {
     if is_live(from)? {
-        let path = from.path().display();
-        return Err(Error::new(
-            ErrorKind::Locked,
-            format!(
-                "{path} is open for writing in a process: end that process, or copy what is durable \
-                 with `wal backup`"
-            ),
-        ));
+        return Err(in_use(from));
     }
+    copy(from, to, options, progress)
+}
+
+fn in_use(dir: &dyn Dir) -> Error {
+    let path = dir.path().display();
+    let why = format!(
+        "{path} is open for writing in a process: end that process, or copy what is durable with \
+         `wal backup`"
+    );
+    Error::new(ErrorKind::Locked, why)
+}
+
+/// [`salvage_in`] by a caller who has made sure that nobody writes.
+fn copy(
+    from: &dyn Dir,
+    to: Option<&dyn Dir>,
+    options: SalvageOptions,
+    progress: &mut dyn FnMut(u64),
+) -> Result<SalvageReport> {
     let harvest = Harvest::of(from, options, progress)?;
     let Some(to) = to else { return Ok(harvest.report) };
     backup::prepare_target(to, &Options::new(), "salvage")?;

@@ -49,10 +49,7 @@ pub(super) fn write(
     report.last_lsn = Lsn::new(next - 1).filter(|last| *last >= harvest.head);
     let sequences = log.finish(next - 1)?;
     for lsn in &harvest.snapshots {
-        backup::copy_whole(from, to, &format!("registry-{lsn}.snap")).or_else(|_| {
-            // Its name may be padded; it is found by its number.
-            copy_snapshot(from, to, *lsn)
-        })?;
+        copy_snapshot(from, to, *lsn)?;
         report.snapshots += 1;
     }
     backup::publish(to, &sequences)?;
