@@ -33,6 +33,21 @@ pub(crate) enum Verb {
                       wal cat runs --kind tool_end --format json | jq .entry.output"
     )]
     Cat(CatArgs),
+    /// Print the last records, and with -f those that come. Writes nothing. 4 on damage.
+    #[command(before_help = "Examples:\n  wal tail runs -n 20\n  wal tail runs -f --errors\n  wal tail runs -f --format json | jq .entry.tool")]
+    Tail(crate::tail::TailArgs),
+    /// Count records, bytes, errors and tokens, with latencies, by session, agent, tool or kind.
+    #[command(before_help = "Examples:\n  wal stats runs\n  wal stats runs --by tool --format json")]
+    Stats(crate::stats::StatsArgs),
+    /// Show a run as a waterfall of agent, model and tool calls.
+    #[command(before_help = "Examples:\n  wal timeline runs\n  wal timeline runs s-1 --html run.html")]
+    Timeline(crate::timeline::TimelineArgs),
+    /// Print completions for a shell.
+    #[command(before_help = "Example:\n  wal completions bash > ~/.local/share/bash-completion/completions/wal")]
+    Completions(crate::manual::CompletionsArgs),
+    /// Write a man page for every verb into a directory.
+    #[command(before_help = "Example:\n  wal man --to ~/.local/share/man/man1")]
+    Man(crate::manual::ManArgs),
     /// Copy everything readable of a damaged log into a new one; the source is only read.
     #[command(before_help = "Examples:\n  wal salvage runs --dry-run\n  wal salvage runs --to runs.salvaged")]
     Salvage(crate::salvage::SalvageArgs),
@@ -104,19 +119,11 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct CatArgs {
     /// The log's directory.
     pub(crate) dir: PathBuf,
-    /// First LSN to print.
-    #[arg(long, value_parser = lsn)]
-    pub(crate) from: Option<Lsn>,
-    /// Last LSN to print.
-    #[arg(long, value_parser = lsn)]
-    pub(crate) to: Option<Lsn>,
-    /// Only entries of this session.
-    #[arg(long)]
-    pub(crate) session: Option<String>,
-    /// Only records of this kind: a name such as `tool_end`, `registry`, `untyped`, or a number
-    /// such as 0x1000.
-    #[arg(long)]
-    pub(crate) kind: Option<String>,
+    #[command(flatten)]
+    pub(crate) filters: crate::filter::Filters,
+    /// Characters in a line of text; default: the terminal's, else 200.
+    #[arg(long, value_name = "COLUMNS")]
+    pub(crate) width: Option<usize>,
     /// Text for people or one JSON object a line for programs.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

@@ -16,14 +16,20 @@ mod decode;
 mod demo;
 mod escape;
 mod exit;
+mod filter;
 mod hexdump;
 mod import;
 mod inspect;
 mod keep;
+mod manual;
 mod map;
 mod out;
 mod picture;
 mod salvage;
+mod stats;
+mod tail;
+mod timeline;
+mod waterfall;
 
 use std::process::ExitCode;
 
@@ -45,6 +51,11 @@ pub fn main() -> ExitCode {
         Verb::Inspect(verb) => inspect::inspect(verb, &mut out),
         Verb::Verify(verb) => inspect::verify(verb, &mut out),
         Verb::Cat(verb) => cat::cat(verb, &mut out),
+        Verb::Tail(verb) => tail::tail(verb, &mut out),
+        Verb::Stats(verb) => stats::stats(verb, &mut out),
+        Verb::Timeline(verb) => timeline::timeline(verb, &mut out),
+        Verb::Completions(verb) => manual::completions(verb, &mut out),
+        Verb::Man(verb) => manual::man(verb, &mut out),
         Verb::Salvage(verb) => salvage::salvage(verb, &mut out),
         Verb::Diff(verb) => salvage::diff(verb, &mut out),
         Verb::Repair(verb) => salvage::repair(verb, &mut out),
