@@ -75,7 +75,7 @@ pub(crate) fn place(damage: &Damaged) -> String {
     parts.join(", ")
 }
 
-fn loss(damage: &Damaged) -> String {
+pub(crate) fn loss(damage: &Damaged) -> String {
     let records = match damage.loss.records {
         Some(0) => "no record".to_owned(),
         Some(1) => "1 record".to_owned(),

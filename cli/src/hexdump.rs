@@ -40,21 +40,23 @@ pub(crate) fn print(dir: &Path, damage: &Damaged, out: &mut Out) -> Result<(), F
     ))?;
     let mut at = start;
     let mut repeated = 0;
-    let mut before = Vec::new();
+    let mut before = String::new();
     while at < first_end {
         let mut row = vec![0; ROW.min(len - at) as usize];
         file.read_exact_at(&mut row, at)?;
-        // Rows of the same bytes are shown once.
-        if row == before && at + ROW < first_end {
+        // Rows that would look the same are shown once; the last one always.
+        let look = line(0, &row, (from.saturating_sub(at).min(ROW), to.saturating_sub(at).min(ROW)), None, out);
+        let flipped = flip.is_some_and(|flip| (at..at + ROW).contains(&flip));
+        if look == before && at + ROW < first_end && !flipped {
             repeated += 1;
         } else {
             if repeated > 0 {
-                out.line(&format!("      {repeated} rows the same"))?;
+                out.line(&format!("      {repeated} more rows like it"))?;
             }
             repeated = 0;
             out.line(&line(at, &row, (from, to), flip, out))?;
         }
-        before = row;
+        before = look;
         at += ROW;
     }
     if end.min(len) > at {

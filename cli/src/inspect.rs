@@ -136,6 +136,11 @@ fn print_damages(
             hexdump::print(dir, damage, out)?;
         }
     }
+    if diagnosis.report.state == State::Corrupt {
+        out.line("")?;
+        let dir = shown(dir);
+        out.line(&format!("  what can still be read: wal salvage {dir} --dry-run"))?;
+    }
     if count > DAMAGES_SHOWN {
         out.line("")?;
         let more = count - DAMAGES_SHOWN;

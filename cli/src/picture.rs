@@ -8,7 +8,7 @@ use std::path::Path;
 
 use annals_wal::diagnose::{Class, Damaged, Diagnosis, SegmentMap, SpanKind};
 
-use crate::damage::{class_word, next, place, state_name};
+use crate::damage::{class_word, loss, next, place, state_name};
 use crate::escape::escape;
 use crate::map::{LEGEND, size};
 
@@ -211,9 +211,7 @@ fn card(dir: &Path, damage: &Damaged) -> String {
     if let Some(flip) = damage.flip {
         rows.push(("one bit", format!("bit {} of byte {} explains it", flip.bit, flip.byte)));
     }
-    if let Some(records) = damage.loss.records {
-        rows.push(("lost", format!("{records} records")));
-    }
+    rows.push(("lost", loss(damage)));
     rows.push(("next", format!("<code>{}</code>", xml(&next(dir, damage)))));
     let rows: String = rows.iter().map(|(k, v)| format!("<dt>{k}</dt><dd>{v}</dd>")).collect();
     format!(

@@ -83,8 +83,14 @@ pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure
         return Ok(Exit::Clean);
     }
     let to = args.to.as_deref().filter(|_| !args.dry_run);
-    let did = to.map_or("would keep".to_owned(), |to| format!("-> {}: kept", shown(to)));
-    out.line(&format!("{} {did} {} records ({})", shown(&args.dir), report.kept, size(report.payload_bytes)))?;
+    let dir = shown(&args.dir);
+    out.line(&match to {
+        Some(to) => {
+            let bytes = size(report.payload_bytes);
+            format!("{dir} -> {}: kept {} records ({bytes})", shown(to), report.kept)
+        }
+        None => format!("{dir}: a salvage would keep {} records", report.kept),
+    })?;
     print_report(&report, &damages, out)?;
     let (dir, next) = (shown(&args.dir), to.map(shown));
     out.line("")?;

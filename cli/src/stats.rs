@@ -67,10 +67,11 @@ impl Group {
         let Some(duration) = entry.duration else { return };
         if self.latency.is_none() {
             self.latency = Histogram::new(2).ok();
+            self.latency.iter_mut().for_each(|latency| latency.auto(true));
         }
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         if let Some(latency) = &mut self.latency {
-            latency.saturating_record(micros);
+            let _ = latency.record(micros); // it grows; only memory could refuse
         }
     }
 

@@ -262,6 +262,13 @@ fn finish(call: &mut Call, entry: &Entry, at: f64) {
     call.unfinished = None;
     call.error = entry.error.as_ref().map(|text| text.as_str().to_owned());
     call.output = entry.output.as_ref().map(|text| text.as_str().to_owned());
+    if call.label.is_empty()
+        && let Some(text) = &call.output
+    {
+        // Nobody named the model: what it said tells the calls apart.
+        let said = serde_json::from_str::<String>(text).unwrap_or_else(|_| text.clone());
+        call.label = cut(said.trim(), 80);
+    }
     if entry.tokens_in.is_some() || entry.tokens_out.is_some() {
         call.tokens = Some((entry.tokens_in.unwrap_or(0), entry.tokens_out.unwrap_or(0)));
     }

@@ -477,7 +477,11 @@ impl<'a> Set<'a> {
             bytes: Some((0, FRAMES_START)),
             lsns: None,
             expected: format!("the header of segment {}", segment.sequence),
-            found: format!("{why}: {}", judged.found),
+            found: if fits.is_some() || judged.found == why {
+                why.to_owned()
+            } else {
+                format!("{why}: {}", judged.found)
+            },
             decided,
             loss: Loss { records: None, promised: Some(true) },
             flip: fits.map(|(flip, _)| flip),
