@@ -104,11 +104,17 @@ fn segment(
         frames = list(&std::fs::read(dir.join(name))?, &header, &around)?;
     }
     // The last four bytes are a checksum; the rest names the log and says its sizes.
-    Ok(json!({ "file": name, "bytes": len, "header": hex(&head), "spans": spans, "frames": frames }))
+    Ok(
+        json!({ "file": name, "bytes": len, "header": hex(&head), "spans": spans, "frames": frames }),
+    )
 }
 
 /// Headers of the first frames and of those next to a damage.
-fn list(bytes: &[u8], header: &SegmentHeader, around: &[(u64, u64)]) -> Result<Vec<Value>, Failure> {
+fn list(
+    bytes: &[u8],
+    header: &SegmentHeader,
+    around: &[(u64, u64)],
+) -> Result<Vec<Value>, Failure> {
     let mut walker = Walker::new(bytes, header);
     let mut steps = Vec::new();
     let mut met = Vec::new();
@@ -117,13 +123,15 @@ fn list(bytes: &[u8], header: &SegmentHeader, around: &[(u64, u64)]) -> Result<V
     }
     for (index, step) in met.iter().enumerate() {
         let (from, to, what) = match step {
-            Step::Frame(frame) => (frame.offset, frame.end(), frame.trouble.as_ref().map(|t| format!("{t:?}"))),
+            Step::Frame(frame) => {
+                (frame.offset, frame.end(), frame.trouble.as_ref().map(|t| format!("{t:?}")))
+            }
             Step::Unreadable { from, to, why } => (*from, *to, Some((*why).to_owned())),
             Step::Zeros { from, to } => (*from, *to, Some("zeros to the end".to_owned())),
         };
-        let near = around.iter().any(|(bad, end)| {
-            from <= end.saturating_add(4096) && to.saturating_add(4096) >= *bad
-        });
+        let near = around
+            .iter()
+            .any(|(bad, end)| from <= end.saturating_add(4096) && to.saturating_add(4096) >= *bad);
         if index >= FRAMES && !near && what.is_none() {
             continue;
         }

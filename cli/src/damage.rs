@@ -95,7 +95,9 @@ pub(crate) fn next(dir: &Path, damage: &Damaged) -> String {
     let dir = shown(dir);
     match (damage.class, damage.segment) {
         (Class::TornTail, _) => {
-            format!("wal repair {dir} --plan plan.json (or open it: recovery cuts it, keeps it aside)")
+            format!(
+                "wal repair {dir} --plan plan.json (or open it: recovery cuts it, keeps it aside)"
+            )
         }
         (Class::Unsupported, _) => "use the version of wal that wrote it".to_owned(),
         (Class::Gap, Some(segment)) => format!(

@@ -119,9 +119,8 @@ impl Wanted {
 
     fn wants(&self, entry: &Entry) -> bool {
         let filters = &self.filters;
-        let is = |wanted: &Option<String>, found: &Option<String>| {
-            wanted.is_none() || wanted == found
-        };
+        let is =
+            |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
         let at = Timestamp::from_nanosecond(i128::from(entry.wall.0)).unwrap_or(Timestamp::MIN);
         is(&filters.agent, &entry.agent)
             && is(&filters.tool, &entry.tool)

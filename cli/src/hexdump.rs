@@ -45,7 +45,13 @@ pub(crate) fn print(dir: &Path, damage: &Damaged, out: &mut Out) -> Result<(), F
         let mut row = vec![0; ROW.min(len - at) as usize];
         file.read_exact_at(&mut row, at)?;
         // Rows that would look the same are shown once; the last one always.
-        let look = line(0, &row, (from.saturating_sub(at).min(ROW), to.saturating_sub(at).min(ROW)), None, out);
+        let look = line(
+            0,
+            &row,
+            (from.saturating_sub(at).min(ROW), to.saturating_sub(at).min(ROW)),
+            None,
+            out,
+        );
         let flipped = flip.is_some_and(|flip| (at..at + ROW).contains(&flip));
         if look == before && at + ROW < first_end && !flipped {
             repeated += 1;

@@ -48,8 +48,19 @@ pub(crate) fn inspect(args: &InspectArgs, out: &mut Out) -> Result<Exit, Failure
 }
 
 pub(crate) fn verify(args: &VerifyArgs, out: &mut Out) -> Result<Exit, Failure> {
-    let scope = Scope { depth: Depth::Everything, maps: false, threads: threads() };
-    let diagnosis = with_progress(&args.dir, scope)?;
+    let depth = match args.sample {
+        Some(percent) => {
+            let mut offset = [0; 8];
+            getrandom::fill(&mut offset).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
+            Depth::Sample { percent, offset: u64::from_le_bytes(offset) }
+        }
+        None => Depth::Everything,
+    };
+    let threads = args.jobs.map_or_else(threads, usize::from);
+    let diagnosis = with_progress(&args.dir, Scope { depth, maps: false, threads })?;
+    if let (Some(percent), Format::Text) = (args.sample, args.format) {
+        out.line(&format!("a sample: the bodies of {percent} % of the sealed segments were read"))?;
+    }
     show("verify", &args.dir, &diagnosis, args.format, false, out)?;
     if args.format == Format::Text {
         print_next(&args.dir, &diagnosis, out)?;

@@ -93,7 +93,9 @@ impl Out {
     /// Columns of the terminal, if there is one.
     pub(crate) fn width(&self) -> Option<usize> {
         match self.to {
-            To::Stdout(_) => console::Term::stdout().size_checked().map(|(_, columns)| columns.into()),
+            To::Stdout(_) => {
+                console::Term::stdout().size_checked().map(|(_, columns)| columns.into())
+            }
             To::Memory(_) => None,
         }
     }

@@ -113,11 +113,7 @@ fn why(dir: &Path) -> Vec<Damaged> {
     diagnose(dir, scope, &mut |_| ()).map(|d| d.damages).unwrap_or_default()
 }
 
-fn print_report(
-    report: &SalvageReport,
-    damages: &[Damaged],
-    out: &mut Out,
-) -> Result<(), Failure> {
+fn print_report(report: &SalvageReport, damages: &[Damaged], out: &mut Out) -> Result<(), Failure> {
     let last = report.last_lsn.map_or("none".to_owned(), |lsn| lsn.to_string());
     out.line(&format!("  LSNs {} to {last} under their own numbers", report.first_lsn))?;
     let lost = report.lost_records();
@@ -133,7 +129,8 @@ fn print_report(
             .map(|damage| format!("{} in {}", class_word(damage.class), place(damage)))
             .take(2)
             .collect();
-        let causes = if causes.is_empty() { "no sound frame".to_owned() } else { causes.join("; ") };
+        let causes =
+            if causes.is_empty() { "no sound frame".to_owned() } else { causes.join("; ") };
         out.line(&format!("    {:<24} {}", range(*first, *last), escape(&causes)))?;
     }
     if report.lost.len() > RANGES_SHOWN {
@@ -229,9 +226,8 @@ pub(crate) fn diff(args: &DiffArgs, out: &mut Out) -> Result<Exit, Failure> {
         });
         out.line(&escape_json(&value.to_string()))?;
     } else {
-        let text = |lsns: Option<(Lsn, Lsn)>| {
-            lsns.map_or("no records".to_owned(), |(a, b)| range(a, b))
-        };
+        let text =
+            |lsns: Option<(Lsn, Lsn)>| lsns.map_or("no records".to_owned(), |(a, b)| range(a, b));
         out.line(&format!("A {}: {}", shown(&args.a), text(comparison.lsns.0)))?;
         out.line(&format!("B {}: {}", shown(&args.b), text(comparison.lsns.1)))?;
         if comparison.log_ids.0 != comparison.log_ids.1 {
@@ -239,7 +235,12 @@ pub(crate) fn diff(args: &DiffArgs, out: &mut Out) -> Result<Exit, Failure> {
         }
         out.line(&format!("  {} records are the same in both", comparison.same))?;
         for d in comparison.differences.iter().take(RANGES_SHOWN) {
-            out.line(&format!("  {:<24} {:>8}  {}", range(d.first, d.last), count(d), sort(d.sort)))?;
+            out.line(&format!(
+                "  {:<24} {:>8}  {}",
+                range(d.first, d.last),
+                count(d),
+                sort(d.sort)
+            ))?;
         }
         if comparison.differences.len() > RANGES_SHOWN {
             let more = comparison.differences.len() - RANGES_SHOWN;
@@ -304,7 +305,9 @@ fn print_plan(dir: &Path, plan: &RepairPlan, out: &mut Out) -> Result<(), Failur
             ))?;
         }
         (None, Method::Recover) => {
-            out.line("  an opening would cut the torn tail and keep the cut bytes in a file beside it")?;
+            out.line(
+                "  an opening would cut the torn tail and keep the cut bytes in a file beside it",
+            )?;
         }
         _ => out.line(&format!("{dir_text}: nothing is wrong"))?,
     }
@@ -332,7 +335,10 @@ fn plan_json(dir: &Path, plan: &RepairPlan) -> Value {
 fn read_plan(file: &Path) -> Result<RepairPlan, Failure> {
     let bad = |why: String| {
         let file = file.display();
-        Failure::new(Exit::Usage, format!("{file} is no plan: {why}. `wal repair DIR --plan FILE` makes one"))
+        Failure::new(
+            Exit::Usage,
+            format!("{file} is no plan: {why}. `wal repair DIR --plan FILE` makes one"),
+        )
     };
     let text = std::fs::read_to_string(file).map_err(|e| bad(e.to_string()))?;
     let value: Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;

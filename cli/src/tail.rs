@@ -153,8 +153,10 @@ fn follow(
                 }
                 if !told {
                     told = true;
-                    let at = follow.position().map_or(String::new(), |lsn| format!(" for LSN {lsn}"));
-                    let who = if reader.is_live()? { "a writer is there" } else { "no writer is there" };
+                    let at =
+                        follow.position().map_or(String::new(), |lsn| format!(" for LSN {lsn}"));
+                    let who =
+                        if reader.is_live()? { "a writer is there" } else { "no writer is there" };
                     message(&format!("wal: waiting{at}; {who}, nothing is damaged"));
                 }
             }
@@ -162,7 +164,9 @@ fn follow(
                 out.flush()?;
                 if error.kind() == ErrorKind::Corrupt {
                     let position = follow.position().map_or(0, Lsn::get);
-                    message(&format!("wal: the record at LSN {position} is there and cannot be read"));
+                    message(&format!(
+                        "wal: the record at LSN {position} is there and cannot be read"
+                    ));
                     message(&format!("wal: next: wal inspect {} --deep", shown(&args.dir)));
                 }
                 return Err(error.into());

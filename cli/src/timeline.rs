@@ -223,11 +223,8 @@ fn build(session: String, entries: Vec<(u64, Entry)>) -> Run {
             spans.insert(id.clone(), calls.len());
             open.insert(id, calls.len());
         }
-        let unfinished = if starts {
-            Some("unfinished")
-        } else {
-            ends.then_some("its start is not here")
-        };
+        let unfinished =
+            if starts { Some("unfinished") } else { ends.then_some("its start is not here") };
         let mut call = Call {
             lsn,
             sort,
@@ -298,14 +295,23 @@ fn print(run: &Run, out: &mut Out) -> Result<(), Failure> {
     let columns = width(None, out);
     let (names, bar) = (38, columns.saturating_sub(38 + 10 + 34).clamp(16, 60));
     let axis = if run.timed {
-        format!("{} from {}", short_time((run.length * 1e6) as u64), run.begun.as_deref().unwrap_or(""))
+        format!(
+            "{} from {}",
+            short_time((run.length * 1e6) as u64),
+            run.begun.as_deref().unwrap_or("")
+        )
     } else {
         "the order of entries; their times are those of the import".to_owned()
     };
     out.line(&format!("session {}: {} calls and events", escape(&run.session), run.calls.len()))?;
     out.line(&format!("  axis: {axis}; = agent, ~ llm, # tool, - span, * event"))?;
     for call in &run.calls {
-        let name = format!("{}{} {}", "  ".repeat(call.depth.min(8)), call.sort.name(), escape(&call.label));
+        let name = format!(
+            "{}{} {}",
+            "  ".repeat(call.depth.min(8)),
+            call.sort.name(),
+            escape(&call.label)
+        );
         let mut notes = Vec::new();
         notes.extend(call.duration.map(|d| short_time(d.as_micros() as u64)));
         notes.extend(call.tokens.map(|(i, o)| format!("{i}+{o} tokens")));

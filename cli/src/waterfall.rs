@@ -63,7 +63,10 @@ fn facts(run: &Run) -> String {
         None => "drawn in the order of the entries: their times are those of the import".to_owned(),
     };
     let tokens = if read + wrote > 0 { format!(", {read}+{wrote} tokens") } else { String::new() };
-    format!("{} calls and events, {errors} errors, {open} unfinished{tokens}; {axis}", run.calls.len())
+    format!(
+        "{} calls and events, {errors} errors, {open} unfinished{tokens}; {axis}",
+        run.calls.len()
+    )
 }
 
 fn axis(run: &Run) -> String {

@@ -61,52 +61,93 @@ fn used_end(file: &Path) -> u64 {
 }
 
 fn last_used(dir: &Path) -> u64 {
-    (1..).take_while(|n| segment(dir, *n).exists() && used_end(&segment(dir, *n)) > 128).count() as u64
+    (1..).take_while(|n| segment(dir, *n).exists() && used_end(&segment(dir, *n)) > 128).count()
+        as u64
 }
 
 type Harm = fn(&Path);
 
 /// Name of the golden, whether in a copy, what is done, exit code.
 const CASES: [(&str, bool, Harm, i32); 12] = [
-    ("torn_tail", true, |dir| {
-        let file = segment(dir, last_used(dir));
-        let end = used_end(&file) - 500;
-        OpenOptions::new().write(true).open(file).unwrap().set_len(end).unwrap();
-    }, 3),
-    ("lost_tail", false, |dir| {
-        let file = segment(dir, last_used(dir));
-        let end = used_end(&file) - 500;
-        OpenOptions::new().write(true).open(file).unwrap().set_len(end).unwrap();
-    }, 4),
-    ("lost_tail_sealed", true, |dir| {
-        OpenOptions::new().write(true).open(segment(dir, 2)).unwrap().set_len(20_000).unwrap();
-    }, 4),
-    ("bit_rot", true, |dir| {
-        let byte = fs::read(segment(dir, 1)).unwrap()[30_000];
-        patch(&segment(dir, 1), 30_000, &[byte ^ 8]);
-    }, 4),
-    ("bit_rot_header", true, |dir| {
-        let byte = fs::read(segment(dir, 2)).unwrap()[45];
-        patch(&segment(dir, 2), 45, &[byte ^ 8]);
-    }, 4),
+    (
+        "torn_tail",
+        true,
+        |dir| {
+            let file = segment(dir, last_used(dir));
+            let end = used_end(&file) - 500;
+            OpenOptions::new().write(true).open(file).unwrap().set_len(end).unwrap();
+        },
+        3,
+    ),
+    (
+        "lost_tail",
+        false,
+        |dir| {
+            let file = segment(dir, last_used(dir));
+            let end = used_end(&file) - 500;
+            OpenOptions::new().write(true).open(file).unwrap().set_len(end).unwrap();
+        },
+        4,
+    ),
+    (
+        "lost_tail_sealed",
+        true,
+        |dir| {
+            OpenOptions::new().write(true).open(segment(dir, 2)).unwrap().set_len(20_000).unwrap();
+        },
+        4,
+    ),
+    (
+        "bit_rot",
+        true,
+        |dir| {
+            let byte = fs::read(segment(dir, 1)).unwrap()[30_000];
+            patch(&segment(dir, 1), 30_000, &[byte ^ 8]);
+        },
+        4,
+    ),
+    (
+        "bit_rot_header",
+        true,
+        |dir| {
+            let byte = fs::read(segment(dir, 2)).unwrap()[45];
+            patch(&segment(dir, 2), 45, &[byte ^ 8]);
+        },
+        4,
+    ),
     ("zeroed_range", true, |dir| patch(&segment(dir, 2), 8192, &[0; 4096]), 4),
-    ("foreign_bytes", true, |dir| {
-        let other = fs::read(segment(dir, 3)).unwrap();
-        patch(&segment(dir, 1), 4096, &other[4096..12_288]);
-    }, 4),
+    (
+        "foreign_bytes",
+        true,
+        |dir| {
+            let other = fs::read(segment(dir, 3)).unwrap();
+            patch(&segment(dir, 1), 4096, &other[4096..12_288]);
+        },
+        4,
+    ),
     ("gap", true, |dir| fs::remove_file(segment(dir, 3)).unwrap(), 4),
     ("gap_at_the_end", false, |dir| fs::remove_file(segment(dir, last_used(dir))).unwrap(), 4),
-    ("overlap", true, |dir| {
-        fs::copy(segment(dir, 1), segment(dir, 9)).unwrap();
-    }, 4),
+    (
+        "overlap",
+        true,
+        |dir| {
+            fs::copy(segment(dir, 1), segment(dir, 9)).unwrap();
+        },
+        4,
+    ),
     ("overlap_renamed", true, |dir| fs::rename(segment(dir, 2), segment(dir, 9)).unwrap(), 4),
-    ("unsupported", true, |dir| {
-        let mut head = fs::read(segment(dir, 2)).unwrap()[..128].to_vec();
-        head[8] = 9;
-        let crc = annals_wal::format::crc32(&head[..124]).to_le_bytes();
-        head[124..].copy_from_slice(&crc);
-        patch(&segment(dir, 2), 0, &head);
-    }, 5),
+    (
+        "unsupported",
+        true,
+        |dir| {
+            let mut head = fs::read(segment(dir, 2)).unwrap()[..128].to_vec();
+            head[8] = 9;
+            let crc = annals_wal::format::crc32(&head[..124]).to_le_bytes();
+            head[124..].copy_from_slice(&crc);
+            patch(&segment(dir, 2), 0, &head);
+        },
+        5,
+    ),
 ];
 
 #[test]
@@ -153,9 +194,7 @@ fn every_class_has_its_golden_its_exit_code_and_its_schema() {
 
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
-    entries
-        .map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap()))
-        .collect()
+    entries.map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())).collect()
 }
 
 const READING: [&[&str]; 11] = [

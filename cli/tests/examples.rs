@@ -77,7 +77,8 @@ fn every_example_of_every_help_runs() {
         let home = tempfile::tempdir().unwrap();
         fixture(home.path());
         if verb != "import" {
-            let (ok, why) = shell(home.path(), "wal import runs agents/*.jsonl trajectories/*.traj");
+            let (ok, why) =
+                shell(home.path(), "wal import runs agents/*.jsonl trajectories/*.traj");
             assert!(ok, "{why}");
         }
         if verb == "diff" {

@@ -88,8 +88,7 @@ pub(crate) fn prepare_target(to: &dyn Dir, options: &Options, what: &str) -> Res
     }
     let mark = to.create(format::ARCHIVE_NAME).map_err(|e| failed(to, "marking", e))?;
     let text = format!("{UNFINISHED}a {what} was broken off here: remove this directory\n");
-    crate::fs::write_once(&*mark, text.as_bytes(), 0)
-        .map_err(|e| failed(to, "marking", e))?;
+    crate::fs::write_once(&*mark, text.as_bytes(), 0).map_err(|e| failed(to, "marking", e))?;
     to.sync(SyncPoint::BackupMarked).map_err(|e| failed(to, "syncing", e))
 }
 

@@ -23,7 +23,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 }
@@ -61,7 +62,10 @@ fn places(dir: &Path) -> BTreeMap<u64, (String, usize, usize)> {
         let mut at = 128;
         while at + 32 <= bytes.len() {
             let number = |from: usize, len: usize| {
-                bytes[at + from..at + from + len].iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b))
+                bytes[at + from..at + from + len]
+                    .iter()
+                    .rev()
+                    .fold(0u64, |n, b| n << 8 | u64::from(*b))
             };
             let (lsn, len, kind) = (number(8, 8), number(16, 4) as usize, number(28, 2));
             if number(0, 4) == 0 && kind == 0 {
@@ -77,7 +81,11 @@ fn places(dir: &Path) -> BTreeMap<u64, (String, usize, usize)> {
     places
 }
 
-fn flip_bursts(dir: &Path, random: &mut Random, share: f64) -> BTreeMap<String, Vec<(usize, usize)>> {
+fn flip_bursts(
+    dir: &Path,
+    random: &mut Random,
+    share: f64,
+) -> BTreeMap<String, Vec<(usize, usize)>> {
     let mut bursts: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
     let files: Vec<_> = files(dir).into_iter().filter(|f| f.0.ends_with(".wal")).collect();
     let total: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
@@ -168,7 +176,10 @@ fn a_sound_log_is_copied_whole_with_head_and_holds() {
     drop(new);
     let comparison = compare(&from, &to).unwrap();
     assert_eq!((comparison.same, comparison.differences), (report.kept, vec![]));
-    assert_eq!(salvage_plan(&from, SalvageOptions::default(), &mut |_| ()).unwrap().kept, report.kept);
+    assert_eq!(
+        salvage_plan(&from, SalvageOptions::default(), &mut |_| ()).unwrap().kept,
+        report.kept
+    );
 }
 
 #[test]
@@ -248,7 +259,6 @@ fn a_salvage_that_is_broken_off_anywhere_is_never_taken_for_a_log() {
         }
     }
     assert!(marked > 5, "{marked} of {operations}");
-
 }
 
 #[test]

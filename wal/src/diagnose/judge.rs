@@ -169,7 +169,10 @@ pub(crate) fn stray(source: &mut impl Source, (from, to): (u64, u64)) -> io::Res
 }
 
 /// The longest run of zeros, if it is long enough to mean something.
-fn longest_zeros(source: &mut impl Source, (from, to): (u64, u64)) -> io::Result<Option<(u64, u64)>> {
+fn longest_zeros(
+    source: &mut impl Source,
+    (from, to): (u64, u64),
+) -> io::Result<Option<(u64, u64)>> {
     const CHUNK: u64 = 64 << 10;
     let (mut best, mut run, mut at) = ((from, from), from, from);
     while at < to {

@@ -8,12 +8,12 @@
 
 use std::io;
 
+use super::Scope;
 use super::flip;
 use super::judge::{self, Place};
 use super::look::{Around, Looked, look};
 use super::salt::{Known, header_from_frames};
 use super::value::{Class, Damaged, Loss, SegmentMap, Span, SpanKind};
-use super::Scope;
 use crate::error::Result;
 use crate::format::{self, FRAMES_START, HeaderVerdict, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::fs::{Access, Dir, read_full};
@@ -77,7 +77,10 @@ pub(super) fn explain(
         let beyond = active.is_none_or(|active| index > active);
         let named = report.findings.iter().any(|f| f.segment == Some(segment.sequence));
         // Without its open record it accuses the one before, whose seal nobody names then.
-        let close = segment.good_header().is_none() || segment.open.is_none() || named || Some(index) == active;
+        let close = segment.good_header().is_none()
+            || segment.open.is_none()
+            || named
+            || Some(index) == active;
         if beyond || !close {
             if scope.maps {
                 set.done.maps.push(far_map(segment, report, beyond));
@@ -200,7 +203,9 @@ impl<'a> Set<'a> {
             let (low, next) = (pair[0], pair[1]);
             let open = next.open.as_ref().map(|open| open.lsn);
             let trimmed = open.is_some_and(|lsn| lsn < head.get());
-            let Some(missing) = low.sequence.next().filter(|m| *m < next.sequence) else { continue };
+            let Some(missing) = low.sequence.next().filter(|m| *m < next.sequence) else {
+                continue;
+            };
             if trimmed {
                 continue;
             }
@@ -268,7 +273,13 @@ impl<'a> Set<'a> {
         for _ in 0..16 {
             let Some(segment) = at.filter(|at| *at <= last) else { break };
             let spans = vec![Span { from: 0, to: len, kind: SpanKind::Bad(Class::Gap) }];
-            self.done.maps.push(SegmentMap { segment, len, present: false, durable_end: None, spans });
+            self.done.maps.push(SegmentMap {
+                segment,
+                len,
+                present: false,
+                durable_end: None,
+                spans,
+            });
             at = segment.next();
         }
     }
@@ -300,7 +311,8 @@ impl<'a> Set<'a> {
             }
         };
         let Some(header) = header else {
-            let spans = vec![Span { from: 0, to: segment.file_len, kind: SpanKind::Bad(Class::BitRot) }];
+            let spans =
+                vec![Span { from: 0, to: segment.file_len, kind: SpanKind::Bad(Class::BitRot) }];
             if let Some(damage) = bad_header.and_then(|index| self.done.damages.get_mut(index)) {
                 damage.bytes = Some((0, segment.file_len));
                 damage.decided.push_str("; its salt is gone, and no frames name one");
@@ -390,7 +402,8 @@ impl<'a> Set<'a> {
         known: &'b [Known],
     ) -> Around<'b> {
         let segment = chain[index];
-        let next = chain.get(index + 1).filter(|next| segment.sequence.next() == Some(next.sequence));
+        let next =
+            chain.get(index + 1).filter(|next| segment.sequence.next() == Some(next.sequence));
         let open = next.and_then(|next| next.open.as_ref());
         let seal_at = open.and_then(|open| open.body.previous.as_ref()).map(|p| p.offset);
         let below = index.checked_sub(1).map(|below| chain[below]);
@@ -439,9 +452,10 @@ impl<'a> Set<'a> {
             lsns: cut.lsns,
             expected: "a whole batch, or zeros".to_owned(),
             found,
-            decided: "it stands at the end, and nothing proves that a sync had covered it: no later \
+            decided:
+                "it stands at the end, and nothing proves that a sync had covered it: no later \
                       frame and no control block that was written here"
-                .to_owned(),
+                    .to_owned(),
             loss: Loss { records: Some(records), promised: Some(false) },
             flip: None,
         });

@@ -15,5 +15,5 @@ mod set;
 
 pub use decide::decide;
 pub use facts::{Facts, SegmentFacts};
-pub(crate) use set::trusted_control;
 pub use plan::{ActivePlan, Cut, Decision, NextSegment, Plan, Refusal, RefusalKind, Row};
+pub(crate) use set::trusted_control;

@@ -6,16 +6,19 @@
 
 use std::path::Path;
 
-use super::harvest::Harvest;
 use super::SalvageOptions;
+use super::harvest::Harvest;
 use crate::error::{Error, Location, Result};
 use crate::format::{FRAME_HEADER_LEN, FrameHeader};
 use crate::fs::{Dir, os::OsDir};
 use crate::ids::{LogId, Lsn};
-use crate::recover::facts::reading;
 use crate::record::Kind;
+use crate::recover::facts::reading;
 use crate::scan::Source as _;
 use crate::window::Window;
+
+/// First and last LSN, if there is any.
+pub type LsnRange = Option<(Lsn, Lsn)>;
 
 /// What two logs have in common.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,7 +26,7 @@ pub struct Comparison {
     /// Their ids.
     pub log_ids: (LogId, LogId),
     /// First and last LSN that can be read in each.
-    pub lsns: (Option<(Lsn, Lsn)>, Option<(Lsn, Lsn)>),
+    pub lsns: (LsnRange, LsnRange),
     /// Records that are the same in both.
     pub same: u64,
     /// Runs of LSNs, lowest first, whose records differ in some way.
@@ -74,9 +77,8 @@ pub fn compare_in(a: &dyn Dir, b: &dyn Dir) -> Result<Comparison> {
     let options = SalvageOptions { fill_max: u64::MAX, ..SalvageOptions::default() };
     let (first, second) =
         (Harvest::of(a, options, &mut |_| ())?, Harvest::of(b, options, &mut |_| ())?);
-    let lsns = |harvest: &Harvest| {
-        harvest.report.last_lsn.map(|last| (harvest.report.first_lsn, last))
-    };
+    let lsns =
+        |harvest: &Harvest| harvest.report.last_lsn.map(|last| (harvest.report.first_lsn, last));
     let mut comparison = Comparison {
         log_ids: (first.report.log_id, second.report.log_id),
         lsns: (lsns(&first), lsns(&second)),

@@ -12,8 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, HeaderVerdict, Hold, OwnBody, SegmentHeader};
 use crate::fs::{Access, Dir, File};
 use crate::ids::{Generation, LogId, Lsn};
-use crate::recover::facts::{SegmentFacts, reading};
 use crate::recover::Facts;
+use crate::recover::facts::{SegmentFacts, reading};
 use crate::scan::{Frame, Step, Walker};
 use crate::window::Window;
 

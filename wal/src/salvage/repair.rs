@@ -103,7 +103,11 @@ pub fn plan(path: impl AsRef<Path>, options: SalvageOptions) -> Result<RepairPla
 /// `Invalid` if the files are not those that the plan was made for, `Locked` if a process has the log
 /// open, and what [`super::salvage`] and an opening say. The log is then as it was, but for
 /// a new directory beside it whose name ends in `.repaired`.
-pub fn apply(path: impl AsRef<Path>, plan: &RepairPlan, options: SalvageOptions) -> Result<Repaired> {
+pub fn apply(
+    path: impl AsRef<Path>,
+    plan: &RepairPlan,
+    options: SalvageOptions,
+) -> Result<Repaired> {
     let path = path.as_ref();
     let dir = Arc::new(OsDir::new(path)) as Arc<dyn Dir>;
     let lock = dir.try_lock(format::LOCK_NAME, LockMode::Exclusive, true);
@@ -130,7 +134,9 @@ fn recover(path: &Path) -> Result<Repaired> {
     let log = Options::new().create(false).open(path)?;
     let kept = log.recovery().cut.map(|cut| format::cut_name(cut.segment, cut.from, 0));
     log.close()?;
-    Ok(Repaired::Recovered(kept.filter(|name| path.join(name).exists())))
+    // Keeping it is best effort: it is named only if it is there.
+    let there = |name: &String| OsDir::new(path).status(name).is_ok();
+    Ok(Repaired::Recovered(kept.filter(there)))
 }
 
 fn rebuild(dir: &dyn Dir, path: &Path, options: SalvageOptions) -> Result<Repaired> {
@@ -145,8 +151,9 @@ fn rebuild(dir: &dyn Dir, path: &Path, options: SalvageOptions) -> Result<Repair
             new.display()
         )));
     }
-    exchange(path, &new)
-        .map_err(|e| Error::io(format!("exchanging {} and {}", path.display(), new.display()), e))?;
+    exchange(path, &new).map_err(|e| {
+        Error::io(format!("exchanging {} and {}", path.display(), new.display()), e)
+    })?;
     let damaged = (0..).map(|n: u32| match n {
         0 => beside(path, "damaged"),
         n => beside(path, &format!("damaged.{n}")),

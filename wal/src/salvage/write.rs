@@ -94,9 +94,9 @@ impl Copy<'_> {
         let mut at = run.from;
         while at < run.to {
             let bytes = window.bytes(at, FRAME_HEADER_LEN).map_err(failed)?;
-            let header = bytes.first_chunk().and_then(|bytes| {
-                FrameHeader::decode(bytes, source.header.salt, at)
-            });
+            let header = bytes
+                .first_chunk()
+                .and_then(|bytes| FrameHeader::decode(bytes, source.header.salt, at));
             let Some(header) = header else { return Err(changed(source, at)) };
             let start = at + FRAME_HEADER_LEN as u64;
             let payload = window.bytes(start, header.len as usize).map_err(failed)?;
@@ -184,7 +184,10 @@ fn changed(source: &Source, offset: u64) -> Error {
         offset: Some(offset),
         ..Location::default()
     };
-    Error::corrupt("the source changed while it was read: end who writes there, try again", location)
+    Error::corrupt(
+        "the source changed while it was read: end who writes there, try again",
+        location,
+    )
 }
 
 /// The log that is written.

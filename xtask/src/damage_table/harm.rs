@@ -106,9 +106,8 @@ pub(crate) fn harm(dir: &Path, act: Act, random: &mut Random) -> io::Result<Stri
         }
         Act::Noise | Act::Zero => {
             let (from, want) = range(random, len);
-            let new: Vec<u8> = (0..want)
-                .map(|_| if act == Act::Zero { 0 } else { random.draw() as u8 })
-                .collect();
+            let new: Vec<u8> =
+                (0..want).map(|_| if act == Act::Zero { 0 } else { random.draw() as u8 }).collect();
             write(name, from, &new)?;
             Ok(format!("{name}: bytes {from}..{}", from + want))
         }
@@ -155,7 +154,8 @@ fn new_name(name: &str, names: &[&String], random: &mut Random) -> String {
         (0, _) => format!("{name}.bak"),
         (1, _) => random.pick(names).clone(),
         (_, Ok(number)) => {
-            let new = if random.one_in(2) { number + 1 + random.below(3) } else { random.below(20) };
+            let new =
+                if random.one_in(2) { number + 1 + random.below(3) } else { random.below(20) };
             format!("{new:0width$}{}", &name[digits.len()..], width = digits.len())
         }
         (_, Err(_)) => format!("copy of {name}"),

@@ -52,7 +52,9 @@ fn changes(case: &Case) -> Vec<Change<'_>> {
 }
 
 fn is_segment(name: &str) -> bool {
-    name.len() == 24 && name.ends_with(".wal") && name[..20].bytes().all(|b| b.is_ascii_digit())
+    name.len() == 24
+        && name.ends_with(".wal")
+        && name[..20].bytes().all(|b| b.is_ascii_digit())
         && name[..20].bytes().any(|b| b != b'0')
 }
 
@@ -83,9 +85,9 @@ pub(crate) fn reason(case: &Case, called: Option<Class>) -> Option<&'static str>
         return Some("only zeros after the last frame were cut: no record was in them");
     }
     let last_used = case.before.iter().rev().find(|(name, b)| is_segment(name) && used(b));
-    let at_the_end = segments.iter().all(|change| {
-        last_used.is_some_and(|(last, _)| change.name >= last.as_str())
-    });
+    let at_the_end = segments
+        .iter()
+        .all(|change| last_used.is_some_and(|(last, _)| change.name >= last.as_str()));
     let in_free = segments.iter().all(|change| {
         let (from, to) = change.range();
         change.old.get(from..to).is_some_and(|old| old.iter().all(|byte| *byte == 0))
@@ -102,9 +104,9 @@ pub(crate) fn reason(case: &Case, called: Option<Class>) -> Option<&'static str>
         None if names.contains(&"CONTROL") && at_the_end => Some(
             "residue: the control block and the last segment went together, and nothing else tells",
         ),
-        None if !case.in_place && at_the_end => Some(
-            "residue: in a copy nothing tells of a last segment that is gone",
-        ),
+        None if !case.in_place && at_the_end => {
+            Some("residue: in a copy nothing tells of a last segment that is gone")
+        }
         Some(_) if matches!(case.act, Act::Duplicate | Act::Rename) => {
             Some("the file took the place of another, which is missing now")
         }
@@ -119,9 +121,10 @@ pub(crate) fn reason(case: &Case, called: Option<Class>) -> Option<&'static str>
 fn swapped(segments: &[&Change<'_>]) -> &'static str {
     let zeros = |change: &&Change<'_>| {
         let (from, to) = change.range();
-        change.new.and_then(|new| new.get(from..to)).is_some_and(|b| {
-            b.iter().filter(|byte| **byte == 0).count() * 2 > b.len()
-        })
+        change
+            .new
+            .and_then(|new| new.get(from..to))
+            .is_some_and(|b| b.iter().filter(|byte| **byte == 0).count() * 2 > b.len())
     };
     if segments.iter().any(zeros) {
         "zeros were swapped in, so zeroed is what the bytes are"
