@@ -94,7 +94,11 @@ fn flip_bursts(
     while left > 0 {
         let (name, bytes) = &files[random.below(files.len() as u64) as usize];
         // Every eighth burst hits a segment's header.
-        let at = if left % 8 == 0 { 0 } else { random.below(bytes.len() as u64 - 512) as usize };
+        let at = if left.is_multiple_of(8) {
+            0
+        } else {
+            random.below(bytes.len() as u64 - 512) as usize
+        };
         let target: &mut Vec<u8> = new.get_mut(name).unwrap();
         for byte in &mut target[at..at + 512] {
             *byte = random.below(256) as u8;
