@@ -9,9 +9,9 @@ const EXIT_CODES: &str = "Exit codes: 0 clean (also a healthy log in use), 1 the
 of the input was bad, 2 usage, 3 torn tail, 4 corruption, 5 unsupported version, 6 locked by \
 another process, 7 not a log. Treat any other code as a failure.";
 
-/// Inspect, verify, read and fill Annals logs.
+/// Inspect, verify, read, rescue and fill Annals logs.
 #[derive(Parser, Debug)]
-#[command(name = "wal", version, after_help = EXIT_CODES)]
+#[command(name = "wal", version, before_help = "Examples:\n  wal inspect runs\n  wal tail runs -f\n  wal salvage runs --to runs.salvaged", after_help = EXIT_CODES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -21,20 +21,71 @@ pub(crate) struct Args {
 pub(crate) enum Verb {
     /// Say what a log holds, how it ended and what is wrong with it. Writes nothing.
     #[command(
-        after_help = "Examples:\n  wal inspect runs\n  wal inspect runs --format json | jq .state"
+        before_help = "Examples:\n  wal inspect runs\n  wal inspect runs --deep --hex --map\n  wal inspect runs --html map.html\n  wal inspect runs --format json | jq .state"
     )]
     Inspect(InspectArgs),
     /// Read every byte of a log and check it. Writes nothing.
-    #[command(after_help = "Example:\n  wal verify runs && echo whole")]
+    #[command(
+        before_help = "Examples:\n  wal verify runs && echo whole\n  wal verify runs --sample 5%"
+    )]
     Verify(VerifyArgs),
     /// Print records. Writes nothing.
     #[command(
-        after_help = "Examples:\n  wal cat runs --session s-1\n  wal cat runs --from 100 --to 120\n  \
+        before_help = "Examples:\n  wal cat runs --session s-1\n  wal cat runs --from 100 --to 120\n  wal cat runs --since 15m --errors\n  \
                       wal cat runs --kind tool_end --format json | jq .entry.output"
     )]
     Cat(CatArgs),
+    /// Print the last records, and with -f those that come. Writes nothing. 4 on damage.
+    #[command(
+        before_help = "Examples:\n  wal tail runs -n 20\n  wal tail runs -f --errors\n  wal tail runs -f --format json | jq .entry.tool"
+    )]
+    Tail(crate::tail::TailArgs),
+    /// Count records, bytes, errors and tokens, with latencies, by session, agent, tool or kind.
+    #[command(
+        before_help = "Examples:\n  wal stats runs\n  wal stats runs --by tool --format json"
+    )]
+    Stats(crate::stats::StatsArgs),
+    /// Show a run as a waterfall of agent, model and tool calls.
+    #[command(
+        before_help = "Examples:\n  wal timeline runs\n  wal timeline runs s-1 --html run.html"
+    )]
+    Timeline(crate::timeline::TimelineArgs),
+    /// Print completions for a shell.
+    #[command(
+        before_help = "Example:\n  wal completions bash > ~/.local/share/bash-completion/completions/wal"
+    )]
+    Completions(crate::manual::CompletionsArgs),
+    /// Write a man page for every verb into a directory.
+    #[command(before_help = "Example:\n  wal man --to ~/.local/share/man/man1")]
+    Man(crate::manual::ManArgs),
+    /// Copy everything readable of a damaged log into a new one; the source is only read.
+    #[command(
+        before_help = "Examples:\n  wal salvage runs --dry-run\n  wal salvage runs --to runs.salvaged"
+    )]
+    Salvage(crate::salvage::SalvageArgs),
+    /// Compare two logs record by record, as far as each can be read. 1 if they differ.
+    #[command(before_help = "Example:\n  wal diff runs runs.salvaged")]
+    Diff(crate::salvage::DiffArgs),
+    /// Repair a log in two steps: a plan to read, then that plan. Every damaged byte is kept.
+    #[command(
+        before_help = "Examples:\n  wal repair runs --plan plan.json\n  wal repair runs --apply plan.json"
+    )]
+    Repair(crate::salvage::RepairArgs),
+    /// Write a bug report: headers, maps and checksums, every payload byte blanked.
+    #[command(before_help = "Example:\n  wal bundle runs --to report.json")]
+    Bundle(crate::bundle::BundleArgs),
+    /// Copy what is durable into a new directory that opens as a log of its own.
+    #[command(
+        before_help = "Examples:\n  wal backup runs --to runs.backup --dry-run\n  wal backup runs --to runs.backup"
+    )]
+    Backup(crate::keep::BackupArgs),
+    /// Drop whole segments below an LSN, as far as the holds allow.
+    #[command(
+        before_help = "Examples:\n  wal trim runs --before 1000 --dry-run\n  wal trim runs --before 1000"
+    )]
+    Trim(crate::keep::TrimArgs),
     /// Bring JSON lines (.jsonl) and SWE-agent trajectories (.traj) into a log.
-    #[command(after_help = "Example:\n  wal import runs agents/*.jsonl trajectories/*.traj")]
+    #[command(before_help = "Example:\n  wal import runs agents/*.jsonl trajectories/*.traj")]
     Import(ImportArgs),
     /// Read and change a registry: keys and JSON values in a log.
     #[command(after_help = "Examples:\n  wal registry import runs AGENT_REGISTRY.json\n  \
@@ -54,7 +105,7 @@ pub(crate) enum Verb {
     Archive(ArchiveArgs),
     /// Kill a fleet of agents in the middle of their writes and show that nothing is lost.
     #[command(
-        after_help = "Examples:\n  wal demo\n  wal demo crash-test --agents 8 --seconds 0.3 --rounds 200"
+        before_help = "Examples:\n  wal demo\n  wal demo crash-test --agents 8 --seconds 0.3 --rounds 200"
     )]
     Demo(DemoArgs),
     /// The fleet of `demo`: writes until it is killed.
@@ -72,6 +123,21 @@ pub(crate) struct InspectArgs {
     /// Text for people or one JSON object for programs.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+    /// Read every byte, as `verify` does, and not only headers, seals and the last segment.
+    #[arg(long)]
+    pub(crate) deep: bool,
+    /// Show the bytes of each damage, the bad ones marked.
+    #[arg(long)]
+    pub(crate) hex: bool,
+    /// Draw the segments: a cell for so many bytes, a letter for each sort of damage.
+    #[arg(long)]
+    pub(crate) map: bool,
+    /// Write the map as a picture into this file, which must not exist.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Write map and findings as one page that loads nothing into this file, which must not exist.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(clap::Args, Debug)]
@@ -81,25 +147,24 @@ pub(crate) struct VerifyArgs {
     /// Text for people or one JSON object for programs.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+    /// Read the bodies of so many of a hundred sealed segments only, others at each run; headers,
+    /// seals and the last segment are read in any case.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(crate) sample: Option<u8>,
+    /// How many threads read; default: as many as processors, at most 4.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: Option<u16>,
 }
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct CatArgs {
     /// The log's directory.
     pub(crate) dir: PathBuf,
-    /// First LSN to print.
-    #[arg(long, value_parser = lsn)]
-    pub(crate) from: Option<Lsn>,
-    /// Last LSN to print.
-    #[arg(long, value_parser = lsn)]
-    pub(crate) to: Option<Lsn>,
-    /// Only entries of this session.
-    #[arg(long)]
-    pub(crate) session: Option<String>,
-    /// Only records of this kind: a name such as `tool_end`, `registry`, `untyped`, or a number
-    /// such as 0x1000.
-    #[arg(long)]
-    pub(crate) kind: Option<String>,
+    #[command(flatten)]
+    pub(crate) filters: crate::filter::Filters,
+    /// Characters in a line of text; default: the terminal's, else 200.
+    #[arg(long, value_name = "COLUMNS")]
+    pub(crate) width: Option<usize>,
     /// Text for people or one JSON object a line for programs.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
@@ -216,7 +281,15 @@ pub enum Format {
     Json,
 }
 
-fn lsn(text: &str) -> Result<Lsn, String> {
+/// `5%` or `5`.
+fn percent(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse::<u8>().ok();
+    number
+        .filter(|number| (1..=100).contains(number))
+        .ok_or_else(|| format!("`{text}` is not between 1% and 100%"))
+}
+
+pub(crate) fn lsn(text: &str) -> Result<Lsn, String> {
     let number: u64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
     Lsn::new(number).ok_or_else(|| "LSN 0 does not exist: the first record is LSN 1".to_owned())
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use annals_observer::{EntryKind, SessionId};
+use annals_observer::Entry;
 use annals_wal::inspect::{Depth, State, inspect};
 use annals_wal::{ErrorKind, LogReader, Lsn, StoredRecord};
 
@@ -10,39 +10,23 @@ use crate::args::{CatArgs, Format};
 use crate::decode::{Shown, decode, json_line, kind_name, session};
 use crate::escape::{cut, escape, escape_json};
 use crate::exit::{Exit, Failure};
-use crate::out::{Out, message};
+use crate::filter::{Filters, Wanted};
+use crate::out::{Out, Tone, message};
 
-/// Characters of payload in a line of text.
-const WIDTH: usize = 160;
+/// Characters of a line off a terminal.
+const WIDTH: usize = 200;
 
 pub(crate) fn cat(args: &CatArgs, out: &mut Out) -> Result<Exit, Failure> {
-    if let (Some(from), Some(to)) = (args.from, args.to)
-        && from > to
-    {
-        let why = format!("--from {from} is after --to {to}: swap them");
-        return Err(Failure::new(Exit::Usage, why));
-    }
-    if let Some(kind) = args.kind.as_deref().filter(|kind| !known_kind(kind)) {
-        let why = format!(
-            "--kind {kind} is no kind: name an entry's kind (llm_start, tool_end, imported, ...), \
-             registry, untyped, or a number such as 0x1000"
-        );
-        return Err(Failure::new(Exit::Usage, why));
-    }
-    let wanted = match &args.session {
-        Some(id) => {
-            let wrong = |e: annals_observer::Error| Failure::new(Exit::Usage, e.to_string());
-            Some(SessionId::new(id.as_str()).map_err(wrong)?)
-        }
-        None => None,
-    };
+    let wanted = args.filters.checked()?;
+    let filters = &args.filters;
     let reader = LogReader::open(&args.dir)?;
-    let mut cat = Cat { args, wanted, exit: Exit::Clean, next: None, unproven: None };
-    let end = args.to.map_or(Bound::Unbounded, Bound::Included);
-    let start = args.from.map_or(Bound::Unbounded, Bound::Included);
+    let lines = Lines { format: args.format, width: width(args.width, out) };
+    let mut cat = Cat { lines, wanted, exit: Exit::Clean, next: None, unproven: None };
+    let end = filters.to.map_or(Bound::Unbounded, Bound::Included);
+    let start = filters.from.map_or(Bound::Unbounded, Bound::Included);
     cat.print(&reader, (start, end), false, out)?;
-    let next = cat.next.or(args.from).unwrap_or_else(|| reader.head_lsn());
-    let wants_more = args.to.is_none_or(|to| next <= to);
+    let next = cat.next.or(filters.from).unwrap_or_else(|| reader.head_lsn());
+    let wants_more = filters.to.is_none_or(|to| next <= to);
     if wants_more && !reader.is_live()? {
         // Nobody writes any more: what stands whole above the proven bound may be shown.
         let all = reader.clone().unproven(true);
@@ -54,30 +38,31 @@ pub(crate) fn cat(args: &CatArgs, out: &mut Out) -> Result<Exit, Failure> {
              the next opening for writing decides"
         ));
     }
-    if args.to.is_none() && !out.is_gone() {
-        check_the_end(args, &mut cat)?;
+    if filters.to.is_none() && !out.is_gone() {
+        check_the_end(&args.dir, &mut cat.exit)?;
     }
-    past_the_end(args, &cat)?;
+    past_the_end(filters, &cat)?;
     Ok(cat.exit)
 }
 
 /// Whether the end that was reached is the end there should be: a log whose last segment is gone
 /// ends early without a bad byte.
-fn check_the_end(args: &CatArgs, cat: &mut Cat<'_>) -> Result<(), Failure> {
-    let report = inspect(&args.dir, Depth::Seals, &mut |_| ())?;
+pub(crate) fn check_the_end(dir: &std::path::Path, exit: &mut Exit) -> Result<(), Failure> {
+    let report = inspect(dir, Depth::Seals, &mut |_| ())?;
     if report.state < State::Corrupt {
         return Ok(());
     }
     for finding in &report.findings {
         message(&format!("wal: {}", escape(&finding.why)));
     }
-    cat.exit = report.state.into();
+    message(&format!("wal: next: wal inspect {}", crate::damage::shown(dir)));
+    *exit = report.state.into();
     Ok(())
 }
 
 /// Asking for what is not there is answered, not passed over.
-fn past_the_end(args: &CatArgs, cat: &Cat<'_>) -> Result<(), Failure> {
-    match (args.from, cat.next) {
+fn past_the_end(filters: &Filters, cat: &Cat) -> Result<(), Failure> {
+    match (filters.from, cat.next) {
         (Some(from), None) => {
             let why = format!("LSN {from} is past the end of the log: ask for an earlier one");
             Err(Failure::new(Exit::Failed, why))
@@ -86,16 +71,28 @@ fn past_the_end(args: &CatArgs, cat: &Cat<'_>) -> Result<(), Failure> {
     }
 }
 
-struct Cat<'a> {
-    args: &'a CatArgs,
-    wanted: Option<SessionId>,
+/// How records become lines.
+#[derive(Clone, Copy)]
+pub(crate) struct Lines {
+    pub(crate) format: Format,
+    pub(crate) width: usize,
+}
+
+/// Asked for, the terminal's, or a fixed one.
+pub(crate) fn width(asked: Option<usize>, out: &Out) -> usize {
+    asked.or(out.width()).unwrap_or(WIDTH).max(40)
+}
+
+struct Cat {
+    lines: Lines,
+    wanted: Wanted,
     exit: Exit,
     /// The LSN after the last one read.
     next: Option<Lsn>,
     unproven: Option<(Lsn, Lsn)>,
 }
 
-impl Cat<'_> {
+impl Cat {
     fn print(
         &mut self,
         reader: &LogReader,
@@ -130,26 +127,43 @@ impl Cat<'_> {
     }
 
     fn record(&mut self, record: &StoredRecord, out: &mut Out) -> Result<(), Failure> {
-        // The tag first: a record of another session is not even decoded.
-        if self.wanted.as_ref().is_some_and(|id| id.stream() != record.stream) {
-            return Ok(());
-        }
-        if self.args.kind.as_ref().is_some_and(|kind| !is_kind(record, kind)) {
-            return Ok(());
-        }
-        let shown = decode(record);
-        if let Some(id) = &self.wanted
-            && session(&shown) != Some(id.as_str())
-        {
-            return Ok(());
-        }
-        if let Some(why) = complaint(record, &shown) {
-            message(&why);
+        let Some(shown) = self.wanted.shown(record) else { return Ok(()) };
+        if self.lines.print(record, &shown, out)? {
             self.exit = Exit::Failed;
         }
-        let line = line(record, &shown, self.args.format)
-            .map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
-        Ok(out.line(&line)?)
+        Ok(())
+    }
+}
+
+impl Lines {
+    /// Prints a record; tells whether something was wrong with it.
+    pub(crate) fn print(
+        self,
+        record: &StoredRecord,
+        shown: &Shown,
+        out: &mut Out,
+    ) -> Result<bool, Failure> {
+        let complaint = complaint(record, shown);
+        if let Some(why) = &complaint {
+            message(why);
+        }
+        let failed = |e: serde_json::Error| Failure::new(Exit::Failed, e.to_string());
+        let line = match self.format {
+            Format::Json => line(record, shown, Format::Json).map_err(failed)?,
+            Format::Text => self.text(record, shown, out),
+        };
+        out.line(&line)?;
+        Ok(complaint.is_some())
+    }
+
+    /// The line for people, cut to the width, errors in colour.
+    fn text(self, record: &StoredRecord, shown: &Shown, out: &Out) -> String {
+        let line = cut(&text_line(record, shown), self.width.saturating_sub(3));
+        match shown {
+            Shown::Entry(entry) if entry.error.is_some() => out.toned(Tone::Bad, &line),
+            Shown::Undecodable(_) => out.toned(Tone::Bad, &line),
+            _ => line,
+        }
     }
 }
 
@@ -168,7 +182,7 @@ pub fn cat_record(
 fn line(record: &StoredRecord, shown: &Shown, format: Format) -> serde_json::Result<String> {
     match format {
         Format::Json => Ok(escape_json(&json_line(record, shown)?)),
-        Format::Text => Ok(text_line(record, shown)),
+        Format::Text => Ok(cut(&text_line(record, shown), WIDTH)),
     }
 }
 
@@ -180,46 +194,60 @@ fn complaint(record: &StoredRecord, shown: &Shown) -> Option<String> {
     }
 }
 
-fn is_kind(record: &StoredRecord, kind: &str) -> bool {
-    kind_name(record) == kind || kind_number(kind) == Some(record.kind.get())
-}
-
-fn kind_number(kind: &str) -> Option<u16> {
-    match kind.strip_prefix("0x") {
-        Some(digits) => u16::from_str_radix(digits, 16).ok(),
-        None => kind.parse().ok(),
-    }
-}
-
-fn known_kind(kind: &str) -> bool {
-    let other = kind.strip_prefix("other-").is_some_and(|number| number.parse::<u8>().is_ok());
-    let named = matches!(kind, "registry" | "untyped") || EntryKind::from_name(kind).is_some();
-    named || other || kind_number(kind).is_some()
-}
-
-/// LSN, kind, session, and what the record says, escaped and cut to a line.
+/// LSN, time, kind, session, and what the record says, escaped.
 fn text_line(record: &StoredRecord, shown: &Shown) -> String {
-    let session = escape(session(shown).unwrap_or("-"));
-    let rest = match shown {
-        Shown::Entry(entry) => entry_text(entry),
-        Shown::Transaction(changes) => changes_text(changes),
-        Shown::Payload => payload_text(&record.payload),
-        Shown::Undecodable(_) => format!("({} bytes that do not decode)", record.payload.len()),
+    let session = cut_to(session(shown).unwrap_or("-"), 24);
+    let (time, rest) = match shown {
+        Shown::Entry(entry) => (time(entry), entry_text(entry)),
+        Shown::Transaction(changes) => (String::new(), changes_text(changes)),
+        Shown::Payload if record.kind == annals_wal::Kind::LOST => {
+            (String::new(), "(lost: a salvage could not read it)".to_owned())
+        }
+        Shown::Payload => (String::new(), payload_text(&record.payload)),
+        Shown::Undecodable(_) => {
+            (String::new(), format!("({} bytes that do not decode)", record.payload.len()))
+        }
     };
-    let rest = cut(&rest, WIDTH);
-    format!("{:>8}  {:<12}  {session:<24}  {rest}", record.lsn.get(), kind_name(record))
+    format!("{:>8}  {time:<12}  {:<12}  {session:<24}  {rest}", record.lsn.get(), kind_name(record))
 }
 
-fn entry_text(entry: &annals_observer::Entry) -> String {
+/// So that columns stay columns: a long name loses its middle.
+fn cut_to(name: &str, width: usize) -> String {
+    let name = escape(name);
+    let count = name.chars().count();
+    if count <= width {
+        return name;
+    }
+    let head: String = name.chars().take(width / 2 - 1).collect();
+    let tail: String = name.chars().skip(count - (width - width / 2 - 1)).collect();
+    format!("{head}..{tail}")
+}
+
+/// The time of day; days are in the JSON.
+fn time(entry: &Entry) -> String {
+    entry.wall.to_string().split(['T', 'Z']).nth(1).unwrap_or_default().chars().take(12).collect()
+}
+
+fn entry_text(entry: &Entry) -> String {
     let mut parts = Vec::new();
     let names = [&entry.agent, &entry.model, &entry.tool, &entry.name];
     parts.extend(names.into_iter().flatten().map(|name| escape(name)));
     parts.extend(entry.duration.map(|duration| format!("{duration:.1?}")));
-    let texts = [("in", &entry.input), ("out", &entry.output), ("error", &entry.error)];
+    if entry.tokens_in.is_some() || entry.tokens_out.is_some() {
+        let count = |tokens: Option<u64>| tokens.map_or("?".to_owned(), |n| n.to_string());
+        parts.push(format!("{}+{} tokens", count(entry.tokens_in), count(entry.tokens_out)));
+    }
+    // What went wrong first: the line may be cut.
+    let texts = [("error", &entry.error), ("in", &entry.input), ("out", &entry.output)];
     for (label, text) in texts {
-        parts.extend(text.as_ref().map(|text| format!("{label}={}", escape(text.as_str()))));
+        parts.extend(text.as_ref().map(|text| format!("{label}={}", start_of(text.as_str()))));
     }
     parts.join("  ")
+}
+
+/// As much of a text as a line can show: one of megabytes is not escaped whole to be cut.
+fn start_of(text: &str) -> String {
+    escape(&cut(text, 1000))
 }
 
 fn changes_text(changes: &[annals_registry::Change]) -> String {
@@ -235,7 +263,7 @@ fn changes_text(changes: &[annals_registry::Change]) -> String {
 
 fn payload_text(payload: &[u8]) -> String {
     match std::str::from_utf8(payload) {
-        Ok(text) => escape(text),
+        Ok(text) => start_of(text),
         Err(_) => format!(
             "({} bytes) {}",
             payload.len(),

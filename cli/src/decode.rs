@@ -41,6 +41,7 @@ pub(crate) fn kind_name(record: &StoredRecord) -> String {
     }
     match record.kind.get() {
         0 => "untyped".to_owned(),
+        _ if record.kind == annals_wal::Kind::LOST => "lost".to_owned(),
         _ if record.kind == TRANSACTION => "registry".to_owned(),
         number => format!("{number:#06x}"),
     }

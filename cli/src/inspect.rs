@@ -1,59 +1,167 @@
-//! `wal inspect` and `wal verify`: the libraries' report, printed.
+//! `wal inspect` and `wal verify`: the libraries' diagnosis, printed.
+//!
+//! Never here: judgement. Next rooms: [`crate::damage`], [`crate::hexdump`], [`crate::map`],
+//! [`crate::picture`].
 
 use std::path::Path;
 
 use annals_wal::Lsn;
-use annals_wal::inspect::{Depth, Finding, Report, Role, SegmentReport, State, inspect as report};
+use annals_wal::diagnose::{Diagnosis, Scope, diagnose};
+use annals_wal::inspect::{Depth, Report, Role, SegmentReport, State};
 use serde_json::{Value, json};
 
 use crate::args::{Format, InspectArgs, VerifyArgs};
+use crate::damage::{self, shown, state_name};
 use crate::escape::{escape, escape_json};
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, Tone, bytes_progress};
+use crate::{hexdump, map, picture};
 
 /// Segments listed before the middle is left out.
 const SEGMENTS_SHOWN: usize = 20;
+/// Damages explained one by one; JSON has them all.
+const DAMAGES_SHOWN: usize = 50;
 
 pub(crate) fn inspect(args: &InspectArgs, out: &mut Out) -> Result<Exit, Failure> {
-    let report = report(&args.dir, Depth::Seals, &mut |_| ())?;
-    show("inspect", &args.dir, &report, args.format, out)?;
-    Ok(report.state.into())
+    let depth = if args.deep { Depth::Everything } else { Depth::Seals };
+    let pictures = args.map || args.svg.is_some() || args.html.is_some();
+    let scope = Scope { depth, maps: pictures, threads: threads() };
+    let diagnosis = if args.deep {
+        with_progress(&args.dir, scope)?
+    } else {
+        diagnose(&args.dir, scope, &mut |_| ())?
+    };
+    show("inspect", &args.dir, &diagnosis, args.format, args.hex, out)?;
+    if args.map && args.format == Format::Text {
+        map::print(&diagnosis.maps, out)?;
+    }
+    if let Some(file) = &args.svg {
+        write(file, &picture::svg(&args.dir, &diagnosis))?;
+    }
+    if let Some(file) = &args.html {
+        write(file, &picture::html(&args.dir, &diagnosis))?;
+    }
+    if args.format == Format::Text {
+        print_next(&args.dir, &diagnosis, out)?;
+    }
+    Ok(exit(&diagnosis))
 }
 
 pub(crate) fn verify(args: &VerifyArgs, out: &mut Out) -> Result<Exit, Failure> {
-    let total = directory_bytes(&args.dir);
-    let bar = bytes_progress(total);
-    let report = report(&args.dir, Depth::Everything, &mut |bytes| bar.inc(bytes));
+    let depth = match args.sample {
+        Some(percent) => {
+            let mut offset = [0; 8];
+            getrandom::fill(&mut offset).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
+            Depth::Sample { percent, offset: u64::from_le_bytes(offset) }
+        }
+        None => Depth::Everything,
+    };
+    let threads = args.jobs.map_or_else(threads, usize::from);
+    let diagnosis = with_progress(&args.dir, Scope { depth, maps: false, threads })?;
+    if let (Some(percent), Format::Text) = (args.sample, args.format) {
+        out.line(&format!("a sample: the bodies of {percent} % of the sealed segments were read"))?;
+    }
+    show("verify", &args.dir, &diagnosis, args.format, false, out)?;
+    if args.format == Format::Text {
+        print_next(&args.dir, &diagnosis, out)?;
+    }
+    Ok(exit(&diagnosis))
+}
+
+/// As many as are worth it: more than four are seldom fed by a disk.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(4)
+}
+
+fn with_progress(dir: &Path, scope: Scope) -> Result<Diagnosis, Failure> {
+    let bar = bytes_progress(directory_bytes(dir));
+    let diagnosis = diagnose(dir, scope, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
-    let report = report?;
-    show("verify", &args.dir, &report, args.format, out)?;
-    Ok(report.state.into())
+    Ok(diagnosis?)
+}
+
+fn exit(diagnosis: &Diagnosis) -> Exit {
+    if diagnosis.unfinished.is_some() {
+        return Exit::Corrupt;
+    }
+    diagnosis.report.state.into()
+}
+
+/// A file of the caller's, made anew: nothing that exists is overwritten.
+pub(crate) fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    let made = std::fs::File::create_new(file);
+    made.and_then(|mut made| std::io::Write::write_all(&mut made, text.as_bytes())).map_err(|e| {
+        let file = file.display();
+        let why = match e.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                format!("{file} exists: name a file that does not exist yet, or remove it")
+            }
+            _ => format!("{file} cannot be written: {e}"),
+        };
+        Failure::new(Exit::Failed, why)
+    })
 }
 
 /// What `wal inspect` or `wal verify` prints of a report off a terminal.
 pub fn print_report(verb: &str, dir: &Path, report: &Report, format: Format) -> Vec<u8> {
     let mut out = Out::memory();
     // Memory does not fail.
-    let _ = show(verb, dir, report, format, &mut out);
+    let _ = show(verb, dir, &Diagnosis::of(report.clone()), format, false, &mut out);
     out.into_memory()
 }
 
 fn show(
     verb: &str,
     dir: &Path,
-    report: &Report,
+    diagnosis: &Diagnosis,
     format: Format,
+    hex: bool,
     out: &mut Out,
 ) -> Result<(), Failure> {
+    let report = &diagnosis.report;
     match (format, verb) {
-        (Format::Json, _) => print_json(dir, report, &format!("wal.{verb}/1"), out),
-        (Format::Text, "verify") => print_verdict(dir, report, out),
-        (Format::Text, _) => print_text(dir, report, out),
+        (Format::Json, _) => {
+            let value = as_json(dir, diagnosis, &format!("wal.{verb}/2"));
+            return Ok(out.line(&escape_json(&value.to_string()))?);
+        }
+        (Format::Text, "verify") => print_verdict(dir, report, out)?,
+        (Format::Text, _) => print_text(dir, report, out)?,
     }
+    if let Some(what) = &diagnosis.unfinished {
+        out.line("")?;
+        out.line(&format!("  {}: {}", out.toned(Tone::Bad, "unfinished"), escape(what)))?;
+    }
+    print_damages(dir, diagnosis, hex, out)
+}
+
+fn print_damages(
+    dir: &Path,
+    diagnosis: &Diagnosis,
+    hex: bool,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let count = diagnosis.damages.len();
+    for (index, damage) in diagnosis.damages.iter().take(DAMAGES_SHOWN).enumerate() {
+        damage::print(dir, damage, (index + 1, count), out)?;
+        if hex {
+            hexdump::print(dir, damage, out)?;
+        }
+    }
+    if diagnosis.report.state == State::Corrupt {
+        out.line("")?;
+        let dir = shown(dir);
+        out.line(&format!("  what can still be read: wal salvage {dir} --dry-run"))?;
+    }
+    if count > DAMAGES_SHOWN {
+        out.line("")?;
+        let more = count - DAMAGES_SHOWN;
+        out.line(&format!("  ... and {more} more; --format json lists all"))?;
+    }
+    Ok(())
 }
 
 /// For the progress bar alone.
-fn directory_bytes(dir: &Path) -> u64 {
+pub(crate) fn directory_bytes(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries
         .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "wal"))
@@ -93,8 +201,7 @@ fn print_text(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failure>
     for name in &report.leftovers {
         out.line(&format!("  leftover {}: the next opening removes it", escape(name)))?;
     }
-    print_findings(report, out)?;
-    print_next(dir, report, out)
+    Ok(())
 }
 
 fn print_verdict(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failure> {
@@ -106,8 +213,7 @@ fn print_verdict(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failu
         report.head,
         lsn_text(report.last_lsn)
     ))?;
-    print_findings(report, out)?;
-    print_next(dir, report, out)
+    Ok(())
 }
 
 fn headline(dir: &Path, report: &Report, out: &Out) -> String {
@@ -130,44 +236,17 @@ fn state_word(state: State) -> (Tone, &'static str) {
     }
 }
 
-fn print_findings(report: &Report, out: &mut Out) -> Result<(), Failure> {
-    let count = report.findings.len();
-    for (index, finding) in report.findings.iter().enumerate() {
-        let tone = if finding.state == State::TornTail { Tone::Notice } else { Tone::Bad };
-        let word = out.toned(tone, state_name(finding.state));
-        out.line("")?;
-        out.line(&format!("  {word} {}/{count}: {}", index + 1, escape(&finding.why)))?;
-        out.line(&format!("    {}", place(finding)))?;
-    }
-    Ok(())
-}
-
-fn place(finding: &Finding) -> String {
-    let mut parts = Vec::new();
-    if let Some(segment) = finding.segment {
-        parts.push(format!("segment {segment}"));
-    }
-    if let Some((from, to)) = finding.bytes {
-        parts.push(format!("bytes {from}..{to}"));
-    }
-    match finding.lsns {
-        Some((first, last)) if first == last => parts.push(format!("LSN {first}")),
-        Some((first, last)) => parts.push(format!("LSNs {first} to {last}")),
-        None => {}
-    }
-    parts.join(", ")
-}
-
-fn print_next(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failure> {
-    let dir = escape(&dir.display().to_string());
-    let next = match report.state {
-        State::Clean | State::Unclean | State::Live => format!("wal cat {dir}"),
-        State::TornTail => {
-            format!("open it for writing: the torn bytes are kept aside; or wal cat {dir}")
+fn print_next(dir: &Path, diagnosis: &Diagnosis, out: &mut Out) -> Result<(), Failure> {
+    let dir = shown(dir);
+    let next = match diagnosis.report.state {
+        _ if diagnosis.unfinished.is_some() => {
+            format!("rm -r {dir}, and run the command that was making it once more")
         }
+        State::Clean | State::Unclean | State::Live => format!("wal cat {dir}"),
+        State::TornTail => format!("wal repair {dir} --plan plan.json"),
         State::Corrupt => format!(
-            "copy the directory away, then wal verify {dir} shows every damaged place; wal cat \
-             {dir} --to LSN reads what lies before"
+            "wal salvage {dir} --to {dir}.salvaged  (writes a new log, changes nothing here; \
+             --hex shows the bytes, --map where they are)"
         ),
         State::Unsupported => "use the version of wal that wrote it".to_owned(),
     };
@@ -201,24 +280,15 @@ fn role_name(role: Role) -> &'static str {
     }
 }
 
-fn state_name(state: State) -> &'static str {
-    match state {
-        State::Clean => "clean",
-        State::Live => "live",
-        State::Unclean => "unclean",
-        State::TornTail => "torn_tail",
-        State::Corrupt => "corrupt",
-        State::Unsupported => "unsupported",
-    }
-}
-
-fn print_json(dir: &Path, report: &Report, schema: &str, out: &mut Out) -> Result<(), Failure> {
+pub(crate) fn as_json(dir: &Path, diagnosis: &Diagnosis, schema: &str) -> Value {
+    let report = &diagnosis.report;
     let number = |lsn: Option<Lsn>| lsn.map(Lsn::get);
-    let value = json!({
+    json!({
         "schema": schema,
         "dir": dir.display().to_string(),
         "state": state_name(report.state),
         "live": report.live,
+        "unfinished": diagnosis.unfinished,
         "row": report.row.letter(),
         "log_id": report.log_id.map(|id| id.to_string()),
         "generation": report.generation.map(|generation| generation.0),
@@ -230,10 +300,11 @@ fn print_json(dir: &Path, report: &Report, schema: &str, out: &mut Out) -> Resul
             .map(|(name, lsn)| json!({ "name": name, "lsn": lsn.get() }))
             .collect::<Vec<_>>(),
         "segments": report.segments.iter().map(segment_json).collect::<Vec<_>>(),
-        "findings": report.findings.iter().map(finding_json).collect::<Vec<_>>(),
+        "findings": diagnosis.damages.iter()
+            .map(|damage| damage::as_json(dir, damage))
+            .collect::<Vec<_>>(),
         "leftovers": report.leftovers,
-    });
-    Ok(out.line(&escape_json(&value.to_string()))?)
+    })
 }
 
 fn segment_json(segment: &SegmentReport) -> Value {
@@ -247,17 +318,5 @@ fn segment_json(segment: &SegmentReport) -> Value {
         "last_lsn": segment.lsns.map(|(_, last)| last.get()),
         "generation": segment.generation.map(|generation| generation.0),
         "created_ms": segment.created_ms,
-    })
-}
-
-fn finding_json(finding: &Finding) -> Value {
-    json!({
-        "class": state_name(finding.state),
-        "segment": finding.segment.map(annals_wal::Sequence::get),
-        "from_byte": finding.bytes.map(|(from, _)| from),
-        "to_byte": finding.bytes.map(|(_, to)| to),
-        "first_lsn": finding.lsns.map(|(first, _)| first.get()),
-        "last_lsn": finding.lsns.map(|(_, last)| last.get()),
-        "why": finding.why,
     })
 }

@@ -10,16 +10,29 @@
 
 mod archive;
 mod args;
+mod bundle;
 mod cat;
+mod damage;
 mod decode;
 mod demo;
 mod escape;
 mod exit;
 mod export;
+mod filter;
+mod hexdump;
 mod import;
 mod inspect;
+mod keep;
+mod manual;
+mod map;
 mod out;
+mod picture;
 mod registry;
+mod salvage;
+mod stats;
+mod tail;
+mod timeline;
+mod waterfall;
 
 use std::process::ExitCode;
 
@@ -41,6 +54,17 @@ pub fn main() -> ExitCode {
         Verb::Inspect(verb) => inspect::inspect(verb, &mut out),
         Verb::Verify(verb) => inspect::verify(verb, &mut out),
         Verb::Cat(verb) => cat::cat(verb, &mut out),
+        Verb::Tail(verb) => tail::tail(verb, &mut out),
+        Verb::Stats(verb) => stats::stats(verb, &mut out),
+        Verb::Timeline(verb) => timeline::timeline(verb, &mut out),
+        Verb::Completions(verb) => manual::completions(verb, &mut out),
+        Verb::Man(verb) => manual::man(verb, &mut out),
+        Verb::Salvage(verb) => salvage::salvage(verb, &mut out),
+        Verb::Diff(verb) => salvage::diff(verb, &mut out),
+        Verb::Repair(verb) => salvage::repair(verb, &mut out),
+        Verb::Bundle(verb) => bundle::bundle(verb, &mut out),
+        Verb::Backup(verb) => keep::backup(verb, &mut out),
+        Verb::Trim(verb) => keep::trim(verb, &mut out),
         Verb::Import(verb) => import::import(verb, &mut out),
         Verb::Registry(verb) => registry::registry(verb, &mut out),
         Verb::Export(verb) => export::export(verb, &mut out),

@@ -90,6 +90,16 @@ impl Out {
         }
     }
 
+    /// Columns of the terminal, if there is one.
+    pub(crate) fn width(&self) -> Option<usize> {
+        match self.to {
+            To::Stdout(_) => {
+                console::Term::stdout().size_checked().map(|(_, columns)| columns.into())
+            }
+            To::Memory(_) => None,
+        }
+    }
+
     /// A word in a tone, on a terminal; elsewhere the word.
     pub(crate) fn toned(&self, tone: Tone, word: &str) -> String {
         if !self.colour {

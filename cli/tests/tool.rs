@@ -91,7 +91,7 @@ fn a_living_log_is_0_and_named_live_and_reading_it_changes_nothing() {
     let output = wal(&["inspect", text(&path), "--format", "json"]);
     let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!((code(&output), &report["state"]), (0, &Value::from("live")));
-    assert_eq!(report["schema"], "wal.inspect/1");
+    assert_eq!(report["schema"], "wal.inspect/2");
     assert_eq!(code(&wal(&["verify", text(&path)])), 0);
     assert_eq!(stdout(&wal(&["cat", text(&path)])).lines().count(), 1);
     assert!(contents(&path) == before, "a reading verb wrote");
@@ -173,7 +173,10 @@ fn two_hundred_flips_are_never_missed() {
         let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
         let finding = &report["findings"][0];
         assert_eq!(finding["segment"], 1, "byte {at}");
-        assert!(finding["from_byte"].is_u64() && finding["first_lsn"].is_u64(), "byte {at}");
+        assert!(finding["from_byte"].is_u64(), "byte {at}");
+        assert_eq!(finding["class"], "bit_rot", "byte {at}");
+        let flip = &finding["flip"];
+        assert_eq!((&flip["byte"], &flip["bit"]), (&at.into(), &(n % 8).into()), "byte {at}");
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::commit::SegmentBound;
+use crate::diagnose::UNFINISHED;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Name};
 use crate::fs::{Access, Dir, File, SyncPoint, os::OsDir, read_full, write_zeros};
@@ -53,7 +54,7 @@ impl Log {
         // Bound, head and segments of one moment: a trim in between would make a set with a gap.
         let frontier = shared.frontier();
         let sequences: Vec<Sequence> = frontier.spans.iter().map(|span| span.sequence).collect();
-        prepare_target(&*to, &core.options)?;
+        prepare_target(&*to, &core.options, "backup")?;
         for sequence in &sequences {
             copy_segment(&*shared.dir, &*to, *sequence, frontier.bound)?;
         }
@@ -71,7 +72,8 @@ fn failed(to: &dyn Dir, doing: &str, e: io::Error) -> Error {
     Error::io(format!("{doing} the backup {}", to.path().display()), e)
 }
 
-fn prepare_target(to: &dyn Dir, options: &Options) -> Result<()> {
+/// Makes the directory and marks it: until [`publish`] it cannot be opened. `what` is being made.
+pub(crate) fn prepare_target(to: &dyn Dir, options: &Options, what: &str) -> Result<()> {
     to.make().map_err(|e| failed(to, "making", e))?;
     trust::check_target(to, options)?;
     if !to.list().map_err(|e| failed(to, "listing", e))?.is_empty() {
@@ -86,8 +88,8 @@ fn prepare_target(to: &dyn Dir, options: &Options) -> Result<()> {
         return Ok(());
     }
     let mark = to.create(format::ARCHIVE_NAME).map_err(|e| failed(to, "marking", e))?;
-    crate::fs::write_once(&*mark, b"a backup that is not finished: remove this directory\n", 0)
-        .map_err(|e| failed(to, "marking", e))?;
+    let text = format!("{UNFINISHED}a {what} was broken off here: remove this directory\n");
+    crate::fs::write_once(&*mark, text.as_bytes(), 0).map_err(|e| failed(to, "marking", e))?;
     to.sync(SyncPoint::BackupMarked).map_err(|e| failed(to, "syncing", e))
 }
 
@@ -156,8 +158,18 @@ fn copy_bytes(source: &dyn File, target: &dyn File, end: u64) -> io::Result<()> 
     Ok(())
 }
 
+/// Copies a file that is no segment, whole and synced, under its name.
+pub(crate) fn copy_whole(from: &dyn Dir, to: &dyn Dir, name: &str) -> Result<()> {
+    let source = from.open(name, Access::Read).map_err(|e| failed(to, "reading for", e))?;
+    let len = source.len().map_err(|e| failed(to, "measuring for", e))?;
+    let target = to.create(name).map_err(|e| failed(to, "writing", e))?;
+    copy_bytes(&*source, &*target, len)
+        .and_then(|()| target.sync_data(SyncPoint::BackupFile))
+        .map_err(|e| failed(to, "writing", e))
+}
+
 /// The names, then the end of the mark: each durable before the next.
-fn publish(to: &dyn Dir, sequences: &[Sequence]) -> Result<()> {
+pub(crate) fn publish(to: &dyn Dir, sequences: &[Sequence]) -> Result<()> {
     for sequence in sequences {
         let tmp = format::segment_tmp_name(*sequence);
         to.hard_link(&tmp, &format::segment_name(*sequence))

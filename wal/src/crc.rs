@@ -61,14 +61,44 @@ fn fold(crc: u32, bytes: &[u8]) -> u32 {
     out
 }
 
+/// The seed from which these bytes have this checksum: a checksum is one to one in its seed. So a
+/// frame header tells the salt of its segment, or the place that it was written for.
+pub(crate) fn seed_of(crc: u32, bytes: &[u8; COVERED]) -> u32 {
+    let mut state = !crc;
+    for byte in bytes.iter().rev() {
+        let index = BY_TOP_BYTE[(state >> 24) as usize];
+        let before = (state ^ TABLES[0][usize::from(index)]) << 8;
+        state = before | u32::from(index ^ byte);
+    }
+    !state
+}
+
+/// What a difference in the checksum's state becomes when one more byte follows it.
+pub(crate) fn one_byte_later(difference: u32) -> u32 {
+    (difference >> 8) ^ TABLES[0][(difference & 0xFF) as usize]
+}
+
+/// Which entry of the first table has this top byte; each has its own.
+static BY_TOP_BYTE: [u8; 256] = {
+    let mut index = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        index[(TABLES[0][byte] >> 24) as usize] = byte as u8;
+        byte += 1;
+    }
+    index
+};
+
 #[cfg(test)]
 mod tests {
-    use super::{COVERED, of_header};
+    use super::{COVERED, of_header, seed_of};
 
     fn agree(seed: u32, bytes: &[u8; COVERED]) {
         let mut hasher = crc32fast::Hasher::new_with_initial(seed);
         hasher.update(bytes);
-        assert_eq!(of_header(seed, bytes), hasher.finalize(), "{seed:#x} {bytes:?}");
+        let crc = of_header(seed, bytes);
+        assert_eq!(crc, hasher.finalize(), "{seed:#x} {bytes:?}");
+        assert_eq!(seed_of(crc, bytes), seed, "back to the seed: {bytes:?}");
     }
 
     /// Zeros, and each bit of the seed and of the bytes alone: a checksum of this kind is these put

@@ -24,6 +24,30 @@ pub enum Depth {
     Seals,
     /// Every byte of every segment.
     Everything,
+    /// As [`Depth::Seals`], and every byte of so many of a hundred sealed segments, spread evenly;
+    /// at least one. Which ones hangs on `offset`: another number, another sample.
+    Sample {
+        /// Of a hundred; from 1 to 100.
+        percent: u8,
+        /// Any number.
+        offset: u64,
+    },
+}
+
+impl Depth {
+    /// Whether the sealed segment with this index, of so many, is read whole.
+    fn takes(self, index: usize, count: usize) -> bool {
+        match self {
+            Depth::Seals => false,
+            Depth::Everything => true,
+            Depth::Sample { percent, offset } => {
+                let (index, count) = (index as u64, count.max(1) as u64);
+                let place = (index + offset % count) % count;
+                let wanted = (count * u64::from(percent)).div_ceil(100).clamp(1, count);
+                place * wanted / count != (place + 1) * wanted / count
+            }
+        }
+    }
 }
 
 /// The state of a log in one word.
@@ -214,8 +238,8 @@ fn report(
         Decision::Plan(plan) => note_torn(&mut report, &facts, plan),
         Decision::Refuse(refusal) => note_refusal(&mut report, &facts, refusal),
     }
-    if depth == Depth::Everything {
-        read_everything(dir, &facts, &decision, &mut report, threads, progress)?;
+    if depth != Depth::Seals {
+        read_bodies(dir, &facts, &decision, &mut report, (depth, threads), progress)?;
     }
     report.records = report
         .segments
@@ -404,12 +428,12 @@ fn note_refusal(report: &mut Report, facts: &Facts, refusal: &Refusal) {
 }
 
 /// Reads the body of every sealed segment; the active one was read whole already.
-fn read_everything(
+fn read_bodies(
     dir: &Arc<dyn Dir>,
     facts: &Facts,
     decision: &Decision,
     report: &mut Report,
-    threads: usize,
+    (depth, threads): (Depth, usize),
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
     let active = facts.active.as_ref().map_or(0, |active| active.index);
@@ -424,6 +448,7 @@ fn read_everything(
         (!below_head.contains(&name)).then_some(Body { sequence, header, file_len })
     };
     let sealed = facts.segments[..active].iter().enumerate();
+    let sealed = sealed.filter(|(index, _)| depth.takes(*index, active));
     let (indexes, bodies): (Vec<_>, Vec<_>) =
         sealed.filter_map(|(index, segment)| Some((index, readable(segment)?))).unzip();
     let surveys = bodies::surveys(dir, &bodies, threads, progress)?;

@@ -19,6 +19,9 @@ impl Kind {
     /// No kind given.
     pub const UNTYPED: Kind = Kind(0);
 
+    /// Stands for a record that a salvage could not read: empty, because LSNs have no holes.
+    pub const LOST: Kind = Kind(0x00FF);
+
     /// A kind by number: 0x0100.. is the registry's, 0x0200.. the observer's, 0x1000..=0x7FFF are
     /// free for users. `None` from 0x8000 on: those are the log's own records.
     pub const fn new(value: u16) -> Option<Kind> {

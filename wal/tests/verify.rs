@@ -71,3 +71,35 @@ fn damage_in_several_segments_is_found_and_ordered_by_any_number_of_threads() {
     let at: Vec<_> = report.findings.iter().map(|f| f.segment.unwrap().get()).collect();
     assert_eq!(at, [2, 2, 5, 7, 9], "{:?}", report.findings);
 }
+
+/// Samples of every size and offset read as many bodies as they say; damage in a body that a sample
+/// takes is found, and all offsets together take every body.
+#[test]
+fn samples_take_what_they_say_and_together_everything() {
+    use annals_wal::inspect::inspect_in;
+    let disk = MemDir::new(3);
+    let log = Options::new().segment_bytes(64 << 10).open_in(disk.dir()).unwrap();
+    while log.stats().rotations < 9 {
+        log.append(vec![7; 9_000]).unwrap();
+    }
+    log.close().unwrap();
+    for name in disk.names().into_iter().filter(|name| name.ends_with(".wal")).take(9) {
+        let mut bytes = disk.bytes(&name).unwrap();
+        bytes[20_000] ^= 1;
+        disk.set_bytes(&name, bytes);
+    }
+    for percent in [1, 12, 50, 100] {
+        let mut seen = std::collections::BTreeSet::new();
+        for offset in 0..9 {
+            let report =
+                inspect_in(&disk.dir(), Depth::Sample { percent, offset }, &mut |_| ()).unwrap();
+            let wanted = (9 * usize::from(percent)).div_ceil(100);
+            assert_eq!(report.findings.len(), wanted, "{percent} % from {offset}");
+            assert_eq!(report.state, State::Corrupt);
+            seen.extend(report.findings.iter().filter_map(|finding| finding.segment));
+        }
+        assert_eq!(seen.len(), 9, "{percent} %");
+    }
+    let report = inspect_in(&disk.dir(), Depth::Seals, &mut |_| ()).unwrap();
+    assert_eq!(report.findings.len(), 0);
+}

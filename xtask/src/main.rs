@@ -8,6 +8,7 @@
 
 mod bench_peers;
 mod coverage;
+mod damage_table;
 mod demo;
 mod fsyncgate;
 mod full_disk;
@@ -42,6 +43,8 @@ const MENU: &str = "cargo xtask VERB
   power-loss --fs ext4|xfs|btrfs [--cuts N]
                     replayed power cuts on a real file system; --help says more
   fsyncgate         what a failed fsync does on ext4, xfs, btrfs, and what the log makes of it
+  damage-table [--seeds N] [--from S]
+                    N random damages (default 1000) and what the diagnosis calls them
   full-disk         a 32 MiB file system fills under four writers
   bench-peers [--help] [...]
                     other engines beside this one, each durable: throughput, latency, syncs
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Some("power-loss") => power_loss::command(&rest),
         Some(power_loss::WRITER) => power_loss::writer_command(&rest),
         Some("fsyncgate") => fsyncgate::command(&rest),
+        Some("damage-table") => damage_table::command(),
         Some("full-disk") => full_disk::command(&rest),
         Some("instructions") => instructions::command(&rest),
         Some("bench-peers") => bench_peers::command(&rest),

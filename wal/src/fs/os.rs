@@ -45,6 +45,34 @@ pub struct OsDir {
     origin: Instant,
 }
 
+/// Two directories change names, in one step, and their parents are synced.
+///
+/// # Errors
+/// As the system says: both must exist, on one file system that knows how.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?;
+    for path in [one, other] {
+        sync_parent_of(path)?;
+    }
+    Ok(())
+}
+
+/// A directory gets another name, which must not exist, and its parent is synced.
+///
+/// # Errors
+/// As the system says.
+pub fn rename_directory(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?;
+    sync_parent_of(to)
+}
+
+fn sync_parent_of(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 impl OsDir {
     /// Names a directory; nothing is touched.
     pub fn new(path: impl Into<PathBuf>) -> OsDir {

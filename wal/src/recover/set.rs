@@ -92,7 +92,7 @@ pub(super) fn check_control_reach(facts: &Facts, active: &SegmentFacts) -> Judge
 
 /// The control block, if this very file was written for this very set of files. A segment that
 /// the block names and that is missing altogether does not make the block less true.
-pub(super) fn trusted_control(facts: &Facts) -> Option<&ControlFacts> {
+pub(crate) fn trusted_control(facts: &Facts) -> Option<&ControlFacts> {
     let control = facts.control.as_ref().filter(|control| control.own_matches)?;
     let named =
         facts.segments.iter().find(|segment| segment.sequence.get() == control.control.sequence);

@@ -1,0 +1,108 @@
+//! `wal backup` and `wal trim`: the library's calls, with a dry run.
+//!
+//! Never here: what may be copied or dropped. Next room: [`crate::out`].
+
+use std::path::PathBuf;
+
+use annals_wal::inspect::{Depth, State, inspect};
+use annals_wal::{Lsn, Options};
+
+use crate::damage::shown;
+use crate::escape::escape;
+use crate::exit::{Exit, Failure};
+use crate::map::size;
+use crate::out::Out;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct BackupArgs {
+    /// The log's directory. It is opened for writing, so no other process may have it open; a
+    /// process that has it calls `Log::backup` itself.
+    dir: PathBuf,
+    /// The new directory, which must not exist or be empty.
+    #[arg(long, value_name = "NEW")]
+    to: PathBuf,
+    /// Say what would be copied; write nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct TrimArgs {
+    /// The log's directory. It is opened for writing.
+    dir: PathBuf,
+    /// The first LSN to keep. Holds keep what they need in any case.
+    #[arg(long, value_name = "LSN", value_parser = crate::args::lsn)]
+    before: Lsn,
+    /// Say what would be dropped; write nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn backup(args: &BackupArgs, out: &mut Out) -> Result<Exit, Failure> {
+    let dir = shown(&args.dir);
+    let to = shown(&args.to);
+    if args.dry_run {
+        let report = inspect(&args.dir, Depth::Seals, &mut |_| ())?;
+        if report.state >= State::Corrupt {
+            let why = format!("{dir} is damaged: wal inspect {dir}");
+            return Err(Failure::new(report.state.into(), why));
+        }
+        let bytes: u64 = report.segments.iter().map(|segment| segment.file_bytes).sum();
+        let last = report.proven_lsn.map_or("none".to_owned(), |lsn| lsn.to_string());
+        out.line(&format!(
+            "would copy LSNs {} to {last} of {dir} to {to}: {} segments, {}",
+            report.head,
+            report.segments.len(),
+            size(bytes)
+        ))?;
+        return Ok(Exit::Clean);
+    }
+    let log = Options::new().create(false).open(&args.dir)?;
+    let report = log.backup(&args.to)?;
+    log.close()?;
+    let last = report.last_lsn.map_or("none".to_owned(), |lsn| lsn.to_string());
+    out.line(&format!(
+        "{dir} -> {to}: LSNs {} to {last}, {} segments",
+        report.first_lsn, report.segments
+    ))?;
+    out.line(&format!("  next: wal verify {to}"))?;
+    Ok(Exit::Clean)
+}
+
+pub(crate) fn trim(args: &TrimArgs, out: &mut Out) -> Result<Exit, Failure> {
+    let dir = shown(&args.dir);
+    let before = inspect(&args.dir, Depth::Seals, &mut |_| ())?;
+    let hold = before.holds.iter().min_by_key(|(_, lsn)| *lsn);
+    let held = hold.filter(|(_, lsn)| *lsn < args.before);
+    if let Some((name, lsn)) = held {
+        let name = escape(name);
+        out.line(&format!("  hold `{name}` keeps LSN {lsn} and later"))?;
+    }
+    let head = held.map_or(args.before, |(_, lsn)| *lsn);
+    // The log's own numbers decide when it is done; this is what they come to.
+    let dropped = |head: Lsn| {
+        let whole = |segment: &&annals_wal::inspect::SegmentReport| {
+            segment.lsns.is_some_and(|(_, last)| last < head)
+                && segment.role == annals_wal::inspect::Role::Sealed
+        };
+        let gone = before.segments.iter().filter(whole);
+        (gone.clone().count(), gone.map(|segment| segment.file_bytes).sum::<u64>())
+    };
+    if args.dry_run {
+        let (count, bytes) = dropped(head);
+        out.line(&format!(
+            "would trim {dir} to LSN {head}: {count} segments go, {} become free",
+            size(bytes)
+        ))?;
+        return Ok(Exit::Clean);
+    }
+    let log = Options::new().create(false).open(&args.dir)?;
+    let head = log.trim(args.before)?;
+    log.close()?;
+    let (count, bytes) = dropped(head);
+    out.line(&format!(
+        "{dir}: LSN {head} is the first one now; {count} segments are gone, {} are free",
+        size(bytes)
+    ))?;
+    Ok(Exit::Clean)
+}

@@ -1,0 +1,361 @@
+//! Each class of damage: its golden JSON and exit code, the committed schema, and that no reading verb
+//! changes a byte, also beside a living writer.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p annals-cli --test damage` writes the goldens anew.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use annals_wal::{Log, Options};
+use serde_json::Value;
+
+fn wal(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wal"));
+    command.args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn segment(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("{sequence:020}.wal"))
+}
+
+/// Four segments and a little of a fifth; the same payloads each time.
+fn log(path: &Path) {
+    let log = Options::new().segment_bytes(64 << 10).open(path).unwrap();
+    for n in 0..100u32 {
+        log.append(format!("record {n} ").repeat(200)).unwrap();
+    }
+    log.prepare_ahead().unwrap();
+    log.close().unwrap();
+}
+
+fn patch(file: &Path, at: u64, bytes: &[u8]) {
+    OpenOptions::new().write(true).open(file).unwrap().write_all_at(bytes, at).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+fn used_end(file: &Path) -> u64 {
+    let bytes = fs::read(file).unwrap();
+    bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
+}
+
+fn last_used(dir: &Path) -> u64 {
+    (1..).take_while(|n| segment(dir, *n).exists() && used_end(&segment(dir, *n)) > 128).count()
+        as u64
+}
+
+type Harm = fn(&Path);
+
+/// Name of the golden, whether in a copy, what is done, exit code.
+const CASES: [(&str, bool, Harm, i32); 12] = [
+    (
+        "torn_tail",
+        true,
+        |dir| {
+            let file = segment(dir, last_used(dir));
+            let end = used_end(&file) - 500;
+            OpenOptions::new().write(true).open(file).unwrap().set_len(end).unwrap();
+        },
+        3,
+    ),
+    (
+        "lost_tail",
+        false,
+        |dir| {
+            let file = segment(dir, last_used(dir));
+            let end = used_end(&file) - 500;
+            OpenOptions::new().write(true).open(file).unwrap().set_len(end).unwrap();
+        },
+        4,
+    ),
+    (
+        "lost_tail_sealed",
+        true,
+        |dir| {
+            OpenOptions::new().write(true).open(segment(dir, 2)).unwrap().set_len(20_000).unwrap();
+        },
+        4,
+    ),
+    (
+        "bit_rot",
+        true,
+        |dir| {
+            let byte = fs::read(segment(dir, 1)).unwrap()[30_000];
+            patch(&segment(dir, 1), 30_000, &[byte ^ 8]);
+        },
+        4,
+    ),
+    (
+        "bit_rot_header",
+        true,
+        |dir| {
+            let byte = fs::read(segment(dir, 2)).unwrap()[45];
+            patch(&segment(dir, 2), 45, &[byte ^ 8]);
+        },
+        4,
+    ),
+    ("zeroed_range", true, |dir| patch(&segment(dir, 2), 8192, &[0; 4096]), 4),
+    (
+        "foreign_bytes",
+        true,
+        |dir| {
+            let other = fs::read(segment(dir, 3)).unwrap();
+            patch(&segment(dir, 1), 4096, &other[4096..12_288]);
+        },
+        4,
+    ),
+    ("gap", true, |dir| fs::remove_file(segment(dir, 3)).unwrap(), 4),
+    ("gap_at_the_end", false, |dir| fs::remove_file(segment(dir, last_used(dir))).unwrap(), 4),
+    (
+        "overlap",
+        true,
+        |dir| {
+            fs::copy(segment(dir, 1), segment(dir, 9)).unwrap();
+        },
+        4,
+    ),
+    ("overlap_renamed", true, |dir| fs::rename(segment(dir, 2), segment(dir, 9)).unwrap(), 4),
+    (
+        "unsupported",
+        true,
+        |dir| {
+            let mut head = fs::read(segment(dir, 2)).unwrap()[..128].to_vec();
+            head[8] = 9;
+            let crc = annals_wal::format::crc32(&head[..124]).to_le_bytes();
+            head[124..].copy_from_slice(&crc);
+            patch(&segment(dir, 2), 0, &head);
+        },
+        5,
+    ),
+];
+
+#[test]
+fn every_class_has_its_golden_its_exit_code_and_its_schema() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schema = fs::read_to_string(here.join("schema/inspect.schema.json")).unwrap();
+    let schema = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
+    let mut wrong = Vec::new();
+    for (name, in_copy, harm, code) in CASES {
+        let home = tempfile::tempdir().unwrap();
+        let made = home.path().join("made");
+        log(&made);
+        let dir = if in_copy { home.path().join("log") } else { made.clone() };
+        if in_copy {
+            copy(&made, &dir);
+        }
+        harm(&dir);
+        let output = wal(&["verify", text(&dir), "--format", "json"]);
+        assert_eq!(output.status.code(), Some(code), "{name}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let value: Value = serde_json::from_str(&printed).unwrap();
+        let errors: Vec<String> = schema.iter_errors(&value).map(|e| e.to_string()).collect();
+        assert!(errors.is_empty(), "{name}: {errors:?}");
+        let mut broken = value.clone();
+        broken["findings"][0]["class"] = "rust".into();
+        assert!(!schema.is_valid(&broken), "{name}: the schema takes anything");
+        // Ids and times are each log's own; findings are not.
+        let findings = serde_json::to_string_pretty(&value["findings"]).unwrap();
+        let findings = findings.replace(text(&dir), "DIR") + "\n";
+        let golden = here.join("tests/golden").join(format!("{name}.json"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&golden, &findings).unwrap();
+        }
+        if fs::read_to_string(&golden).unwrap_or_default() != findings {
+            wrong.push(format!("{name}:\n{findings}"));
+        }
+        let first = value["findings"].as_array().unwrap();
+        let class = name.split("_sealed").next().unwrap().split("_header").next().unwrap();
+        let class = class.split("_at_").next().unwrap().split("_renamed").next().unwrap();
+        assert!(first.iter().any(|finding| finding["class"] == class), "{name}: {findings}");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    entries.map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())).collect()
+}
+
+const READING: [&[&str]; 11] = [
+    &["inspect", "DIR", "--deep", "--hex", "--map"],
+    &["verify", "DIR"],
+    &["cat", "DIR"],
+    &["tail", "DIR"],
+    &["tail", "DIR", "-f", "--idle", "1"],
+    &["stats", "DIR"],
+    &["timeline", "DIR"],
+    &["salvage", "DIR", "--dry-run"],
+    &["diff", "DIR", "DIR"],
+    &["backup", "DIR", "--to", "NEW", "--dry-run"],
+    &["trim", "DIR", "--before", "5", "--dry-run"],
+];
+
+fn run(args: &[&str], dir: &Path) -> Output {
+    let new = dir.with_extension("new");
+    let args: Vec<&str> = args
+        .iter()
+        .map(|arg| match *arg {
+            "DIR" => text(dir),
+            "NEW" => text(&new),
+            other => other,
+        })
+        .collect();
+    wal(&args)
+}
+
+#[test]
+fn no_reading_verb_changes_a_byte_of_any_damaged_log() {
+    for (name, _, harm, _) in CASES {
+        let home = tempfile::tempdir().unwrap();
+        let (made, dir) = (home.path().join("made"), home.path().join("log"));
+        log(&made);
+        copy(&made, &dir);
+        harm(&dir);
+        let before = contents(&dir);
+        for args in READING.iter().filter(|args| !args.contains(&"--idle")) {
+            let output = run(args, &dir);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(!stderr.contains("panicked"), "{name} {args:?}: {stderr}");
+            assert!(contents(&dir) == before, "{name}: {args:?} wrote");
+        }
+    }
+}
+
+/// The verbs run beside a process that appends and rotates: it goes on undisturbed, all of its files
+/// hold what it wrote, and none is new.
+#[test]
+fn reading_beside_a_writer_disturbs_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("log");
+    let log = Options::new().segment_bytes(64 << 10).open(&dir).unwrap();
+    for n in 0..50u32 {
+        log.append(format!("record {n} ").repeat(200)).unwrap();
+    }
+    let stop = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut written = 50u32;
+            while !stop.load(Ordering::Relaxed) {
+                log.append(format!("record {written} ").repeat(200)).unwrap();
+                written += 1;
+            }
+            written
+        });
+        for args in READING {
+            // A follower of a log that never rests does not end.
+            if args.contains(&"--idle") {
+                continue;
+            }
+            let output = run(args, &dir);
+            let code = output.status.code().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let in_use = args[0] == "salvage";
+            assert_eq!(code, if in_use { 6 } else { 0 }, "{args:?}: {stderr}");
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    // At rest: not a byte.
+    let before = contents(&dir);
+    for args in READING {
+        run(args, &dir);
+    }
+    assert!(contents(&dir) == before, "a reading verb wrote");
+    let mut n = 0;
+    for record in log.range(..).unwrap() {
+        assert_eq!(record.unwrap().payload, format!("record {n} ").repeat(200).as_bytes());
+        n += 1;
+    }
+    assert_eq!(n, written);
+    log.close().unwrap();
+}
+
+/// Follows across rotation and restart; damage ends it with 4.
+#[test]
+fn a_follower_sees_what_comes_and_stops_at_damage() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("log");
+    Options::new().segment_bytes(64 << 10).open(&dir).unwrap().close().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_wal"))
+        .args(["tail", text(&dir), "-f", "--idle", "4", "--format", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for round in 0..3u32 {
+        let log = Options::new().segment_bytes(64 << 10).open(&dir).unwrap();
+        for n in 0..30u32 {
+            log.append(format!("record {round} {n} ").repeat(200)).unwrap();
+        }
+        drop(log);
+        while Log::open(&dir).map(Log::close).is_err() {
+            std::thread::yield_now();
+        }
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 90);
+    // Below everything that is proven, a byte goes bad.
+    let byte = fs::read(segment(&dir, 2)).unwrap()[9000];
+    patch(&segment(&dir, 2), 9000, &[byte ^ 1]);
+    child = Command::new(env!("CARGO_BIN_EXE_wal"))
+        .args(["tail", text(&dir), "-f", "--from", "1", "-n", "1000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{stderr}");
+    assert!(output.stdout.len() > 1000 && stderr.contains("segment 2"), "{stderr}");
+}
+
+/// From a damaged copy to rescued data, by the commands that the tool itself prints.
+#[test]
+fn a_new_user_gets_to_rescued_data_by_what_the_tool_prints() {
+    let home = tempfile::tempdir().unwrap();
+    let (made, dir) = (home.path().join("made"), home.path().join("log"));
+    log(&made);
+    copy(&made, &dir);
+    patch(&segment(&dir, 1), 0, &[7; 512]);
+    patch(&segment(&dir, 2), 8000, &[9; 512]);
+    let mut command = format!("wal inspect {}", text(&dir));
+    let mut walked = Vec::new();
+    for _ in 0..4 {
+        let args: Vec<&str> = command.split_whitespace().skip(1).collect();
+        let output = wal(&args);
+        walked.push(command.clone());
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let Some(next) = stdout.lines().rev().find_map(|line| line.trim().strip_prefix("next: "))
+        else {
+            break;
+        };
+        command = next.split("  ").next().unwrap().trim().to_owned();
+    }
+    assert!(walked.iter().any(|c| c.starts_with("wal salvage")), "{walked:?}");
+    let rescued = home.path().join("log.salvaged");
+    let output = wal(&["cat", text(&rescued), "--kind", "untyped"]);
+    let lines = String::from_utf8(output.stdout).unwrap().lines().count();
+    assert_eq!((output.status.code(), lines >= 96), (Some(0), true), "{lines} lines");
+}

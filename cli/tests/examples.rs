@@ -1,0 +1,93 @@
+//! Every example in a `--help` and in the README runs as it stands, verb by verb; every verb has one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail loudly"
+)]
+
+use std::path::Path;
+use std::process::Command;
+
+fn help(args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_wal")).args(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn verbs() -> Vec<String> {
+    let text = help(&["--help"]);
+    let lines = text.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let verb = |line: &str| {
+        let indented = line.starts_with("  ") && !line.starts_with("   ");
+        indented.then(|| line.split_whitespace().next().unwrap().to_owned())
+    };
+    let verbs: Vec<String> = lines.take_while(|line| !line.is_empty()).filter_map(verb).collect();
+    verbs.into_iter().filter(|verb| verb != "help").collect()
+}
+
+/// What the examples take for granted.
+fn fixture(home: &Path) {
+    for dir in ["agents", "trajectories", "bin", ".local/share/man/man1"] {
+        std::fs::create_dir_all(home.join(dir)).unwrap();
+    }
+    std::fs::create_dir_all(home.join(".local/share/bash-completion/completions")).unwrap();
+    let lines = "{\"session_id\":\"s-1\",\"type\":\"note\",\"n\":1}\n".repeat(150);
+    std::fs::write(home.join("agents/a.jsonl"), lines).unwrap();
+    let trajectory = r#"{"trajectory":[{"action":"ls","observation":"a b","response":"look"}]}"#;
+    std::fs::write(home.join("trajectories/t.traj"), trajectory).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_wal"), home.join("bin/wal")).unwrap();
+}
+
+fn shell(home: &Path, line: &str) -> (bool, String) {
+    let path = format!("{}:{}", home.join("bin").display(), std::env::var("PATH").unwrap());
+    // Pipes into jq are run where jq is; a follower ends when nothing comes.
+    let has_jq = Command::new("jq").arg("--version").output().is_ok();
+    let line = if has_jq { line } else { line.split(" | jq").next().unwrap() };
+    let line = line.replacen(" -f", " -f --idle 1", 1);
+    let output = Command::new("sh")
+        .args(["-c", &line])
+        .current_dir(home)
+        .env("PATH", path)
+        .env("HOME", home)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success() && !text.contains("error:"), text)
+}
+
+#[test]
+fn every_example_of_every_help_runs() {
+    // Kills fleets for a minute; `a_short_demo_holds` has it.
+    let elsewhere = ["demo"];
+    let verbs = verbs();
+    assert!(verbs.len() >= 15, "{verbs:?}");
+    for verb in verbs {
+        let text = help(&[&verb, "--help"]);
+        let examples: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| line.starts_with("wal ")).collect();
+        let first = text.lines().next().unwrap_or_default();
+        assert!(first.starts_with("Example"), "{verb}: examples come first, not: {first}");
+        assert!(!examples.is_empty(), "{verb} shows no example");
+        if elsewhere.contains(&verb.as_str()) {
+            continue;
+        }
+        let home = tempfile::tempdir().unwrap();
+        fixture(home.path());
+        if verb != "import" {
+            let (ok, why) =
+                shell(home.path(), "wal import runs agents/*.jsonl trajectories/*.traj");
+            assert!(ok, "{why}");
+        }
+        if verb == "diff" {
+            assert!(shell(home.path(), "wal salvage runs --to runs.salvaged").0);
+        }
+        for example in examples {
+            let (ok, why) = shell(home.path(), example);
+            assert!(ok, "{verb}: `{example}`: {why}");
+            println!("{example}");
+        }
+    }
+}
