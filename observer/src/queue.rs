@@ -202,7 +202,7 @@ impl State {
         self.dropped += 1;
     }
 
-    fn has_room(&self, entry: &EncodedEntry, place: Place, limits: &Delivery) -> bool {
+    pub(crate) fn has_room(&self, entry: &EncodedEntry, place: Place, limits: &Delivery) -> bool {
         let used = self.queue.len() + self.taken + self.reserved;
         let needed = match place {
             Place::Reserved | Place::Forced => return true,
