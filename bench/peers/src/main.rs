@@ -5,7 +5,7 @@
 //! failed, lost a record, or acknowledged what it had not synced.
 //!
 //! Rooms: [`args`], [`workload`] -> [`rounds`] (who runs when) -> [`job`] -> [`child`] (a process
-//! for each run) -> [`window`] (threads and tasks) over [`engines`]; then [`trace`], [`table`],
+//! for each run) -> [`window`] (threads and tasks) over [`engines`] and [`stores`] (registries); then [`trace`], [`table`],
 //! [`summary`], [`svg`]. A new engine is a file in `engines/` and a line in its table; a new
 //! workload begins in [`workload`].
 
@@ -18,6 +18,8 @@ mod machine;
 mod payload;
 mod rounds;
 mod row;
+mod store;
+mod stores;
 mod summary;
 mod svg;
 mod table;
