@@ -16,7 +16,7 @@ const THREADS: [usize; 5] = [1, 8, 16, 64, 256];
 pub(crate) const IN_FLIGHT: usize = 4096;
 /// Records of a durable batch.
 pub(crate) const BATCH: usize = 100;
-/// Bytes of a record of the log in the registry's workloads: about what a change of a counter takes.
+/// Bytes of a record of the log beside a registry: about what a change of a counter takes.
 const CHANGE: usize = 64;
 /// Threads of the registry's workloads.
 const CHANGERS: [usize; 1] = [64];

@@ -1,8 +1,8 @@
 //! The seeds' way: one JSON file of 1,000 agents, read, changed and rewritten under a lock.
 //!
-//! As their reports describe it once they were careful: a lock of the process around the whole, a
-//! temporary file, `fsync`, `rename`. The directory is not synced afterwards, so that a change could
-//! still be undone by a power loss; that is left out in its favour. Agents are found by their id, in
+//! As their reports describe it once they were careful: a lock of the process around the whole,
+//! a temporary file, `fsync`, `rename`. The directory is not synced afterwards, so a power loss
+//! could still undo a change; that is left out in its favour. Agents are found by their id, in
 //! a list, and every member is parsed and written again. Next room: [`crate::store`].
 
 use std::fs::{self, File};

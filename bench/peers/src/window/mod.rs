@@ -5,7 +5,8 @@
 //! took. Each thread has its own histogram, merged when all have ended; all loops are closed, so a
 //! stall delays the appends behind it and is recorded once: latencies are what a caller of such a
 //! loop saw, and say nothing of callers that arrive at times of their own.
-//! Rooms: [`closed`] (threads), [`in_flight`] (tasks), [`scan`], [`registry`]. Next room: [`crate::child`].
+//! Rooms: [`closed`] (threads), [`in_flight`] (tasks), [`scan`], [`registry`].
+//! Next room: [`crate::child`].
 
 pub(crate) mod closed;
 pub(crate) mod in_flight;
