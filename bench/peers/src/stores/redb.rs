@@ -65,7 +65,8 @@ impl Store for RedbRegistry {
     }
 
     fn reopen(dir: &Path, each: Found<'_>) -> Outcome<()> {
-        let transaction = Database::open(dir.join(FILE))?.begin_read()?;
+        let database = Database::open(dir.join(FILE))?; // lives as long as its transactions
+        let transaction = database.begin_read()?;
         for row in transaction.open_table(NUMBERS)?.iter()? {
             let (name, number) = row?;
             each(name.value(), number.value().to_string().as_bytes())?;

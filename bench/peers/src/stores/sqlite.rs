@@ -50,7 +50,9 @@ impl Store for SqliteRegistry {
         }
         transaction.commit()?;
         let reader = |_| Ok(Mutex::new(Connection::open(&path)?));
-        let readers = (0..setup.writers).map(reader).collect::<Outcome<_>>()?;
+        let get = start.workload == Workload::RegistryGet;
+        let readers =
+            (0..if get { setup.writers } else { 0 }).map(reader).collect::<Outcome<_>>()?;
         Ok(SqliteRegistry { writer: Mutex::new(writer), readers, names: start.names.clone() })
     }
 
