@@ -1,6 +1,6 @@
 //! `cargo xtask mutants`: leaves one line of the code out at a time ([`table`]) and sees which proof
-//! dies of it: the conformance suite of the directory seam, the registry's tests, a sweep, or the
-//! simulation.
+//! dies of it: the conformance suite of the directory seam, the test of real threads, the registry's
+//! tests, a sweep, or the simulation.
 //!
 //! Never here: a unit test that names a mutant. Invariants: one build for all, the mutant is chosen
 //! by the environment (`wal/src/mutant.rs`); without a mutant every proof passes, or nothing is
@@ -86,9 +86,10 @@ fn build() -> Option<Proofs> {
     };
     let xtask = cargo(&["build", "-p", "xtask", "--bin", "xtask"])?;
     let seam = cargo(&["test", "-p", "annals-wal", "--test", "seam", "--no-run"])?;
+    let threads = cargo(&["test", "-p", "annals-wal", "--test", "threads", "--no-run"])?;
     let seconds_max = option("--seconds").and_then(|text| text.parse().ok()).unwrap_or(600);
     let rooms = cargo(&["test", "-p", "annals-registry", "--test", "it", "--no-run"])?;
-    Some(Proofs { seam, rooms, xtask, seconds_max })
+    Some(Proofs { seam, threads, rooms, xtask, seconds_max })
 }
 
 /// Runs cargo; the last program that it says it has made.
