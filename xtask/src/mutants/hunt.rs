@@ -4,7 +4,7 @@
 //! counted as found: what hangs was noticed.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -32,18 +32,23 @@ pub(crate) enum Fate {
 /// What is run against each.
 pub(crate) struct Proofs {
     /// The conformance suite of the directory seam.
-    pub(crate) seam: std::path::PathBuf,
+    pub(crate) seam: PathBuf,
     /// The log's test of real threads, which the world has not.
-    pub(crate) threads: std::path::PathBuf,
+    pub(crate) threads: PathBuf,
     /// The registry's tests on the crashable directory.
-    pub(crate) rooms: std::path::PathBuf,
+    pub(crate) rooms: PathBuf,
     /// This program, built with the mutants.
-    pub(crate) xtask: std::path::PathBuf,
+    pub(crate) xtask: PathBuf,
     /// Processor seconds that a process may use.
     pub(crate) seconds_max: u64,
 }
 
 impl Proofs {
+    /// What is run.
+    pub(crate) fn programs(&self) -> [&PathBuf; 4] {
+        [&self.seam, &self.threads, &self.rooms, &self.xtask]
+    }
+
     /// The proofs against this mutant, or against the code as it is.
     pub(crate) fn hunt(&self, mutant: Option<&Mutant>) -> Fate {
         let run = |program: &Path, arguments: &[&str]| {
