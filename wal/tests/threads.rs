@@ -22,7 +22,7 @@ use std::time::Duration;
 use annals_wal::fs::SyncPoint;
 use annals_wal::fs::gate::{Door, Gate};
 use annals_wal::fs::mem::MemDir;
-use annals_wal::{Log, Options};
+use annals_wal::{Log, Options, Sequence, format};
 
 /// More than one thread wakes alone (`WOKEN_HERE_MIN` in `cohort.rs`), twice over.
 const WAITERS: usize = 64;
@@ -101,16 +101,20 @@ fn prepared(disk: &MemDir) -> u64 {
     disk.syncs_seen().get(&SyncPoint::Prepared).copied().unwrap_or_default()
 }
 
-/// A caller who needs a segment of 4 MiB has 256 KiB of zeros written, and not sixteen times that.
+/// A caller whose batch does not fit what is left has 256 KiB of zeros written, and not sixteen times
+/// that, however little of the active segment is used; and the room is there all the same.
 #[test]
 fn a_caller_who_prepares_waits_for_no_zeros() {
     let disk = MemDir::new(1);
     let log = Options::new().segment_bytes(SEGMENT).open_in(disk.dir()).unwrap();
+    log.append(vec![1; 100 << 10]).unwrap();
     let before = prepared(&disk);
-    while log.stats().rotations == 0 {
-        log.append(vec![1; 200 << 10]).unwrap();
-    }
-    assert_eq!(prepared(&disk) - before, PIECES);
+    log.append(vec![2; SEGMENT as usize - (64 << 10)]).unwrap();
+    assert_eq!((log.stats().rotations, prepared(&disk) - before), (1, PIECES));
+    // Its frames end before its segment does, and the file does not.
+    log.append(vec![3; SEGMENT as usize - (64 << 10)]).unwrap();
+    let name = format::segment_name(Sequence::new(3).unwrap());
+    assert_eq!(disk.bytes(&name).map(|bytes| bytes.len() as u64), Some(SEGMENT));
 }
 
 /// The log's own thread writes zeros while there is time, and stops once there is none.
