@@ -1,7 +1,7 @@
 //! Archives: sealed segments handed over to other directories while the log goes on.
 //!
-//! Order of a hand-over: the target's hold is durable in the log; its `ARCHIVE` manifest is durable
-//! in the target, so that nobody opens it for writing; then for each segment: a hard link (or a
+//! Order of a hand-over: the target's `ARCHIVE` manifest is durable in the target, so that nobody
+//! opens it for writing; its hold is durable in the log; then for each segment: a hard link (or a
 //! copy) under its final name, synced, its SHA-256 taken of what lies there, the directory synced;
 //! then the manifest that names it, by a temporary name, sync, rename, directory sync; then the
 //! hold moves.
@@ -89,8 +89,8 @@ impl Target {
     /// after any failure or crash, it goes on where it stopped.
     ///
     /// # Errors
-    /// `Invalid` while another process or thread hands over to the same directory, or if it is an
-    /// archive of another log; `Corrupt` if its manifest cannot be read, or if it ends before what
+    /// `Invalid` while another process or thread hands over to the same directory, if it is an
+    /// archive of another log or name, or if another directory has this name; `Corrupt` if its manifest cannot be read, or if it ends before what
     /// the log still has (somebody trimmed past it); `Io`, `Log`. What was handed over before
     /// stays.
     ///
@@ -116,6 +116,7 @@ impl Target {
         let mut manifest = self.manifest(log)?;
         let hold = self.hold();
         let holds = log.holds();
+        self.check_name(&holds)?;
         if log.head_lsn() > manifest.next() && (manifest.has_any() || !self.is_new(&holds)) {
             return Err(Error::new(
                 ErrorKind::Corrupt,
@@ -130,11 +131,12 @@ impl Target {
         }
         manifest.next_lsn = manifest.next_lsn.max(log.head_lsn().get());
         let held = holds.iter().find(|(name, _)| *name == hold).map(|(_, lsn)| *lsn);
+        // Before the first segment: from now on this is no directory to open for writing. And before
+        // the hold: a hold without this manifest is another directory's (`check_name`).
+        manifest.write(&self.dir)?;
         if held.is_none_or(|held| held > manifest.next()) {
             log.set_hold(&hold, manifest.next())?;
         }
-        // Before the first segment: from now on this is no directory to open for writing.
-        manifest.write(&self.dir)?;
         let mut handed = HandedOver { segments: 0, bytes: 0, next_lsn: manifest.next() };
         for segment in ready(log, manifest.next())? {
             let Some((first, last)) = segment.lsns else { continue };
@@ -180,6 +182,23 @@ impl Target {
                 }
             ),
         ))
+    }
+
+    /// One name is one directory: two would share a hold, and the log would let go of what only one
+    /// of them has.
+    fn check_name(&self, holds: &[(String, Lsn)]) -> Result<()> {
+        let manifest = Manifest::read(&self.dir)?;
+        let other = match &manifest {
+            Some(manifest) if manifest.name == self.name => return Ok(()),
+            Some(manifest) => format!("{} is the archive {}", self.dir.display(), manifest.name),
+            None if self.is_new(holds) => return Ok(()),
+            None => format!("the hold {} is of another directory", self.hold()),
+        };
+        Err(Error::invalid(format!(
+            "the name {} cannot be used here: {other}. Use another name, or release the hold if \
+             that archive is not written any more",
+            self.name
+        )))
     }
 
     fn is_new(&self, holds: &[(String, Lsn)]) -> bool {
