@@ -15,13 +15,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use annals_wal::{Batch, Log, Lsn, Ordered, Pending};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, MonoTime, WallTime};
 use crate::codec::{EncodedEntry, entry_cap};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::ids::{InstanceId, SpanId, Ticket};
 use crate::json::JsonText;
 use crate::kind::EntryKind;
+use crate::locked::Locked;
 use crate::mutant;
 use crate::options::Options;
 use crate::queue::{Account, Queued, State};
@@ -149,14 +150,15 @@ impl Drain {
         push: impl FnOnce(&Batch<'_>) -> Result<Ordered<RangeInclusive<Lsn>>>,
     ) -> Result<Submitted> {
         let mut own = Vec::with_capacity(entries.len() + 1);
+        let now = self.now();
         let (before, account, last_before) = {
             let mut state = self.lock();
             state.check()?;
             let last_before = state.last;
-            let account = std::mem::take(&mut state.account);
-            if !account.is_empty() {
-                own.push(self.account_entry(&account)?);
+            if !state.account.is_empty() {
+                own.push(self.account_entry(&state.account, now)?);
             }
+            let account = std::mem::take(&mut state.account);
             own.extend(entries);
             let first = state.last.saturating_add(1);
             let count = own.len() as u64;
@@ -181,7 +183,7 @@ impl Drain {
             Ok(ordered) => {
                 let (ticket, lsn) = (*tickets.end(), *ordered.value.end());
                 let mut state = self.lock();
-                state.full = None;
+                state.stuck = None;
                 self.flew(&mut state, ticket, lsn);
                 drop(state);
                 self.work.notify_one(); // a flush may wait for what went out here
@@ -254,7 +256,7 @@ impl Drain {
     fn sent(&self, sent: &[Queued], lsns: &RangeInclusive<Lsn>) {
         let mut state = self.lock();
         state.taken = state.taken.saturating_sub(sent.len());
-        state.full = None;
+        state.stuck = None;
         if !state.waiters.is_empty() {
             let mut before = lsns.start().get() - 1;
             for queued in sent {
@@ -267,7 +269,7 @@ impl Drain {
         if let Some(last) = sent.last() {
             self.flew(&mut state, last.ticket, *lsns.end());
         }
-        wake_all(&mut state.room_wakers);
+        state.wake_room();
         drop(state);
         self.room.notify_all();
         self.work.notify_one(); // a flush may wait for what went out here
@@ -285,7 +287,9 @@ impl Drain {
         state.advance(self.log.durable_lsn());
         if state.durable > before {
             let durable = state.durable;
-            state.waiters.range_mut(..=durable).for_each(|(_, waiter)| waiter.wake());
+            let settled = state.waiters.range_mut(..=durable);
+            let wakers: Vec<_> = settled.filter_map(|(_, waiter)| waiter.waker.take()).collect();
+            state.to_wake.extend(wakers);
             self.settled.notify_all();
         }
     }
@@ -295,14 +299,17 @@ impl Drain {
         let mut state = self.lock();
         state.taken = state.taken.saturating_sub(lost.len());
         for queued in lost {
+            if let Some(account) = &queued.account {
+                // It was glued to an entry that no segment takes: said again with the next one.
+                state.account.put_back((**account).clone());
+            }
             state.note_dropped(queued.ticket, queued.entry.kind());
-            if let Some(waiter) = state.waiters.get_mut(&queued.ticket) {
-                waiter.lost = Some(error.clone());
-                waiter.wake();
+            if state.tell_lost(queued.ticket, error) {
                 state.forget_start(queued.ticket);
             }
         }
         state.last_error = Some(error.clone());
+        state.wake_room();
         drop(state);
         self.room.notify_all();
     }
@@ -319,22 +326,29 @@ impl Drain {
 
     fn note_failure(&self, state: &mut State, error: &Error) {
         state.last_error = Some(error.clone());
-        if is_full(error) {
-            state.full = Some(error.clone());
-        } else {
-            state.failed = Some(error.clone());
-        }
-        wake_all(&mut state.room_wakers);
-        if state.failed.is_none() {
+        self.advance(state);
+        state.wake_room();
+        if self.may_pass(error) {
+            state.stuck = Some(error.clone());
             return;
         }
-        let durable = state.durable;
-        for (ticket, waiter) in &mut state.waiters {
-            if *ticket > durable {
-                waiter.lost = Some(error.clone());
-            }
-            waiter.wake();
+        state.failed = Some(error.clone());
+        let after = state.durable.saturating_add(1);
+        let undone: Vec<u64> = state.waiters.range(after..).map(|(ticket, _)| *ticket).collect();
+        for ticket in undone {
+            state.tell_lost(ticket, error);
         }
+    }
+
+    /// Whether the log is whole after this error and a later try may do better: the disk was full,
+    /// or a segment could not be prepared, say because the process had too many files open.
+    fn may_pass(&self, error: &Error) -> bool {
+        use annals_wal::ErrorKind::{Full, Io};
+        let kind = error.log_error().map(annals_wal::Error::kind);
+        matches!(kind, Some(Full | Io))
+            && !error.outcome_unknown()
+            && self.log.poisoned().is_none()
+            && !self.log.is_closed()
     }
 
     /// Returns the LSN of the last of these entries when it is durable. Called without a lock.
@@ -366,10 +380,11 @@ impl Drain {
 
     /// Moves everything that is queued into the log, the account of the dropped last.
     pub(crate) fn send_queued(&self, order: &OrderGuard<'_>) -> Result<()> {
+        let now = self.now();
         let queued = {
             let mut state = self.lock();
             state.tries += 1;
-            state.settle_account(false, |account| self.account_entry(account))?;
+            state.settle_account(false, |account| self.account_entry(account, now))?;
             state.take()
         };
         self.send(order, queued).map_err(|(error, rest)| {
@@ -388,14 +403,23 @@ impl Drain {
         error
     }
 
+    /// Both clocks. They may be a caller's code: asked without a lock.
+    pub(crate) fn now(&self) -> (WallTime, MonoTime) {
+        (self.clock().wall(), self.clock().mono())
+    }
+
     /// The entry that says which tickets became none.
-    pub(crate) fn account_entry(&self, account: &Account) -> Result<EncodedEntry> {
+    pub(crate) fn account_entry(
+        &self,
+        account: &Account,
+        now: (WallTime, MonoTime),
+    ) -> Result<EncodedEntry> {
         let kinds: std::collections::BTreeMap<String, u64> =
             account.by_kind.iter().map(|(kind, count)| (kind.to_string(), *count)).collect();
         let mut entry = Entry::new(EntryKind::Dropped);
         let said = serde_json::json!({ "tickets": account.ranges, "by_kind": kinds });
         entry.metadata = Some(JsonText::checked(said.to_string()));
-        (entry.wall, entry.mono) = (self.clock().wall(), self.clock().mono());
+        (entry.wall, entry.mono) = now;
         self.encode(&mut entry)
     }
 
@@ -403,7 +427,7 @@ impl Drain {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        wake_all(&mut state.room_wakers);
+        state.wake_room();
         drop(state);
         self.room.notify_all();
         self.work.notify_all();
@@ -411,7 +435,12 @@ impl Drain {
 
     /// A panic elsewhere cannot leave the state half changed (every change follows the push), so
     /// a poisoned lock is used on.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        Locked::of(self.lock_to_wait())
+    }
+
+    /// [`Drain::lock`] for whoever waits on a condition variable and wakes no task meanwhile.
+    pub(crate) fn lock_to_wait(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -425,7 +454,15 @@ pub(crate) struct Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         if self.drain.log.check_process().is_ok() {
-            self.drain.lock().handles_gone = true;
+            let unsaid = {
+                let mut state = self.drain.lock();
+                state.handles_gone = true;
+                !state.account.is_empty() && state.failed.is_none()
+            };
+            if unsaid {
+                // Without a thread nobody would say what was dropped; there is nobody to tell.
+                let _ = self.drain.ensure_worker();
+            }
             self.drain.work.notify_all();
         }
     }
@@ -453,10 +490,6 @@ fn chunk(entries: &[Queued], one_by_one: bool) -> usize {
         count = index + 1;
     }
     count
-}
-
-fn wake_all(wakers: &mut Vec<std::task::Waker>) {
-    wakers.drain(..).for_each(std::task::Waker::wake);
 }
 
 pub(crate) fn is_full(error: &Error) -> bool {

@@ -68,6 +68,7 @@ pub mod import;
 mod intent;
 mod json;
 mod kind;
+mod locked;
 #[path = "../../wal/src/mutant.rs"]
 mod mutant;
 mod notes;
@@ -106,7 +107,7 @@ pub use options::{Options, Overflow};
 pub use payload::read_field;
 pub use query::{Matches, Query, last_entries};
 pub use read::{Entries, ReadRecords, StoredEntry, entries, session_entries};
-pub use recover::{CallState, OpenCall, Recovered, call_state};
+pub use recover::{CallState, OpenCall, Recovered, call_state, call_state_in_run};
 pub use redact::{PANICKED, Redactor};
 pub use retention::{HOLD, Retention};
 pub use session::{Session, Start};

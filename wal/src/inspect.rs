@@ -101,6 +101,8 @@ pub struct SegmentReport {
     pub generation: Option<Generation>,
     /// When it was prepared, Unix ms.
     pub created_ms: Option<u64>,
+    /// When its last record was appended, Unix ms; 0 or `None` where its seal does not know.
+    pub last_append_ms: Option<u64>,
 }
 
 /// What a segment is.
@@ -375,6 +377,7 @@ fn segment_report(facts: &Facts, index: usize) -> SegmentReport {
         lsns: body.and_then(|body| body.lsns),
         generation: segment.open.as_ref().and_then(|open| open.body.generation),
         created_ms: segment.good_header().map(|header| header.created_ms),
+        last_append_ms: seal.and_then(|own| own.body.times_ms).map(|(_, last)| last),
     };
     if let Some(survey) = survey {
         fill_from(&mut report, survey);

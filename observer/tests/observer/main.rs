@@ -24,5 +24,6 @@ mod pairing;
 mod real_input;
 mod redaction;
 mod resume;
+mod reviewed;
 mod sessions;
 mod trajectories;
