@@ -195,7 +195,7 @@ impl Call {
         self.handle.receipt(recorded?, level)
     }
 
-    fn end_entry(&self, outcome: Outcome) -> Result<Entry> {
+    pub(crate) fn end_entry(&self, outcome: Outcome) -> Result<Entry> {
         if self.ended {
             return Err(Error::invalid(
                 "the end of this call is already recorded: start a new call for new work",

@@ -1,8 +1,8 @@
 //! The one order of an observer: tickets are taken and entries submitted in it.
 //!
 //! Two locks. `order` is the design's drain lock: whoever holds it moves entries from the queue to
-//! the log, so LSN order is ticket order; it may wait for room in the log or for a segment, never
-//! for a sync. `state` guards the queue and is held for a few operations on memory, so a batched
+//! the log, so LSN order is ticket order; it may wait for room in the log, for a segment or for the
+//! registry's gate, never for a sync. `state` guards the queue and is held for a few operations on memory, so a batched
 //! call never meets I/O. Never here: a retry of what may be in the log, a wait for a sync under a
 //! lock. Invariants: an entry refused to its caller gives its ticket back, or the ticket is in the
 //! account of the dropped; one durable entry proves all before it.
@@ -61,6 +61,14 @@ pub(crate) struct Submitted {
     pub(crate) lsn: Option<Lsn>,
     /// Tells their LSNs once they are durable.
     pending: Option<Pending>,
+}
+
+/// Entries that have their tickets and go into the next batch: an account first, if one was due.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) entries: Vec<EncodedEntry>,
+    pub(crate) tickets: RangeInclusive<u64>,
+    account: Account,
 }
 
 /// The right to move entries into the log.
@@ -129,8 +137,13 @@ impl Drain {
     }
 
     /// The right to move entries into the log; in a forked child nobody would ever give it up.
+    /// Refused inside of a registry's closure: it may hold the gate, which comes after this lock, and
+    /// whoever has this lock may wait for the gate (`docs/adr/0020`).
     pub(crate) fn order(&self) -> Result<OrderGuard<'_>> {
         self.log.check_process()?;
+        if annals_wal::in_closure() {
+            return Err(Error::in_closure());
+        }
         Ok(self.order.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -138,17 +151,38 @@ impl Drain {
     /// all, after everything that is queued. Ordered on return, not durable.
     pub(crate) fn submit(&self, entries: Vec<EncodedEntry>) -> Result<Submitted> {
         let order = self.order()?;
-        self.submit_in(&order, entries, |batch| self.push(batch))
+        self.submit_in(&order, entries)
     }
 
-    /// [`Drain::submit`] by somebody who has the order, through any push: a registry's change goes
-    /// into the same batch that way.
-    pub(crate) fn submit_in(
+    /// [`Drain::submit`] by somebody who has the order.
+    fn submit_in(&self, order: &OrderGuard<'_>, entries: Vec<EncodedEntry>) -> Result<Submitted> {
+        let own = self.send_before(order, entries)?;
+        let mut batch = Batch::new();
+        own.entries.iter().for_each(|entry| entry.push_to(&mut batch));
+        match self.push(&batch) {
+            Ok(ordered) => {
+                let (ticket, lsn) = (*own.tickets.end(), *ordered.value.end());
+                let mut state = self.lock();
+                state.stuck = None;
+                self.flew(&mut state, ticket, lsn);
+                drop(state);
+                self.work.notify_one(); // a flush may wait for what went out here
+                let ticket = Ticket { instance: self.instance, sequence: ticket };
+                Ok(Submitted { ticket, lsn: Some(lsn), pending: ordered.pending })
+            }
+            Err(error) => {
+                self.refuse(&own, Some(&error));
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a ticket for each entry, and submits everything that is queued before them.
+    pub(crate) fn send_before(
         &self,
         order: &OrderGuard<'_>,
         entries: Vec<EncodedEntry>,
-        push: impl FnOnce(&Batch<'_>) -> Result<Ordered<RangeInclusive<Lsn>>>,
-    ) -> Result<Submitted> {
+    ) -> Result<Own> {
         let mut own = Vec::with_capacity(entries.len() + 1);
         let now = self.now();
         let (before, account, last_before) = {
@@ -169,52 +203,44 @@ impl Drain {
             (state.take(), account, last_before)
         };
         let tickets = (last_before + 1)..=(last_before + own.len() as u64);
-        let refuse = |error: Error| {
-            self.refuse(&own, &tickets, account.clone(), &error);
-            Err(error)
-        };
+        let own = Own { entries: own, tickets, account };
         if let Err((error, rest)) = self.send(order, before) {
             self.put_back(rest, &error);
-            return refuse(error);
+            self.refuse(&own, Some(&error));
+            return Err(error);
         }
-        let mut batch = Batch::new();
-        own.iter().for_each(|entry| entry.push_to(&mut batch));
-        match push(&batch) {
-            Ok(ordered) => {
-                let (ticket, lsn) = (*tickets.end(), *ordered.value.end());
-                let mut state = self.lock();
-                state.stuck = None;
-                self.flew(&mut state, ticket, lsn);
-                drop(state);
-                self.work.notify_one(); // a flush may wait for what went out here
-                let ticket = Ticket { instance: self.instance, sequence: ticket };
-                Ok(Submitted { ticket, lsn: Some(lsn), pending: ordered.pending })
-            }
-            Err(error) => refuse(error),
-        }
+        Ok(own)
+    }
+
+    /// A batch of another room took these entries along. Called under the log's queue lock: takes
+    /// the state, which is the last of all locks, and wakes nobody but the worker.
+    pub(crate) fn joined(&self, ticket: u64, lsn: Lsn) {
+        let mut state = self.lock_to_wait();
+        state.stuck = None;
+        state.last_lsn = state.last_lsn.max(Some(lsn));
+        state.flights.push_back((ticket, lsn));
+        drop(state);
+        self.work.notify_one();
     }
 
     /// Certainly not in the log: what is unknown is told by the handle of what was ordered, and
     /// nothing was. So the next entries get these tickets, or an account says that they are gone.
-    fn refuse(
-        &self,
-        own: &[EncodedEntry],
-        tickets: &RangeInclusive<u64>,
-        account: Account,
-        error: &Error,
-    ) {
+    /// Without an error nothing failed: the commit that they belonged to appended nothing.
+    pub(crate) fn refuse(&self, own: &Own, error: Option<&Error>) {
         let mut state = self.lock();
-        let accounts = usize::from(!account.is_empty());
-        state.account.put_back(account);
-        if state.last == *tickets.end() {
-            state.last = tickets.start() - 1;
+        let accounts = usize::from(!own.account.is_empty());
+        state.account.put_back(own.account.clone());
+        if state.last == *own.tickets.end() {
+            state.last = own.tickets.start() - 1;
         } else {
-            for (ticket, entry) in tickets.clone().zip(own) {
+            for (ticket, entry) in own.tickets.clone().zip(&own.entries) {
                 state.account.note(ticket, entry.kind());
             }
         }
-        state.refused += (own.len() - accounts) as u64;
-        state.last_error = Some(error.clone());
+        if let Some(error) = error {
+            state.refused += (own.entries.len() - accounts) as u64;
+            state.last_error = Some(error.clone());
+        }
         drop(state);
         self.settled.notify_all();
     }
@@ -316,23 +342,25 @@ impl Drain {
 
     /// What was queued stays queued; those who wait for it are told why.
     pub(crate) fn put_back(&self, rest: VecDeque<Queued>, error: &Error) {
+        let refusal = self.refusal_after(error);
         let mut state = self.lock();
         state.put_back(rest, error);
-        self.note_failure(&mut state, error);
+        self.note_failure(&mut state, error, refusal);
         drop(state);
         self.room.notify_all();
         self.settled.notify_all();
     }
 
-    fn note_failure(&self, state: &mut State, error: &Error) {
+    fn note_failure(&self, state: &mut State, error: &Error, refusal: Option<Error>) {
         state.last_error = Some(error.clone());
         self.advance(state);
         state.wake_room();
-        if self.may_pass(error) {
+        let Some(refusal) = refusal else {
             state.stuck = Some(error.clone());
             return;
-        }
+        };
         state.failed = Some(error.clone());
+        state.refusal = Some(refusal);
         let after = state.durable.saturating_add(1);
         let undone: Vec<u64> = state.waiters.range(after..).map(|(ticket, _)| *ticket).collect();
         for ticket in undone {
@@ -340,15 +368,18 @@ impl Drain {
         }
     }
 
-    /// Whether the log is whole after this error and a later try may do better: the disk was full,
-    /// or a segment could not be prepared, say because the process had too many files open.
-    fn may_pass(&self, error: &Error) -> bool {
+    /// What every later entry is told; `None` if the log is whole after this error and a later try
+    /// may do better: the disk was full, or a segment could not be prepared, say because the process
+    /// had too many files open. Asks the log, whose lock comes before the state's.
+    fn refusal_after(&self, error: &Error) -> Option<Error> {
         use annals_wal::ErrorKind::{Full, Io};
         let kind = error.log_error().map(annals_wal::Error::kind);
-        matches!(kind, Some(Full | Io))
-            && !error.outcome_unknown()
-            && self.log.poisoned().is_none()
-            && !self.log.is_closed()
+        let poisoned = self.log.poisoned().map(Error::from);
+        let passes = matches!(kind, Some(Full | Io)) && !error.outcome_unknown();
+        if passes && poisoned.is_none() && !self.log.is_closed() {
+            return None;
+        }
+        Some(poisoned.unwrap_or_else(Error::closed))
     }
 
     /// Returns the LSN of the last of these entries when it is durable. Called without a lock.
@@ -395,8 +426,9 @@ impl Drain {
 
     pub(crate) fn failed(&self, error: annals_wal::Error) -> Error {
         let error = Error::from(error);
+        let refusal = self.refusal_after(&error);
         let mut state = self.lock();
-        self.note_failure(&mut state, &error);
+        self.note_failure(&mut state, &error, refusal);
         drop(state);
         self.settled.notify_all();
         self.room.notify_all();

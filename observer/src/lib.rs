@@ -85,6 +85,7 @@ mod redact;
 mod retention;
 mod session;
 mod tail;
+mod together;
 #[cfg(feature = "tracing")]
 pub mod tracing_layer;
 mod worker;
@@ -112,3 +113,4 @@ pub use redact::{PANICKED, Redactor};
 pub use retention::{HOLD, Retention};
 pub use session::{Session, Start};
 pub use tail::Tail;
+pub use together::{JointError, Together};

@@ -124,6 +124,8 @@ pub(crate) struct State {
     pub(crate) last_error: Option<Error>,
     /// The log refuses everything from now on.
     pub(crate) failed: Option<Error>,
+    /// What every later entry is told then: it is certainly not in the log.
+    pub(crate) refusal: Option<Error>,
     /// The last try failed and left the log whole: a full disk, a passing error. It is tried again.
     pub(crate) stuck: Option<Error>,
     /// How often what is queued was tried to be written.

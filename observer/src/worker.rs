@@ -42,9 +42,9 @@ impl Drain {
                 }
                 admitted => return Ok(admitted),
             };
-            if let Some(stuck) = state.stuck.clone() {
+            if let Some(why) = state.stuck.clone().or_else(Error::if_in_closure) {
                 state.refused += 1;
-                return Err(stuck);
+                return Err(why);
             }
             self.work.notify_one();
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -79,9 +79,9 @@ impl Drain {
                     offered = back;
                 }
                 Ok(Admission::NoRoom(back)) => {
-                    if let Some(stuck) = state.stuck.clone() {
+                    if let Some(why) = state.stuck.clone().or_else(Error::if_in_closure) {
                         state.refused += 1;
-                        return Poll::Ready(Err(stuck));
+                        return Poll::Ready(Err(why));
                     }
                     *entry = Some(back);
                     wait.stand(&mut state, waker);
@@ -105,8 +105,7 @@ impl Drain {
         if state.failed.is_some() {
             state.refused += 1;
             // Its own words: this entry is certainly not in the log, whatever became of others.
-            let poisoned = self.log().poisoned().map(Error::from);
-            return Err(poisoned.unwrap_or_else(Error::closed));
+            return Err(state.refusal.clone().unwrap_or_else(Error::closed));
         }
         let limits = &self.options.delivery;
         let first = state.queue.is_empty();
