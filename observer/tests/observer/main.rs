@@ -26,4 +26,6 @@ mod redaction;
 mod resume;
 mod reviewed;
 mod sessions;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod trajectories;
