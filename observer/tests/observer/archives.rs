@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use annals_observer::archive::{MANIFEST, Target, hand_over_all, union, verify};
 use annals_observer::{ErrorKind, JsonText, Observer, Retention, WallTime};
-use annals_wal::{Log, Lsn, Options};
+use annals_wal::{Batch, Log, Lsn, Options, Record};
 
 fn small(path: &Path) -> Log {
     Options::new().segment_bytes(64 << 10).open(path).unwrap()
@@ -293,4 +293,37 @@ fn an_archive_is_not_gone_on_with_by_a_log_that_went_another_way() {
     let held = restored.holds().into_iter().find(|(name, _)| name == "archive:t");
     assert!(held.is_none_or(|(_, lsn)| lsn <= handed.next_lsn), "it let go of nothing");
     assert_eq!(verify::verify(&to).unwrap().segments, handed.segments);
+}
+
+/// Stopped before each operation that changes something: nothing that was acknowledged is nowhere,
+/// whatever a trim drops then, and the same call goes on to the same archive.
+#[test]
+fn a_hand_over_that_stops_anywhere_loses_nothing_and_is_gone_on_with() {
+    let (mut held, mut stopped) = (0, 0);
+    for steps in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("above").join("to");
+        let log = small(&dir.path().join("log"));
+        for n in 0..4u8 {
+            let batch: Batch = (0..2).map(|_| Record::new(vec![n; 25_000])).collect();
+            log.append_batch(batch).unwrap();
+        }
+        let target = Target::new("t", &to).unwrap().copy(steps % 2 == 1);
+        let done = target.clone().stop_after(steps).hand_over(&log);
+        if log.holds().iter().any(|(name, _)| name == "archive:t") {
+            held += 1;
+            log.trim(Lsn::new(9).unwrap()).unwrap();
+            let archives: Vec<&Path> = if to.join(MANIFEST).exists() { vec![&to] } else { vec![] };
+            assert_eq!(everything(&log, &archives).len(), 8, "after {steps} steps");
+        }
+        let finished = target.hand_over(&log).unwrap();
+        assert_eq!(finished.next_lsn.get(), 7, "after {steps} steps");
+        assert_eq!(verify::verify(&to).unwrap().segments, 3);
+        assert_eq!(everything(&log, &[&to]).len(), 8);
+        if done.is_ok() {
+            break;
+        }
+        stopped += 1;
+    }
+    assert!(stopped > 30 && held > 20, "{stopped} stops, {held} with a hold");
 }
