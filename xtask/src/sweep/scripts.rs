@@ -41,6 +41,7 @@ pub fn scripts() -> Vec<Script> {
     scripts.extend(of_ends());
     scripts.extend(of_trims());
     scripts.extend(of_the_rooms());
+    scripts.extend(of_the_observer());
     scripts.extend(of_others());
     scripts
 }
@@ -415,6 +416,49 @@ fn of_the_rooms() -> Vec<Script> {
                 Act::Backup { fault_in: None },
                 Act::Kill,
                 put(2),
+            ],
+        ),
+    ]
+}
+
+fn of_the_observer() -> Vec<Script> {
+    let small = append(1, 100);
+    vec![
+        plain(
+            "retention",
+            vec![
+                call(1, false),
+                append(1, 50 * KIB),
+                call(2, true),
+                append(1, 20 * KIB),
+                Act::Retain { records: 3 },
+                Act::Kill,
+                Act::Retain { records: 1 },
+                small,
+            ],
+        ),
+        plain(
+            "large payloads",
+            vec![
+                Act::Large { session: 1, bytes: 3_000 },
+                small,
+                Act::Large { session: 2, bytes: 29_000 },
+                Act::Close,
+                Act::Large { session: 1, bytes: 1_500 },
+            ],
+        ),
+        plain(
+            "write-offs",
+            vec![call(1, false), call(2, true), Act::Recover, Act::Kill, Act::Recover, small],
+        ),
+        plain(
+            "imports resumed",
+            vec![
+                Act::Import { lines: 520 },
+                Act::Import { lines: 520 },
+                Act::Kill,
+                Act::Import { lines: 30 },
+                small,
             ],
         ),
     ]
