@@ -393,7 +393,8 @@ impl Leader<'_> {
     fn run(mut self, mut group: Group, mut writer: Writer, seal_after: Option<SealState>) {
         let rotated = group.rotation.is_some();
         let begin = self.core.shared.dir.elapsed();
-        match writer.commit(&mut group, seal_after.as_ref()) {
+        let written = || self.cohort.publish_written();
+        match writer.commit(&mut group, seal_after.as_ref(), &written) {
             Ok(done) => {
                 let took = self.core.shared.dir.elapsed().saturating_sub(begin);
                 self.core.committed(group, writer, done, rotated, took);
