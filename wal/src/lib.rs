@@ -46,6 +46,7 @@
     reason = "module docs name the next room, private or not"
 )]
 
+mod append_async;
 mod backup;
 mod bodies;
 mod claim;
@@ -80,6 +81,7 @@ mod record;
 mod records;
 pub mod recover;
 mod report;
+mod room;
 pub mod salvage;
 pub mod scan;
 mod seek;
@@ -96,6 +98,7 @@ mod watch;
 mod window;
 mod writer;
 
+pub use append_async::AppendAsync;
 pub use claim::Claim;
 pub use error::{Error, ErrorKind, Location, Result};
 pub use filter::Filter;

@@ -372,7 +372,7 @@ impl Log {
             queue.mode = Mode::Closed;
             Ok(())
         })?;
-        core.room.notify_all();
+        core.tell_of_room();
         core.ahead.notify_all();
         core.drain()?;
         let cohort = {

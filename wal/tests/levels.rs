@@ -110,7 +110,7 @@ fn levels_share_one_order_and_durable_takes_the_lower_ones_with_it() {
     let log = options().open_in(disk.dir()).unwrap();
     let two = || Batch::from_iter(["a", "b"].map(Record::new));
     assert_eq!(log.append_at(Level::Buffered, "1").unwrap().get(), 1);
-    assert_eq!(log.append_batch_at(Level::Written, two()).unwrap().count(), 2);
+    assert_eq!(log.append_batch_at(Level::Written, two()).unwrap().end().get(), 3);
     assert_eq!(log.append_batch_at(Level::Buffered, two()).unwrap().start().get(), 4);
     assert_eq!(log.append_at(Level::Durable, "6").unwrap().get(), 6);
     assert_eq!(payloads(&disk.crash(Keep::Nothing)).len(), 6);

@@ -32,6 +32,8 @@ pub(crate) struct Proofs {
     pub(crate) seam: std::path::PathBuf,
     /// The registry's tests on the crashable directory.
     pub(crate) rooms: std::path::PathBuf,
+    /// The tests of levels and of the waits for room: the world waits for durability alone.
+    pub(crate) waits: [std::path::PathBuf; 2],
     /// This program, built with the mutants.
     pub(crate) xtask: std::path::PathBuf,
     /// Processor seconds that a process may use.
@@ -51,7 +53,14 @@ impl Proofs {
         };
         // Sweepers, writers and threads beside a snapshot are not in the world.
         let rooms = mutant.is_none_or(|mutant| mutant.file.starts_with("registry/"));
+        let waits = mutant.is_none_or(|mutant| {
+            mutant.name.starts_with("written:") || mutant.name.starts_with("room:")
+        });
         let died = suite("conformance", run(&self.seam, &["--test-threads", "1"]));
+        let died = died.or_else(|| {
+            let mut waits = self.waits.iter().filter(|_| waits);
+            waits.find_map(|program| suite("waits", run(program, &["--test-threads", "2"])))
+        });
         match died.or_else(|| {
             rooms.then(|| suite("registry", run(&self.rooms, &["--test-threads", "2"]))).flatten()
         }) {
