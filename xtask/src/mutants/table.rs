@@ -100,7 +100,11 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("ack:before-the-sync", "wal/src/pending.rs", "nobody is told before the sync"),
     m("written:before-the-write", WRITER, "nobody is told that it is written before the write"),
     m("written:only-when-durable", WRITER, "who waits for the write does not wait for the sync"),
-    m("written:a-failure-is-not-told", "wal/src/cohort.rs", "a failure reaches who waits for a write"),
+    m(
+        "written:a-failure-is-not-told",
+        "wal/src/cohort.rs",
+        "a failure reaches who waits for a write",
+    ),
     m("room:always", "wal/src/room.rs", "a full queue lets nobody in"),
     m("room:futures-forgotten", COMMIT, "a commit wakes the futures that wait for room"),
     m(
