@@ -88,20 +88,20 @@ pub(crate) enum Verb {
     #[command(before_help = "Example:\n  wal import runs agents/*.jsonl trajectories/*.traj")]
     Import(ImportArgs),
     /// Read and change a registry: keys and JSON values in a log.
-    #[command(after_help = "Examples:\n  wal registry import runs AGENT_REGISTRY.json\n  \
+    #[command(before_help = "Examples:\n  wal registry import runs AGENT_REGISTRY.json\n  \
                       wal registry list runs tasks\n  wal registry get runs tasks/T1/agents/A7\n  \
                       wal registry put runs tasks/T1/active_count 3")]
     Registry(crate::registry::args::RegistryArgs),
     /// Write a log's entries in a form that other tools read. Writes nothing into the log.
     #[command(
-        after_help = "Examples:\n  wal export runs --format chrome-trace -o runs.json  # open in Perfetto\n  \
+        before_help = "Examples:\n  wal export runs --format chrome-trace -o runs.json  # open in Perfetto\n  \
                       wal export runs --format otlp --session s-1 -o spans.jsonl\n  \
                       wal export runs --format jsonl | jq .tool"
     )]
     Export(ExportArgs),
     /// Hand the sealed segments of a log over to an archive directory, durably, and hold what is
     /// not there yet.
-    #[command(after_help = "Example:\n  wal archive runs --to /backup/runs --name nightly")]
+    #[command(before_help = "Example:\n  wal archive runs --to runs.archive --name nightly")]
     Archive(ArchiveArgs),
     /// Kill a fleet of agents in the middle of their writes and show that nothing is lost.
     #[command(

@@ -92,6 +92,9 @@ fn segment(
         })
         .collect();
     let mut frames = Vec::new();
+    // What stands where no header is may be a payload's bytes.
+    let header_hex =
+        matches!(SegmentHeader::decode(&head), HeaderVerdict::Good(_)).then(|| hex(&head));
     if let HeaderVerdict::Good(header) = SegmentHeader::decode(&head)
         && len <= SEGMENT_MAX
     {
@@ -105,7 +108,7 @@ fn segment(
     }
     // The last four bytes are a checksum; the rest names the log and says its sizes.
     Ok(
-        json!({ "file": name, "bytes": len, "header": hex(&head), "spans": spans, "frames": frames }),
+        json!({ "file": name, "bytes": len, "header": header_hex, "spans": spans, "frames": frames }),
     )
 }
 

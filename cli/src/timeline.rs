@@ -210,7 +210,7 @@ fn build(session: String, entries: Vec<(u64, Entry)>) -> Run {
     let mut open: BTreeMap<String, usize> = BTreeMap::new();
     let mut spans: BTreeMap<String, usize> = BTreeMap::new();
     for (index, (lsn, entry)) in entries.into_iter().enumerate() {
-        let at = if timed { (entry.wall.0 - first) as f64 / 1e9 } else { index as f64 };
+        let at = if timed { entry.wall.0.saturating_sub(first) as f64 / 1e9 } else { index as f64 };
         let (sort, starts, ends) = sort_of(entry.kind);
         let id = identity(&entry);
         if ends && let Some(call) = id.as_ref().and_then(|id| open.remove(id)) {
@@ -246,7 +246,7 @@ fn build(session: String, entries: Vec<(u64, Entry)>) -> Run {
         }
         calls.push(call);
     }
-    let length = if timed { (last - first) as f64 / 1e9 } else { count.max(1) as f64 };
+    let length = if timed { last.saturating_sub(first) as f64 / 1e9 } else { count.max(1) as f64 };
     for call in calls.iter_mut().filter(|call| call.unfinished == Some("unfinished")) {
         call.end = length;
     }
@@ -338,7 +338,7 @@ fn drawn(call: &Call, length: f64, bar: usize) -> String {
     let place = |at: f64| ((at / length.max(f64::MIN_POSITIVE) * bar as f64) as usize).min(bar - 1);
     let (from, to) = (place(call.start), place(call.end));
     let mut cells = vec![' '; bar];
-    for cell in &mut cells[from..=to] {
+    for cell in &mut cells[from.min(to)..=to] {
         *cell = call.sort.glyph();
     }
     if call.unfinished.is_some() {

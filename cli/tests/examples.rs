@@ -17,8 +17,9 @@ fn help(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn verbs() -> Vec<String> {
-    let text = help(&["--help"]);
+/// The verbs of `wal`, or those of one of its verbs.
+fn verbs(of: &[&str]) -> Vec<String> {
+    let text = help(&[of, &["--help"]].concat());
     let lines = text.lines().skip_while(|line| *line != "Commands:").skip(1);
     let verb = |line: &str| {
         let indented = line.starts_with("  ") && !line.starts_with("   ");
@@ -38,6 +39,10 @@ fn fixture(home: &Path) {
     std::fs::write(home.join("agents/a.jsonl"), lines).unwrap();
     let trajectory = r#"{"trajectory":[{"action":"ls","observation":"a b","response":"look"}]}"#;
     std::fs::write(home.join("trajectories/t.traj"), trajectory).unwrap();
+    let agent = r#"{"task_id":"T1","agents":[{"id":"A7","status":"running"}],"active_count":1}"#;
+    std::fs::write(home.join("AGENT_REGISTRY.json"), agent).unwrap();
+    let global = r#"{"tasks":{"T1":{"status":"active"}},"agents":{}}"#;
+    std::fs::write(home.join("GLOBAL_REGISTRY.json"), global).unwrap();
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_wal"), home.join("bin/wal")).unwrap();
 }
 
@@ -58,14 +63,33 @@ fn shell(home: &Path, line: &str) -> (bool, String) {
     (output.status.success() && !text.contains("error:"), text)
 }
 
+/// What is there before a verb's examples run.
+fn prepare(home: &Path, verb: &str) {
+    fixture(home);
+    let needs: &[&str] = match verb {
+        "import" => &[],
+        "registry import" => &["wal registry put runs tasks/T0 1"],
+        "diff" => &["wal import runs agents/*.jsonl", "wal salvage runs --to runs.salvaged"],
+        verb if verb.starts_with("registry ") => &["wal registry import runs AGENT_REGISTRY.json"],
+        _ => &["wal import runs agents/*.jsonl trajectories/*.traj"],
+    };
+    for line in needs {
+        let (ok, why) = shell(home, line);
+        assert!(ok, "`{line}`: {why}");
+    }
+}
+
 #[test]
 fn every_example_of_every_help_runs() {
     // Kills fleets for a minute; `a_short_demo_holds` has it.
     let elsewhere = ["demo"];
-    let verbs = verbs();
-    assert!(verbs.len() >= 15, "{verbs:?}");
+    let mut verbs = verbs(&[]);
+    assert!(verbs.len() >= 18, "{verbs:?}");
+    verbs.extend(self::verbs(&["registry"]).iter().map(|verb| format!("registry {verb}")));
+    assert!(verbs.len() >= 28, "{verbs:?}");
     for verb in verbs {
-        let text = help(&[&verb, "--help"]);
+        let words: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
+        let text = help(&words);
         let examples: Vec<&str> =
             text.lines().map(str::trim).filter(|line| line.starts_with("wal ")).collect();
         let first = text.lines().next().unwrap_or_default();
@@ -75,15 +99,7 @@ fn every_example_of_every_help_runs() {
             continue;
         }
         let home = tempfile::tempdir().unwrap();
-        fixture(home.path());
-        if verb != "import" {
-            let (ok, why) =
-                shell(home.path(), "wal import runs agents/*.jsonl trajectories/*.traj");
-            assert!(ok, "{why}");
-        }
-        if verb == "diff" {
-            assert!(shell(home.path(), "wal salvage runs --to runs.salvaged").0);
-        }
+        prepare(home.path(), &verb);
         for example in examples {
             let (ok, why) = shell(home.path(), example);
             assert!(ok, "{verb}: `{example}`: {why}");

@@ -7,7 +7,8 @@ use std::path::Path;
 use annals_observer::{JsonText, Observer};
 use annals_registry::{Key, Registry};
 use annals_wal::format::{
-    Digest, Hold, KIND_OPEN, OwnBody, SealBody, SealReference, SnapshotHeader, segment_name,
+    self, Digest, Hold, IndexBlock, KIND_OPEN, OwnBody, SealBody, SealReference, SnapshotHeader,
+    segment_name,
 };
 use annals_wal::fs::mem::MemDir;
 use annals_wal::{Batch, Generation, LogId, Lsn, Options, Record, Sequence};
@@ -87,6 +88,8 @@ fn own_bodies() {
         salt: 9,
         digest: digest.clone(),
     };
+    let mut block = IndexBlock::new(128, 0);
+    block.add(7, 0x0101);
     let body = OwnBody {
         generation: Some(Generation(2)),
         head: Some(lsn(3)),
@@ -94,6 +97,7 @@ fn own_bodies() {
         previous: Some(SealReference { sequence: Sequence::FIRST, offset: 256, digest }),
         times_ms: Some((1, 2)),
         seal: Some(seal),
+        index: Some(format::encode_index(&[block])),
     };
     save("decode", "every-field", &body.encode());
     let snapshot =

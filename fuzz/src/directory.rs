@@ -10,6 +10,7 @@ use annals_wal::inspect::{Depth, Report, State, inspect_in};
 use annals_wal::recover::{Decision, Facts, RefusalKind, decide};
 use annals_wal::{Error, ErrorKind, Log, LogReader, Lsn, Options, Records, Result};
 
+use crate::asked;
 use crate::files;
 use crate::memory::measured;
 
@@ -183,6 +184,7 @@ fn shown(log: &Log) -> All {
 
 fn use_it(disk: &MemDir, log: &Log, seen: &Option<Shown>, whole: bool, seed: u64) {
     let first = shown(log);
+    asked::of(log, whole);
     if let Some((seen, _)) = seen {
         let head = first.0.get();
         let lost = seen.iter().find(|(lsn, payload)| {

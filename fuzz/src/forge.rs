@@ -4,8 +4,8 @@
 //! Never here: a judgement. Next rooms: [`crate::scan`], [`crate::directory`].
 
 use annals_wal::format::{
-    self, Digest, FRAME_HEADER_LEN, FrameHeader, Hold, KIND_CLOSE, KIND_OPEN, KIND_SEAL, KIND_TRIM,
-    OwnBody, SEGMENT_HEADER_LEN, SealBody, SealReference, SegmentHeader,
+    self, Digest, FRAME_HEADER_LEN, FrameHeader, Hold, IndexBlock, KIND_CLOSE, KIND_OPEN,
+    KIND_SEAL, KIND_TRIM, OwnBody, SEGMENT_HEADER_LEN, SealBody, SealReference, SegmentHeader,
 };
 use annals_wal::{Generation, Lsn, Sequence};
 
@@ -50,6 +50,10 @@ pub struct Forge<'s> {
     starts: Vec<usize>,
     records: u64,
     first_lsn: Option<u64>,
+    /// Of the record in the making.
+    stream: u32,
+    /// What an honest seal's index says.
+    index: Vec<IndexBlock>,
 }
 
 impl Forge<'_> {
@@ -81,6 +85,8 @@ impl Forge<'_> {
             starts: Vec::new(),
             records: 0,
             first_lsn: None,
+            stream: 0,
+            index: Vec::new(),
         }
     }
 
@@ -162,7 +168,9 @@ impl Forge<'_> {
         self.first_lsn = self.first_lsn.or(Some(self.state.last_lsn));
         self.records += 1;
         let kind = if shape % 16 == 15 { input.number() as u16 } else { 0 };
+        self.stream = u32::from(shape % 5);
         self.frame(kind, flags, payload, input);
+        self.stream = 0;
     }
 
     fn own(&mut self, kind: u16, input: &mut Input<'_>) {
@@ -177,6 +185,8 @@ impl Forge<'_> {
             225..=229 => body.previous = previous(input),
             230..=239 => lie_about_the_seal(&mut body, input),
             240..=244 => body.times_ms = Some((input.number(), input.number())),
+            245 => body.index = None,
+            246..=255 if kind == KIND_SEAL => body.index = Some(self.forged_index(input)),
             _ => {}
         }
         // What an honest writer goes on with.
@@ -212,6 +222,7 @@ impl Forge<'_> {
             body.previous.clone_from(&self.state.previous);
         }
         if kind == KIND_SEAL {
+            body.index = (!self.index.is_empty()).then(|| format::encode_index(&self.index));
             let crc = format::crc32(&self.headers).to_le_bytes().to_vec();
             body.times_ms = Some((1, 2));
             body.seal = Some(SealBody {
@@ -223,6 +234,57 @@ impl Forge<'_> {
             });
         }
         body
+    }
+
+    /// Notes a record in the index, as a writer does.
+    fn note(&mut self, frame: &FrameHeader, offset: u64) {
+        if frame.is_own() {
+            return;
+        }
+        let stride = format::index_stride(self.header.capacity);
+        let full = self.index.last().is_none_or(|last| offset - last.offset() >= stride);
+        if full && (!self.index.is_empty() || frame.is_batch_first()) {
+            let first_lsn = self.first_lsn.unwrap_or(frame.lsn);
+            self.index.push(IndexBlock::new(offset, frame.lsn.wrapping_sub(first_lsn) as u32));
+        }
+        self.index.iter_mut().last().into_iter().for_each(|b| b.add(frame.stream, frame.kind));
+    }
+
+    /// Blocks that begin at other frames, or none, or count their LSNs from elsewhere, or deny what
+    /// is in them; and bytes that are no index.
+    fn forged_index(&self, input: &mut Input<'_>) -> Vec<u8> {
+        let mut blocks = self.index.clone();
+        for _ in 0..1 + input.below(3) {
+            let start = self.starts.get(input.below(self.starts.len().max(1)));
+            let offset = start.map_or(128, |start| *start as u64);
+            let at = input.below(blocks.len().max(1));
+            let lie = input.below(8);
+            let Some(block) = blocks.get_mut(at) else {
+                blocks.push(IndexBlock::new(offset, input.byte().into()));
+                continue;
+            };
+            match lie {
+                0 => block.offset_8th = (offset / 8) as u32,
+                1 => block.offset_8th = block.offset_8th.wrapping_add(input.number() as u32),
+                2 => block.lsn_delta = block.lsn_delta.wrapping_add(1),
+                3 => block.lsn_delta = input.number() as u32,
+                4 => *block = IndexBlock::new(block.offset(), block.lsn_delta),
+                5 => drop(blocks.remove(at)),
+                6 => blocks.insert(at, IndexBlock::new(offset, input.byte().into())),
+                _ => blocks.push(IndexBlock::new(offset, input.byte().into())),
+            }
+        }
+        let mut bytes = format::encode_index(&blocks);
+        match input.below(16) {
+            0 => bytes.truncate(input.below(bytes.len() + 1)),
+            1 => bytes.extend_from_slice(input.some()),
+            2 => {
+                let at = input.below(bytes.len());
+                bytes[at] ^= 1 << input.below(8);
+            }
+            _ => {}
+        }
+        bytes
     }
 
     /// One frame; one choice in eight is a lie in its header or its body.
@@ -238,7 +300,7 @@ impl Forge<'_> {
             lsn: self.state.last_lsn,
             len: payload.len() as u32,
             durable_lag: ((offset - durable) / 8) as u32,
-            stream: 0,
+            stream: self.stream,
             kind,
             flags,
             codec: 0,
@@ -261,6 +323,7 @@ impl Forge<'_> {
         if lie == 234 {
             encoded[input.below(FRAME_HEADER_LEN)] ^= 1 << input.below(8);
         }
+        self.note(&frame, offset as u64);
         self.starts.push(offset);
         self.headers.extend_from_slice(&encoded);
         self.file.extend_from_slice(&encoded);

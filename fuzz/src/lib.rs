@@ -13,6 +13,7 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod asked;
 pub mod decode;
 pub mod directory;
 pub mod files;

@@ -299,6 +299,7 @@ impl Drain {
             if let Some(waiter) = state.waiters.get_mut(&queued.ticket) {
                 waiter.lost = Some(error.clone());
                 waiter.wake();
+                state.forget_start(queued.ticket);
             }
         }
         state.last_error = Some(error.clone());

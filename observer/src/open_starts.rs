@@ -44,6 +44,13 @@ impl OpenStarts {
         self.table.remove(&ticket)
     }
 
+    /// Where it stands, learnt later than that it was open.
+    pub(crate) fn set_lsn(&mut self, ticket: u64, lsn: Option<Lsn>) {
+        if let Some(start) = self.table.get_mut(&ticket) {
+            start.lsn = lsn;
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }

@@ -23,8 +23,6 @@ pub(crate) struct Queued {
     pub(crate) entry: EncodedEntry,
     /// The next one goes into the same batch: this is the account of what was dropped before it.
     pub(crate) with_next: bool,
-    /// A place is reserved for its end.
-    pub(crate) reserves: bool,
 }
 
 /// What an entry needs of the queue.
@@ -174,8 +172,7 @@ impl State {
         let ticket = self.take_ticket();
         entry.stamp(ticket);
         self.queue_bytes += entry.weight();
-        let reserves = place == Place::Start;
-        self.queue.push_back(Queued { ticket, entry, with_next: false, reserves });
+        self.queue.push_back(Queued { ticket, entry, with_next: false });
         Ok(Admission::Queued(ticket))
     }
 
@@ -193,7 +190,7 @@ impl State {
         let ticket = self.take_ticket();
         entry.stamp(ticket);
         self.queue_bytes += entry.weight();
-        self.queue.push_back(Queued { ticket, entry, with_next, reserves: false });
+        self.queue.push_back(Queued { ticket, entry, with_next });
         Ok(())
     }
 
@@ -202,7 +199,7 @@ impl State {
         self.dropped += 1;
     }
 
-    fn has_room(&self, entry: &EncodedEntry, place: Place, limits: &Delivery) -> bool {
+    pub(crate) fn has_room(&self, entry: &EncodedEntry, place: Place, limits: &Delivery) -> bool {
         let used = self.queue.len() + self.taken + self.reserved;
         let needed = match place {
             Place::Reserved | Place::Forced => return true,
@@ -230,13 +227,21 @@ impl State {
             if let Some(waiter) = self.waiters.get_mut(&entry.ticket) {
                 waiter.lost = Some(error.clone());
                 waiter.wake();
-                self.reserved -= usize::from(entry.reserves && self.reserved > 0);
+                self.forget_start(entry.ticket);
                 self.account.note(entry.ticket, entry.entry.kind());
                 self.refused += 1;
                 continue;
             }
             self.queue_bytes += entry.entry.weight();
             self.queue.push_front(entry);
+        }
+    }
+
+    /// A start that somebody waited for is not in the log and will not be: nothing is open. What
+    /// is not in the table yet is taken back by whoever puts it there, in the same poll.
+    pub(crate) fn forget_start(&mut self, ticket: u64) {
+        if self.open.remove(ticket).is_some_and(|start| start.reserved) {
+            self.reserved = self.reserved.saturating_sub(1);
         }
     }
 

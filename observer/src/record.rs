@@ -62,6 +62,18 @@ impl Drain {
         level: Level,
         place: Place,
     ) -> Result<Receipt> {
+        let (ticket, dropped) = self.offer_async(entry, level, place).await?;
+        self.receipt_async(ticket, dropped, level).await
+    }
+
+    /// Waits for room and takes a ticket: its sequence, and whether it was dropped. To be followed
+    /// in the same poll by [`Drain::receipt_async`], which takes what stands ready for the ticket.
+    pub(crate) async fn offer_async(
+        self: &Arc<Drain>,
+        entry: EncodedEntry,
+        level: Level,
+        place: Place,
+    ) -> Result<(u64, bool)> {
         let durable = level == Level::Durable;
         // A durable entry is not dropped: whoever asks for it is told if it cannot be.
         let place = match place {
@@ -71,12 +83,21 @@ impl Drain {
         let mut entry = Some(entry);
         let offered =
             poll_fn(|context| self.poll_enqueue(&mut entry, place, durable, context)).await?;
-        let (ticket, dropped) = match offered {
+        Ok(match offered {
             Admission::Queued(ticket) => (ticket, false),
             Admission::Dropped(ticket) => (ticket, true),
             Admission::NoRoom(_) => (0, true), // poll_enqueue waits instead
-        };
-        let lsn = match durable && !dropped {
+        })
+    }
+
+    /// Waits as long as the level asks for an entry that [`Drain::offer_async`] has queued.
+    pub(crate) async fn receipt_async(
+        self: &Arc<Drain>,
+        ticket: u64,
+        dropped: bool,
+        level: Level,
+    ) -> Result<Receipt> {
+        let lsn = match level == Level::Durable && !dropped {
             true => Settled::of(self.clone(), ticket).await?,
             false => None,
         };
@@ -175,6 +196,47 @@ impl Drain {
             state.reserved = state.reserved.saturating_sub(1);
             drop(state);
             self.room.notify_all();
+        }
+    }
+}
+
+/// A start that is in the table and whose caller has no [`crate::Call`] yet. Dropped before it is
+/// [`Opening::done`], it gives back the place of the end and leaves the start in the table.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    drain: Arc<Drain>,
+    ticket: u64,
+    waits: bool,
+}
+
+impl Opening {
+    /// # Errors
+    /// That of writing off what is overdue; the start is in the table and has no place then.
+    pub(crate) fn of(drain: &Arc<Drain>, ticket: u64, start: OpenStart) -> Result<Opening> {
+        let opening = Opening { drain: drain.clone(), ticket, waits: true };
+        drain.opened(ticket, start)?;
+        Ok(opening)
+    }
+
+    /// Somebody has the call: its end, or its drop, sees to the place.
+    pub(crate) fn done(mut self, lsn: Option<annals_wal::Lsn>) {
+        self.waits = false;
+        if lsn.is_some() {
+            self.drain.lock().open.set_lsn(self.ticket, lsn);
+        }
+    }
+
+    /// The start was refused, or nobody knows: it is not waited for.
+    pub(crate) fn refused(mut self) {
+        self.waits = false;
+        self.drain.close_start(self.ticket);
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if self.waits && self.drain.log().check_process().is_ok() {
+            self.drain.release_start(self.ticket);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::kind::{CallKind, EntryKind};
 use crate::observer::{Level, Receipt};
 use crate::open_starts::OpenStart;
 use crate::queue::Place;
-use crate::record::Recorded;
+use crate::record::{Opening, Recorded};
 
 /// Records the entries of one session. Cheap to clone; clones are the same session.
 #[derive(Clone, Debug)]
@@ -262,14 +262,15 @@ impl Start {
         let reserved = matches!(recorded, Recorded::Queued(_));
         let end = Arc::new(self.end());
         let started = self.entry.mono;
-        if !matches!(recorded, Recorded::Dropped(_)) {
-            self.handle
-                .opened(ticket, OpenStart { end: end.clone(), started, lsn, floor, reserved })?;
-        }
+        let open = OpenStart { end: end.clone(), started, lsn, floor, reserved };
+        let opening = match recorded {
+            Recorded::Dropped(_) => None,
+            _ => Some(Opening::of(&self.handle, ticket, open)?),
+        };
         match self.handle.receipt(recorded, self.level) {
-            Ok(receipt) => Ok(self.into_call(end, receipt)),
+            Ok(receipt) => Ok(self.opened(opening, end, receipt)),
             Err(error) => {
-                self.handle.close_start(ticket);
+                opening.into_iter().for_each(Opening::refused);
                 Err(error)
             }
         }
@@ -277,7 +278,8 @@ impl Start {
 
     /// [`Start::start`] for async code: holds no thread while it waits for room or, at
     /// [`Level::Durable`], for the sync. Dropped before it is ready, the start may be recorded or
-    /// not; there is then no [`Call`], and the log shows a start without an end.
+    /// not; there is then no [`Call`]: [`Session::end_by_call_id`] may still end it, and past the age
+    /// limit it is written off like any other open start.
     ///
     /// # Errors
     /// As [`Start::start`].
@@ -285,13 +287,21 @@ impl Start {
         self.check_level()?;
         let encoded = self.prepare()?;
         let floor = self.floor();
-        let receipt = self.handle.record_async(encoded, self.level, Place::Start).await?;
+        let (ticket, dropped) = self.handle.offer_async(encoded, self.level, Place::Start).await?;
         let (end, started) = (Arc::new(self.end()), self.entry.mono);
-        let open = OpenStart { end: end.clone(), started, lsn: receipt.lsn, floor, reserved: true };
-        if !receipt.dropped {
-            self.handle.opened(receipt.ticket.sequence, open)?;
+        let open = OpenStart { end: end.clone(), started, lsn: None, floor, reserved: true };
+        // In the table before the wait for the sync: this future may be dropped there.
+        let opening = match dropped {
+            true => None,
+            false => Some(Opening::of(&self.handle, ticket, open)?),
+        };
+        match self.handle.receipt_async(ticket, dropped, self.level).await {
+            Ok(receipt) => Ok(self.opened(opening, end, receipt)),
+            Err(error) => {
+                opening.into_iter().for_each(Opening::refused);
+                Err(error)
+            }
         }
-        Ok(self.into_call(end, receipt))
     }
 
     /// The LSN after the last durable one: what comes later has this or a later one.
@@ -329,6 +339,11 @@ impl Start {
         end.model = self.entry.model.clone();
         end.name = self.entry.name.clone();
         end
+    }
+
+    fn opened(self, opening: Option<Opening>, end: Arc<Entry>, start: Receipt) -> Call {
+        opening.into_iter().for_each(|opening| opening.done(start.lsn));
+        self.into_call(end, start)
     }
 
     fn into_call(self, end: Arc<Entry>, start: Receipt) -> Call {

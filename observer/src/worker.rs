@@ -93,6 +93,10 @@ impl Drain {
         let limits = &self.options.delivery;
         let first = state.queue.is_empty();
         let account = |account: &_| self.account_entry(account);
+        // A durable start waits, whatever the policy: the caller is about to do what it announces.
+        if durable && place == Place::Start && !state.has_room(&entry, place, limits) {
+            return Ok(Admission::NoRoom(entry));
+        }
         let admission = state.admit(entry, place, limits, account)?;
         if let Admission::Queued(ticket) = admission {
             if durable {

@@ -116,6 +116,8 @@ fn make(shared: &Shared) -> Result<Checkpoint> {
     shared.log.append(record).map_err(Error::of_log)?;
     if let Err(why) = snapshot::verify(&**dir, lsn)? {
         shared.meter.corrupt();
+        // It must not stay: each further one would take its space beside it.
+        remove(shared, lsn)?;
         return Err(Error::corrupt_file(&format::snapshot_name(lsn), why.0));
     }
     advance(shared, lsn)?;

@@ -85,7 +85,8 @@ pub(crate) fn replay(
 ) -> Result<(Durable, u64)> {
     let from = match durable.applied() {
         Some(lsn) => lsn.next(),
-        None => Some(source.head()),
+        // Not the head of by now: a trim since the base was chosen must be told, not passed over.
+        None => Some(Lsn::FIRST),
     };
     let mut bytes = 0;
     let Some(from) = from else { return Ok((durable, bytes)) };

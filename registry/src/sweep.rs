@@ -89,8 +89,9 @@ impl Sweeper {
     /// As [`Registry::transact`]; the leases ended before the failure are ended.
     pub fn sweep(&mut self) -> Result<Swept> {
         let mut swept = Swept::default();
-        let now = self.registry.shared().options.clock.now();
         let leases = self.registry.leases()?;
+        // After the look: a lease granted in between must not count as seen before it was.
+        let now = self.registry.shared().options.clock.now();
         self.leases.retain(|id, _| leases.iter().any(|lease| lease.id == *id));
         for lease in leases {
             let seen = see(&mut self.leases, lease.id, lease.revision, now);

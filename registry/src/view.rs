@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, Prefix};
+use crate::nesting::Mark;
 use crate::registry::Registry;
 use crate::shared::Shared;
 use crate::state::{Durable, ReadSet, Touched};
@@ -133,7 +134,10 @@ impl Registry {
             let _alone = may_wait.then(|| shared.alone());
             shared.promote();
             let mut view = View { shared, at: None, reads: ReadSet::default(), overtaken: None };
+            // Whoever commits inside would wait for the gate that this thread may hold.
+            let inside = Mark::set().ok();
             let ended = closure(&mut view);
+            drop(inside);
             let restart = matches!(&ended, Err(error) if error.kind() == ErrorKind::Restart);
             if view.overtaken.is_none() && !restart {
                 shared.meter.attempts(number);

@@ -51,6 +51,9 @@ impl Log {
         let core = self.core_arc();
         core.home.check()?;
         let shared = &core.shared;
+        // Listed first, so that all of them are below the bound: later ones would accuse the copy, and
+        // one that a checkpoint takes away meanwhile is missed aloud, not left out.
+        let snapshots = list_snapshots(&*shared.dir)?;
         // Bound, head and segments of one moment: a trim in between would make a set with a gap.
         let frontier = shared.frontier();
         let sequences: Vec<Sequence> = frontier.spans.iter().map(|span| span.sequence).collect();
@@ -58,7 +61,7 @@ impl Log {
         for sequence in &sequences {
             copy_segment(&*shared.dir, &*to, *sequence, frontier.bound)?;
         }
-        copy_snapshots(&*shared.dir, &*to, frontier.durable_lsn)?;
+        copy_snapshots(&*shared.dir, &*to, &snapshots)?;
         publish(&*to, &sequences)?;
         Ok(BackupReport {
             first_lsn: frontier.head,
@@ -119,23 +122,25 @@ fn copy_segment(
         .map_err(|e| failed(to, "writing", e))
 }
 
-/// The registry's snapshots at or below the end that is copied: a later one would accuse the copy.
-/// A log that was trimmed to one cannot be read without it.
-fn copy_snapshots(from: &dyn Dir, to: &dyn Dir, durable_lsn: u64) -> Result<()> {
-    for entry in from.list().map_err(|e| failed(to, "listing for", e))? {
-        match format::parse_name(&entry.name) {
-            Some(Name::Snapshot(lsn)) if entry.regular && lsn <= durable_lsn => {}
-            _ => continue,
-        }
-        let source = from.open(&entry.name, Access::Read).map_err(|e| match e.kind() {
+fn list_snapshots(from: &dyn Dir) -> Result<Vec<String>> {
+    let entries = from.list().map_err(|e| failed(from, "listing for", e))?;
+    let is_snapshot = |name: &str| matches!(format::parse_name(name), Some(Name::Snapshot(_)));
+    let snapshots = entries.into_iter().filter(|entry| entry.regular && is_snapshot(&entry.name));
+    Ok(snapshots.map(|entry| entry.name).collect())
+}
+
+/// The registry's snapshots. A log that was trimmed to one cannot be read without it.
+fn copy_snapshots(from: &dyn Dir, to: &dyn Dir, names: &[String]) -> Result<()> {
+    for name in names {
+        let source = from.open(name, Access::Read).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => Error::new(
                 ErrorKind::Trimmed,
                 "a snapshot was replaced during the backup: remove the copy, try again",
             ),
-            _ => Error::io(format!("reading {}", from.path().join(&entry.name).display()), e),
+            _ => Error::io(format!("reading {}", from.path().join(name).display()), e),
         })?;
         let len = source.len().map_err(|e| failed(to, "measuring for", e))?;
-        let target = to.create(&entry.name).map_err(|e| failed(to, "writing", e))?;
+        let target = to.create(name).map_err(|e| failed(to, "writing", e))?;
         copy_bytes(&*source, &*target, len)
             .and_then(|()| target.sync_data(SyncPoint::BackupFile))
             .map_err(|e| failed(to, "writing", e))?;

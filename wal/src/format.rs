@@ -853,7 +853,8 @@ pub fn decode_index(bytes: &[u8]) -> Option<Vec<IndexBlock>> {
     let (head, mut rest) = bytes.split_at_checked(INDEX_HEAD)?;
     let (layout, count) = (get_u32(head, 0), get_u32(head, 4));
     // Each block has at least its head, so a lying count asks for no memory.
-    let fits = count as usize <= rest.len() / INDEX_BLOCK_HEAD;
+    let fits =
+        count as usize <= rest.len() / INDEX_BLOCK_HEAD && u64::from(count) <= INDEX_BLOCKS_MAX;
     if layout != INDEX_LAYOUT || !fits {
         return None;
     }

@@ -16,6 +16,8 @@ mod chosen {
 
     use rustix::thread::futex;
 
+    use crate::mutant;
+
     /// Not set, and nobody asked the kernel to be woken.
     const UNSET: u32 = 0;
     /// Not set, and somebody may sleep.
@@ -41,7 +43,8 @@ mod chosen {
             let set = value.saturating_add(1).saturating_mul(SET);
             // Whoever finds the word set does not go to sleep. So those who sleep now are all, and if
             // any are left after this call, one of those it woke finds the flag.
-            if self.0.swap(set | MORE, Ordering::AcqRel) == AWAITED {
+            let awaited = self.0.swap(set | MORE, Ordering::AcqRel) == AWAITED;
+            if awaited && !mutant::is("latch:nobody-is-woken") {
                 self.wake(here.max(1));
             }
         }
@@ -77,6 +80,9 @@ mod chosen {
         /// Called by each who slept, on its way out. The first wakes whom the setter left.
         fn wake_the_others(&self) {
             let order = Ordering::AcqRel;
+            if mutant::is("latch:the-second-half-is-left") {
+                return;
+            }
             if self.0.load(Ordering::Acquire) & MORE != 0
                 && self.0.fetch_and(!MORE, order) & MORE != 0
             {

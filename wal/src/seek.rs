@@ -110,6 +110,10 @@ fn sealed_index(
         return None;
     }
     let (first, last) = body.lsns?;
+    // What the body says of itself no digest binds: a forged last LSN would lead past later segments.
+    if last.get() != seal.lsn || open.lsn != seal.lsn {
+        return None;
+    }
     let end = Start { offset: seal.offset, lsn: last.next().map(Lsn::get)? };
     let index = SealedIndex { blocks: format::decode_index(&bytes)?, first_lsn: first.get(), end };
     let (begins, ends) = (index.blocks.first()?, index.start(index.blocks.last()?));

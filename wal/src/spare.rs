@@ -16,6 +16,7 @@ use crate::commit::{Core, Guard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, CAPACITY_STEP};
 use crate::ids::Sequence;
+use crate::mutant;
 use crate::options::Options;
 use crate::prepare::{Go, Order, PrepareFailed, Prepared, Step, Stop, prepare};
 use crate::queue::{Mode, Queue, Tail};
@@ -185,7 +186,7 @@ impl Core {
         let Step::Piece { took, done, capacity } = step else {
             return self.watch.lock_stands().map_err(Stop::NotOurs).map(|()| Go::On);
         };
-        if by == By::Caller {
+        if by == By::Caller && !mutant::is("spare:a-caller-waits-for-zeros") {
             return Ok(Go::Hurry);
         }
         let queue = self.queue();
@@ -194,6 +195,9 @@ impl Core {
         drop(queue);
         if over {
             return Err(Stop::Over);
+        }
+        if mutant::is("spare:nobody-hurries-it") {
+            return Ok(Go::On);
         }
         if awaited || tail.offset > tail.capacity - tail.capacity / SOON_PART {
             return Ok(Go::Hurry);

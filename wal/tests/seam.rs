@@ -85,6 +85,27 @@ fn reads_end_at_the_end_and_writes_extend_with_zeros() {
     });
 }
 
+/// What is allocated reads as zeros, is the file's, and leaves alone what was written before it.
+#[test]
+fn what_is_allocated_is_there_and_zero() {
+    on_both(|dir| {
+        dir.make().unwrap();
+        let file = dir.create("a").unwrap();
+        file.write_at(b"xyz", 0).unwrap();
+        file.allocate(3, 10_000).unwrap();
+        assert_eq!(file.len().unwrap(), 10_000);
+        let mut read = vec![1; 10_001];
+        assert_eq!(file.read_at(&mut read, 0).unwrap(), 10_000);
+        assert_eq!(
+            (&read[..3], read[3..10_000].iter().all(|byte| *byte == 0)),
+            (&b"xyz"[..], true)
+        );
+        file.write_at(b"end", 9_997).unwrap();
+        assert_eq!(file.len().unwrap(), 10_000);
+        file.sync_data(SyncPoint::Prepared).unwrap();
+    });
+}
+
 #[test]
 fn a_file_opened_for_reading_cannot_be_written_and_outlives_its_name() {
     on_both(|dir| {

@@ -1,14 +1,16 @@
 //! `cargo xtask mutants`: leaves one line of the code out at a time ([`table`]) and sees which proof
-//! dies of it: the conformance suite of the directory seam, the registry's tests, a sweep, or the
-//! simulation.
+//! dies of it: the conformance suite of the directory seam, the test of real threads, the registry's
+//! tests, a sweep, or the simulation.
 //!
 //! Never here: a unit test that names a mutant. Invariants: one build for all, the mutant is chosen
 //! by the environment (`wal/src/mutant.rs`); without a mutant every proof passes, or nothing is
 //! tried; what was found becomes `docs/MUTANTS.md`; the last line counts those killed as passed,
-//! and the exit code agrees with it. Next rooms: [`hunt`], [`judge`].
+//! and the exit code agrees with it. A run that was ended goes on where it was, if what it built is
+//! the same ([`kept`]). Next rooms: [`hunt`], [`judge`].
 
 mod hunt;
 pub(crate) mod judge;
+mod kept;
 mod page;
 mod table;
 
@@ -20,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::say;
 use crate::tally::option;
 use hunt::{Fate, Proofs};
+use kept::Kept;
 use table::{Mutant, TABLE};
 
 /// Where the page goes.
@@ -33,14 +36,19 @@ pub(crate) fn command() -> ExitCode {
         say("the mutants' build failed\n0 passed, 1 failed");
         return ExitCode::FAILURE;
     };
-    say("without a mutant ...");
-    if let Fate::Killed { by, saw } = proofs.hunt(None) {
-        say(&format!("without a mutant: {by}: {saw}\n0 passed, 1 failed"));
-        return ExitCode::FAILURE;
+    // One that is asked for by name is tried anew.
+    let kept = only.is_none().then(|| Kept::of(&target(), &proofs.programs()));
+    if !kept.as_ref().is_some_and(Kept::passed) {
+        say("without a mutant ...");
+        if let Fate::Killed { by, saw } = proofs.hunt(None) {
+            say(&format!("without a mutant: {by}: {saw}\n0 passed, 1 failed"));
+            return ExitCode::FAILURE;
+        }
+        kept.iter().for_each(Kept::keep_passed);
     }
     let wanted = |mutant: &&Mutant| only.as_ref().is_none_or(|only| mutant.name.contains(only));
     let mutants: Vec<&Mutant> = TABLE.iter().filter(wanted).collect();
-    let fates = hunt_all(&proofs, &mutants, jobs);
+    let fates = hunt_all(&proofs, &mutants, jobs, kept.as_ref());
     if only.is_none()
         && let Err(e) = std::fs::write(PAGE, page::page(&mutants, &fates))
     {
@@ -51,7 +59,7 @@ pub(crate) fn command() -> ExitCode {
     if killed == fates.len() && killed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn hunt_all(proofs: &Proofs, mutants: &[&Mutant], jobs: usize) -> Vec<Fate> {
+fn hunt_all(proofs: &Proofs, mutants: &[&Mutant], jobs: usize, kept: Option<&Kept>) -> Vec<Fate> {
     let (next, fates) = (AtomicUsize::new(0), Mutex::new(vec![None; mutants.len()]));
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
@@ -59,7 +67,11 @@ fn hunt_all(proofs: &Proofs, mutants: &[&Mutant], jobs: usize) -> Vec<Fate> {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(mutant) = mutants.get(index) else { return };
-                    let fate = proofs.hunt(Some(mutant));
+                    let known = kept.and_then(|kept| kept.fate(mutant.name));
+                    let fate = known.clone().unwrap_or_else(|| proofs.hunt(Some(mutant)));
+                    if let (Some(kept), None) = (kept, known) {
+                        kept.keep(mutant.name, &fate);
+                    }
                     say(&match &fate {
                         Fate::Killed { by, saw } => format!("{}  {by}  {saw}", mutant.name),
                         Fate::Survived(how) => format!("{}  SURVIVED  {how}", mutant.name),
@@ -75,10 +87,16 @@ fn hunt_all(proofs: &Proofs, mutants: &[&Mutant], jobs: usize) -> Vec<Fate> {
     fates.into_iter().map(|fate| fate.unwrap_or_else(missing)).collect()
 }
 
+/// Where these builds and what they found are kept.
+fn target() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    PathBuf::from(target).join("mutants")
+}
+
 /// Builds this program and the conformance suite with the mutants in them.
 fn build() -> Option<Proofs> {
-    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
-    let target = format!("{target}/mutants");
+    let target = target();
+    let target = target.to_string_lossy();
     let cargo = |arguments: &[&str]| {
         let mut command = crate::cargo(&target, "--cfg annals_mutants");
         command.args(arguments).args(["--release", "--message-format", "json"]);
@@ -86,11 +104,12 @@ fn build() -> Option<Proofs> {
     };
     let xtask = cargo(&["build", "-p", "xtask", "--bin", "xtask"])?;
     let seam = cargo(&["test", "-p", "annals-wal", "--test", "seam", "--no-run"])?;
+    let threads = cargo(&["test", "-p", "annals-wal", "--test", "threads", "--no-run"])?;
     let seconds_max = option("--seconds").and_then(|text| text.parse().ok()).unwrap_or(600);
     let rooms = cargo(&["test", "-p", "annals-registry", "--test", "it", "--no-run"])?;
     let levels = cargo(&["test", "-p", "annals-wal", "--test", "levels", "--no-run"])?;
     let room = cargo(&["test", "-p", "annals-wal", "--test", "room", "--no-run"])?;
-    Some(Proofs { seam, rooms, waits: [levels, room], xtask, seconds_max })
+    Some(Proofs { seam, threads, rooms, waits: [levels, room], xtask, seconds_max })
 }
 
 /// Runs cargo; the last program that it says it has made.

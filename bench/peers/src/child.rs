@@ -17,6 +17,8 @@ use serde_json::json;
 use crate::args::{engine, number};
 use crate::engine::{Engine, Outcome, Setup};
 use crate::payload::{Payload, Seen};
+use crate::store::{Start, Store};
+use crate::window::{Measured, registry};
 use crate::workload::Workload;
 
 /// The verb that makes this program a child.
@@ -38,12 +40,13 @@ pub(crate) struct Run {
 #[derive(Debug)]
 pub(crate) struct Verify {
     dir: PathBuf,
+    workload: Workload,
     payload: Payload,
     acknowledged: Vec<u64>,
 }
 
 /// `run ENGINE DIR SIZE SEED WORKLOAD WRITERS SECONDS` or
-/// `verify ENGINE DIR SIZE SEED COUNT,COUNT,...`.
+/// `verify ENGINE DIR SIZE SEED WORKLOAD COUNT,COUNT,...`.
 pub(crate) fn command(args: &[String]) -> Outcome<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
@@ -51,21 +54,26 @@ pub(crate) fn command(args: &[String]) -> Outcome<()> {
             let payload = payload(size, seed)?;
             let setup = Setup {
                 dir: PathBuf::from(dir),
-                workload: Workload::of(workload).ok_or("no such workload")?,
+                workload: self::workload(workload)?,
                 writers: number("WRITERS", writers)?,
                 size: payload.size,
                 seconds: number("SECONDS", seconds)?,
             };
             (engine(name)?.run)(&Run { setup, payload })
         }
-        ["verify", name, dir, size, seed, counts] => {
+        ["verify", name, dir, size, seed, workload, counts] => {
             let acknowledged =
                 counts.split(',').map(|count| number("COUNT", count)).collect::<Outcome<_>>()?;
             let (dir, payload) = (PathBuf::from(dir), payload(size, seed)?);
-            (engine(name)?.verify)(&Verify { dir, payload, acknowledged })
+            let workload = self::workload(workload)?;
+            (engine(name)?.verify)(&Verify { dir, workload, payload, acknowledged })
         }
         _ => Err("the child's arguments are the parent's to give".into()),
     }
+}
+
+fn workload(name: &str) -> Outcome<Workload> {
+    Ok(Workload::of(name).ok_or("no such workload")?)
 }
 
 fn payload(size: &str, seed: &str) -> Outcome<Payload> {
@@ -79,8 +87,23 @@ pub(crate) fn run<E: Engine>(run: &Run) -> Outcome<()> {
     let window =
         E::window(workload).ok_or_else(|| format!("{} has no {}", E::NAME, workload.name()))?;
     let engine = Arc::new(E::open(&run.setup)?);
+    tell(|| window(&engine, &run.setup, &run.payload))
+}
+
+/// The same of a registry.
+pub(crate) fn run_store<S: Store>(run: &Run) -> Outcome<()> {
+    let setup = &run.setup;
+    let start = Start::of(setup.workload, setup.writers);
+    let store = S::open(setup, &start)?;
+    tell(|| match setup.workload {
+        Workload::RegistryGet => registry::gets(&store, setup, &start),
+        _ => registry::increments(&store, setup, &start),
+    })
+}
+
+fn tell(window: impl FnOnce() -> Outcome<Measured>) -> Outcome<()> {
     crate::mark(BEGIN);
-    let measured = window(&engine, &run.setup, &run.payload);
+    let measured = window();
     crate::mark(END);
     let measured = measured?;
     let latency = &measured.latency;
@@ -107,6 +130,18 @@ pub(crate) fn verify<E: Engine>(verify: &Verify) -> Outcome<()> {
     let mut seen = Seen::new(verify.payload.clone(), verify.acknowledged.len());
     E::reopen(&verify.dir, verify.payload.size, &mut |record| seen.take(record))?;
     let records = seen.check(&verify.acknowledged)?;
+    crate::say(&format!("{ROW}{}", json!({ "records": records })));
+    Ok(())
+}
+
+/// The same of a registry; one that keeps nothing is asked for nothing.
+pub(crate) fn verify_store<S: Store>(verify: &Verify) -> Outcome<()> {
+    let start = Start::of(verify.workload, verify.acknowledged.len());
+    let records = if S::KEPT {
+        start.check(&verify.acknowledged, |each| S::reopen(&verify.dir, each))?
+    } else {
+        0
+    };
     crate::say(&format!("{ROW}{}", json!({ "records": records })));
     Ok(())
 }

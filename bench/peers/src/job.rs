@@ -45,7 +45,7 @@ impl Job<'_> {
             size: self.workload.size(self.args),
             round,
             durable: self.entry.durable,
-            verified: (!self.workload.writes()).then_some(self.entry.scans_verified),
+            verified: self.workload.scans().then_some(self.entry.scans_verified),
             load: crate::machine::load(),
             result: self.figures(counted).map_err(|error| error.to_string()),
         }
@@ -88,7 +88,7 @@ impl Job<'_> {
         let counts = acknowledged(&answer)?;
         let counts: Vec<String> = counts.iter().map(u64::to_string).collect();
         let mut verify = self.child(Command::new(program()?), "verify", dir.path());
-        let mut verify = verify.arg(counts.join(",")).spawn()?;
+        let mut verify = verify.arg(self.workload.name()).arg(counts.join(",")).spawn()?;
         let checked = self::answer(&mut verify);
         verify.wait()?;
         let records = checked.map_err(|error| format!("reopened: {error}"))?["records"].as_u64();

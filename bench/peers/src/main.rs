@@ -5,9 +5,10 @@
 //! failed, lost a record, or acknowledged what it had not synced.
 //!
 //! Rooms: [`args`], [`workload`] -> [`rounds`] (who runs when) -> [`job`] -> [`child`] (a process
-//! for each run) -> [`window`] (threads and tasks) over [`engines`]; then [`trace`], [`table`],
-//! [`summary`], [`svg`]. A new engine is a file in `engines/` and a line in its table; a new
-//! workload begins in [`workload`].
+//! for each run) -> [`window`] (threads and tasks) over [`engines`], or over [`stores`] where the
+//! workload is a registry's; then [`trace`], [`table`], [`summary`], [`svg`]. A new engine is a
+//! file in `engines/` or `stores/` and a line in the table of `engines`; a new workload begins in
+//! [`workload`].
 
 mod args;
 mod child;
@@ -18,6 +19,8 @@ mod machine;
 mod payload;
 mod rounds;
 mod row;
+mod store;
+mod stores;
 mod summary;
 mod svg;
 mod table;

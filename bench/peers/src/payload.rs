@@ -56,7 +56,7 @@ fn head(writer: usize, sequence: u64) -> [u8; HEAD] {
 }
 
 /// Steele, Lea and Flood's mixer: one multiplication chain, no state but a number.
-fn split_mix(state: u64) -> u64 {
+pub(crate) fn split_mix(state: u64) -> u64 {
     let mut z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

@@ -19,10 +19,14 @@ pub(crate) fn text(cells: &[Cell]) -> String {
         writers.dedup();
         for writers in writers {
             let ours = table::best(cells, |cell| {
-                (cell.engine, cell.workload, cell.writers) == (OURS, workload, writers)
+                (cell.engine, cell.workload, cell.writers) == (workload.ours(), workload, writers)
             });
-            if let Some((cell, figures)) = ours {
-                line(&mut out, cells, cell, figures);
+            match ours {
+                Some((cell, figures)) if workload.of_registry() => {
+                    registry(&mut out, cells, cell, figures);
+                }
+                Some((cell, figures)) => line(&mut out, cells, cell, figures),
+                None => {}
             }
         }
     }
@@ -57,6 +61,24 @@ fn line(out: &mut String, cells: &[Cell], cell: &Cell, ours: &Figures) {
         });
         if let Some((_, figures)) = sync {
             let _ = write!(out, "; a raw sync took {:.0} us (median)", figures.p50_us);
+        }
+    }
+    out.push('\n');
+}
+
+/// Ours over each of the others, one by one: they are asked for one by one, and *annals* is the log
+/// under the registry.
+fn registry(out: &mut String, cells: &[Cell], cell: &Cell, ours: &Figures) {
+    let (workload, writers) = (cell.workload, cell.writers);
+    let (name, counts) = (workload.name(), workload.counts());
+    let _ = write!(out, "{name}, {writers} {counts}: {:.0}/s", ours.ops_per_s);
+    let beside = |other: &&Cell| {
+        (other.workload, other.writers) == (workload, writers) && other.engine != cell.engine
+    };
+    for other in cells.iter().filter(beside).filter(|other| other.counts) {
+        if let Ok(figures) = &other.result {
+            let times = ours.ops_per_s / figures.ops_per_s;
+            let _ = write!(out, "; {times:.2} x {}: {:.0}/s", other.engine, figures.ops_per_s);
         }
     }
     out.push('\n');

@@ -4,7 +4,7 @@
 //! one; a setting with an error in any round shows the error and no figure. Ratios are taken only
 //! among durable engines. Next rooms: [`crate::svg`], [`crate::row`].
 
-use crate::engines::{BEST_PEERS, FLOOR, FLOORS, OURS, SEQUENTIAL};
+use crate::engines::{BEST_PEERS, FLOOR, FLOORS, OURS, OURS_REGISTRY, SEQUENTIAL};
 use crate::row::{Figures, Row};
 use crate::workload::Workload;
 
@@ -39,7 +39,7 @@ pub(crate) fn medians(rows: &[Row]) -> Vec<Cell> {
             workload: row.workload,
             writers: row.writers,
             size: row.size,
-            counts: row.verified.unwrap_or(row.durable),
+            counts: row.verified.unwrap_or(row.durable || !row.workload.writes()),
             result: result.map(|figures| median_figures(&figures)),
             range,
         });
@@ -105,7 +105,8 @@ const FOOT: &str = "
 x peer: records/s over the best peer's: in append and batch at as many writers, else at its own best
 number; in append the better of okaywal and raft-engine, else any other durable engine.
 x floor: over floor-overwrite with 1 writer, in in_flight_1k over the better floor-sequential.
-Latencies: of a call; in batch of a whole batch, in scan of a whole pass.
+Latencies: of a call; in batch of a whole batch, in scan of a whole pass, in registry_get of 100
+reads. MB/s: of records; in the registry's workloads it means nothing but for annals, the log.
 !: acknowledges what no sync covered. ?: reads without comparing checksums. Neither is in a ratio.
 (<2): fewer than two rotations, so lengthen the window.
 ";
@@ -159,7 +160,11 @@ pub(crate) fn best_peer(
     best(cells, |cell| {
         let peer = match workload {
             Workload::Append => BEST_PEERS.contains(&cell.engine),
-            _ => cell.engine != OURS && !cell.engine.starts_with(FLOORS) && cell.counts,
+            _ => {
+                ![OURS, OURS_REGISTRY].contains(&cell.engine)
+                    && !cell.engine.starts_with(FLOORS)
+                    && cell.counts
+            }
         };
         peer && cell.workload == workload && (workload.numbers_differ() || cell.writers == writers)
     })

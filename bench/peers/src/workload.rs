@@ -6,7 +6,7 @@
 //! Next room: [`crate::rounds`].
 
 use crate::args::Args;
-use crate::engines::Entry;
+use crate::engines::{Entry, OURS, OURS_REGISTRY};
 
 /// Tasks of `append_async`.
 pub(crate) const TASKS: usize = 1024;
@@ -16,6 +16,12 @@ const THREADS: [usize; 5] = [1, 8, 16, 64, 256];
 pub(crate) const IN_FLIGHT: usize = 4096;
 /// Records of a durable batch.
 pub(crate) const BATCH: usize = 100;
+/// Bytes of a record of the log beside a registry: about what a change of a counter takes.
+const CHANGE: usize = 64;
+/// Threads of the registry's workloads.
+const CHANGERS: [usize; 1] = [64];
+/// Threads that read.
+const GETTERS: [usize; 2] = [1, 8];
 /// Record size of `in_flight_1k` and `scan_1k`, whatever `--size` says.
 const KIBIBYTE: usize = 1024;
 
@@ -36,10 +42,18 @@ pub(crate) enum Workload {
     Scan,
     /// The same with records of 1 KiB.
     Scan1k,
+    /// Threads that each add one to the same counter of a registry; beside it, the log's appends.
+    RegistryHot,
+    /// The same, each with a counter of its own.
+    RegistryDistinct,
+    /// Random keys of 100,000.
+    RegistryGet,
+    /// One of 1,000 agents changed, beside the seeds' rewritten JSON file.
+    RegistryRewrite,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 7] = [
+    pub(crate) const ALL: [Workload; 11] = [
         Workload::Append,
         Workload::AppendAsync,
         Workload::InFlight,
@@ -47,6 +61,10 @@ impl Workload {
         Workload::Batch,
         Workload::Scan,
         Workload::Scan1k,
+        Workload::RegistryHot,
+        Workload::RegistryDistinct,
+        Workload::RegistryGet,
+        Workload::RegistryRewrite,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -58,6 +76,10 @@ impl Workload {
             Workload::Batch => "batch",
             Workload::Scan => "scan",
             Workload::Scan1k => "scan_1k",
+            Workload::RegistryHot => "registry_hot",
+            Workload::RegistryDistinct => "registry_distinct",
+            Workload::RegistryGet => "registry_get",
+            Workload::RegistryRewrite => "registry_json_rewrite_1000",
         }
     }
 
@@ -72,12 +94,37 @@ impl Workload {
             Workload::AppendAsync => "tasks (annals) or threads",
             Workload::InFlight | Workload::InFlight1k => "in flight",
             Workload::Scan | Workload::Scan1k => "reader",
+            Workload::RegistryGet => "readers",
+            Workload::RegistryHot | Workload::RegistryDistinct | Workload::RegistryRewrite => {
+                "threads"
+            }
         }
     }
 
     /// Whether it writes in its window, so that syncs have to be counted.
     pub(crate) fn writes(self) -> bool {
-        !matches!(self, Workload::Scan | Workload::Scan1k)
+        !self.scans() && self != Workload::RegistryGet
+    }
+
+    /// Whether it reads everything back.
+    pub(crate) fn scans(self) -> bool {
+        matches!(self, Workload::Scan | Workload::Scan1k)
+    }
+
+    /// Whether it is one of registries ([`crate::store`]).
+    pub(crate) fn of_registry(self) -> bool {
+        matches!(
+            self,
+            Workload::RegistryHot
+                | Workload::RegistryDistinct
+                | Workload::RegistryGet
+                | Workload::RegistryRewrite
+        )
+    }
+
+    /// Our engine of it.
+    pub(crate) fn ours(self) -> &'static str {
+        if self.of_registry() { OURS_REGISTRY } else { OURS }
     }
 
     /// Whether engines run it with numbers of their own, so that an engine is held against the best
@@ -89,6 +136,7 @@ impl Workload {
     pub(crate) fn size(self, args: &Args) -> usize {
         match self {
             Workload::InFlight1k | Workload::Scan1k => KIBIBYTE,
+            _ if self.of_registry() => CHANGE,
             _ => args.size,
         }
     }
@@ -105,6 +153,10 @@ impl Workload {
             Workload::InFlight | Workload::InFlight1k => vec![1],
             Workload::Batch => vec![1, 8],
             Workload::Scan | Workload::Scan1k => vec![1],
+            Workload::RegistryGet => GETTERS.to_vec(),
+            Workload::RegistryHot | Workload::RegistryDistinct | Workload::RegistryRewrite => {
+                CHANGERS.to_vec()
+            }
         }
     }
 
@@ -143,6 +195,10 @@ mod tests {
         assert_eq!(numbers(Workload::InFlight, "floor-overwrite"), [1]);
         assert_eq!(numbers(Workload::Append, "jsonl"), [1, 2, 8, 16, 64]);
         assert!(numbers(Workload::Append, "floor-sequential-4m").is_empty());
+        assert_eq!(numbers(Workload::RegistryHot, "annals"), [64], "the log beside the registry");
+        assert!(numbers(Workload::RegistryHot, "jsonl").is_empty());
+        assert!(numbers(Workload::RegistryRewrite, "redb-registry").is_empty());
+        assert!(numbers(Workload::Append, "annals-registry").is_empty());
         assert!(numbers(Workload::Scan, "okaywal").is_empty(), "it reads when it recovers, only");
     }
 

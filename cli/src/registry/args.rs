@@ -17,6 +17,7 @@ pub(crate) struct RegistryArgs {
 #[derive(Subcommand, Debug)]
 pub(crate) enum RegistryVerb {
     /// Print the value of a key. Writes nothing.
+    #[command(before_help = "Example:\n  wal registry get runs tasks/T1/agents/A7")]
     Get {
         /// The log's directory.
         dir: PathBuf,
@@ -27,6 +28,7 @@ pub(crate) enum RegistryVerb {
         format: Format,
     },
     /// Give a key a JSON value; prints the new revision.
+    #[command(before_help = "Example:\n  wal registry put runs tasks/T1/active_count 3")]
     Put {
         /// The log's directory; made if it is absent.
         dir: PathBuf,
@@ -36,6 +38,7 @@ pub(crate) enum RegistryVerb {
         json: String,
     },
     /// Give a key a JSON value if it is as expected; a lost race is exit code 1.
+    #[command(before_help = "Example:\n  wal registry cas runs tasks/T2/owner absent '\"A7\"'")]
     Cas {
         /// The log's directory.
         dir: PathBuf,
@@ -48,6 +51,7 @@ pub(crate) enum RegistryVerb {
         json: String,
     },
     /// Remove a key; prints the revision.
+    #[command(before_help = "Example:\n  wal registry delete runs tasks/T1/agents/A7")]
     Delete {
         /// The log's directory.
         dir: PathBuf,
@@ -55,6 +59,7 @@ pub(crate) enum RegistryVerb {
         key: Key,
     },
     /// Print the keys, one a line. Writes nothing.
+    #[command(before_help = "Example:\n  wal registry list runs tasks/T1")]
     List {
         /// The log's directory.
         dir: PathBuf,
@@ -66,6 +71,7 @@ pub(crate) enum RegistryVerb {
         as_of: Option<Revision>,
     },
     /// Print the versions of a key, oldest first. Writes nothing.
+    #[command(before_help = "Example:\n  wal registry history runs tasks/T1/agents/A7")]
     History {
         /// The log's directory.
         dir: PathBuf,
@@ -73,6 +79,7 @@ pub(crate) enum RegistryVerb {
         key: Key,
     },
     /// Print what changes, as it becomes durable. Writes nothing.
+    #[command(before_help = "Example:\n  wal registry watch runs tasks/T1 --once")]
     Watch {
         /// The log's directory.
         dir: PathBuf,
@@ -87,6 +94,7 @@ pub(crate) enum RegistryVerb {
         once: bool,
     },
     /// Print an imported registry as JSON again. Writes nothing.
+    #[command(before_help = "Example:\n  wal registry export runs tasks/T1 | jq .")]
     Export {
         /// The log's directory.
         dir: PathBuf,
@@ -96,6 +104,9 @@ pub(crate) enum RegistryVerb {
     },
     /// Bring JSON registries (a task's AGENT_REGISTRY.json, a GLOBAL_REGISTRY.json) into a log, and
     /// say what in them does not fit.
+    #[command(
+        before_help = "Example:\n  wal registry import runs AGENT_REGISTRY.json GLOBAL_REGISTRY.json"
+    )]
     Import {
         /// The log's directory; made if it is absent.
         dir: PathBuf,
@@ -107,6 +118,7 @@ pub(crate) enum RegistryVerb {
         replace: bool,
     },
     /// Write a snapshot, and trim what two snapshots hold. The first one trims nothing.
+    #[command(before_help = "Example:\n  wal registry compact runs")]
     Compact {
         /// The log's directory.
         dir: PathBuf,

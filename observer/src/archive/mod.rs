@@ -111,10 +111,7 @@ impl Target {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn hand_over(&self, log: &Log) -> Result<HandedOver> {
-        fs::create_dir_all(&self.dir).map_err(|e| Error::file("make", &self.dir, e))?;
-        if let Some(parent) = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_dir(parent)?;
-        }
+        make_dir(&self.dir)?;
         let _alone = self.lock()?;
         let mut manifest = self.manifest(log)?;
         let hold = self.hold();
@@ -141,6 +138,7 @@ impl Target {
         let mut handed = HandedOver { segments: 0, bytes: 0, next_lsn: manifest.next() };
         for segment in ready(log, manifest.next())? {
             let Some((first, last)) = segment.lsns else { continue };
+            self.follows(&manifest, &segment, first)?;
             let bytes = self.bring(log, &segment)?;
             let name = segment_name(segment.sequence);
             let sha256 = hash(&self.dir.join(&name))?;
@@ -156,6 +154,32 @@ impl Target {
             log.set_hold(&hold, manifest.next())?;
         }
         Ok(handed)
+    }
+
+    /// Whether a segment goes on where the archive ends. Nothing is replaced and the hold does not
+    /// pass a gap: after a repair or a restore the log may count its segments anew, and a segment
+    /// whose seal has rotted since is left out by [`ready`]. The first one may begin earlier.
+    fn follows(&self, manifest: &Manifest, segment: &SegmentReport, first: Lsn) -> Result<()> {
+        let name = segment_name(segment.sequence);
+        let known = manifest.segments.iter().any(|archived| archived.name == name);
+        let begins = first == manifest.next() || (!manifest.has_any() && first < manifest.next());
+        if begins && !known {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "segment {name} of the log begins at LSN {first}, and the archive {} {}: the log was \
+                 repaired or restored since, or a segment before it cannot be read. Nothing was \
+                 changed there. Run `wal verify` on both, then use a new directory under a new name",
+                self.dir.display(),
+                if known {
+                    "has another segment of that name".to_owned()
+                } else {
+                    format!("goes on at LSN {}", manifest.next())
+                }
+            ),
+        ))
     }
 
     fn is_new(&self, holds: &[(String, Lsn)]) -> bool {
@@ -261,6 +285,23 @@ fn ready(log: &Log, from: Lsn) -> Result<Vec<SegmentReport>> {
         }
     }
     Ok(ready)
+}
+
+/// Makes a directory and those above it; the name of each that it made is durable on return.
+fn make_dir(dir: &Path) -> Result<()> {
+    let dir = std::path::absolute(dir).map_err(|e| Error::file("find", dir, e))?;
+    let missing: Vec<&Path> = dir.ancestors().take_while(|above| !above.exists()).collect();
+    for dir in missing.iter().rev() {
+        match fs::create_dir(dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::file("make", dir, e));
+            }
+            _ => {}
+        }
+    }
+    // Also of one that was there: a crash of an earlier call may have come before its sync.
+    let parents = dir.ancestors().skip(1).take(missing.len().max(1));
+    parents.filter(|parent| !parent.as_os_str().is_empty()).try_for_each(sync_dir)
 }
 
 fn is_empty(dir: &Path) -> Result<bool> {

@@ -4,6 +4,8 @@
 //! byte. The text is valid JSON ([`crate::JsonText`]); on anything else the walk would stop early
 //! and keep the rest as it is. Next room: [`super::shapes`].
 
+use std::borrow::Cow;
+
 use super::shapes;
 
 /// Calls `map` with each string and member name, decoded, and puts in what it returns. A value that
@@ -22,7 +24,7 @@ pub(super) fn map_strings(
         }
         at = end;
         let Some(token) = text.get(start..end) else { break };
-        let Ok(decoded) = serde_json::from_str::<std::borrow::Cow<'_, str>>(token) else { break };
+        let decoded = decode(token);
         let is_name = text.get(end..).is_some_and(|rest| rest.trim_start().starts_with(':'));
         let replaced = map(name.as_deref().filter(|_| !is_name), &decoded);
         name = is_name.then(|| decoded.into_owned());
@@ -42,13 +44,46 @@ pub(super) fn has_secret_name(text: &str) -> bool {
     while let Some((start, end)) = next_string(text, at) {
         at = end;
         let rest = text.as_bytes().get(end);
-        if matches!(rest, Some(b':' | b' '))
+        if matches!(rest, Some(b':' | b' ' | b'\t' | b'\n' | b'\r'))
             && text.get(start..end).is_some_and(shapes::is_secret_name)
         {
             return true;
         }
     }
     false
+}
+
+/// What a string says. A surrogate without its other half, as a cut emoji leaves it, is valid in a
+/// JSON text and in no string of ours: it becomes U+FFFD, so that what stands beside it is still
+/// looked at.
+fn decode(token: &str) -> Cow<'_, str> {
+    if let Ok(decoded) = serde_json::from_str::<Cow<'_, str>>(token) {
+        return decoded;
+    }
+    let mut whole = String::with_capacity(token.len());
+    let mut rest = token;
+    while let Some(at) = rest.find('\\') {
+        whole.push_str(rest.get(..at).unwrap_or_default());
+        let escape = rest.get(at..).unwrap_or_default();
+        let one = if escape.as_bytes().get(1) == Some(&b'u') { 6 } else { 2 };
+        let pair = escape.get(..12).filter(|_| one == 6);
+        let (taken, piece) = match pair.filter(|pair| is_string(pair)) {
+            Some(pair) => (12, pair),
+            None => {
+                let piece = escape.get(..one).filter(|piece| is_string(piece));
+                (one.min(escape.len()), piece.unwrap_or("\\ufffd"))
+            }
+        };
+        whole.push_str(piece);
+        rest = escape.get(taken..).unwrap_or_default();
+    }
+    whole.push_str(rest);
+    serde_json::from_str(&whole).map_or_else(|_| token.to_owned().into(), Cow::Owned)
+}
+
+/// Whether this, in quotes, is a string.
+fn is_string(inside: &str) -> bool {
+    serde_json::from_str::<Cow<'_, str>>(&format!("\"{inside}\"")).is_ok()
 }
 
 /// First and one past the last byte of the next string, quotes included.

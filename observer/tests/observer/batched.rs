@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use annals_observer::{
-    Detail, EntryKind, ErrorKind, FlushOutcome, JsonText, Level, Options, Outcome, Overflow,
+    CallId, CallKind, Detail, EntryKind, ErrorKind, FlushOutcome, JsonText, Level, Options,
+    Outcome, Overflow,
 };
 use annals_wal::fs::SyncPoint;
 use annals_wal::fs::mem::{Keep, MemDir, SyncFailure};
@@ -383,4 +384,36 @@ fn prompts_inputs_and_outputs_can_be_left_out_one_by_one() {
     let entries = all(&log);
     assert_eq!((&entries[0].input, &entries[1].output), (&None, &None));
     assert_eq!((&entries[2].input, &entries[3].output), (&Some(text(3)), &None));
+}
+
+/// A future of a durable start may be dropped while it waits for its sync: a timeout, a `select`.
+/// The place kept for its end was then never given back, and its open start was in no table: after
+/// a few such futures the queue was full for ever and nobody knew of the starts.
+#[test]
+fn a_start_dropped_while_it_waits_for_its_sync_gives_its_place_back_and_stays_open() {
+    let disk = MemDir::new(15);
+    let log = open(&disk);
+    let options = patient().queue_entries_max(6).overflow(Overflow::DropNewest);
+    let clock = Arc::new(HandClock::default());
+    let observer = options.clock(clock.clone()).on(log.clone()).unwrap();
+    let session = observer.session("s-1").unwrap();
+    let waker = Waker::from(Arc::new(CountingWaker::default()));
+    disk.slow_syncs(Duration::from_millis(20));
+    for n in 0..10 {
+        let call_id = CallId::new(format!("call_{n}")).unwrap();
+        let mut start = Box::pin(session.tool("t").call_id(call_id).start_async());
+        // Ready only if this thread stood still for a whole sync; the end is the same then.
+        drop(start.as_mut().poll(&mut Context::from_waker(&waker)));
+        drop(start);
+        assert!(observer.force_flush(LONG).is_flushed());
+    }
+    assert_eq!(observer.health().open_starts, 10);
+    let start = session.clone().level(Level::Batched).span("room for it and its end").start();
+    assert!(!start.unwrap().start_receipt().dropped);
+    clock.advance(7);
+    let call_id = CallId::new("call_3").unwrap();
+    session.end_by_call_id(CallKind::Tool, call_id, Outcome::Ok(text(3))).unwrap();
+    let end = all(&log).pop().unwrap();
+    assert_eq!(end.duration, Some(Duration::from_nanos(7)));
+    assert!(end.span.is_some());
 }

@@ -119,7 +119,10 @@ fn whose(
     }
     let said = ["task_id", "taskId", "id"].iter().find_map(|id| {
         let (_, text) = members.iter().find(|(known, _)| known == id)?;
-        serde_json::from_str::<String>(text).ok().filter(|id| !id.is_empty())
+        // A number names a task as it names an agent.
+        let number = || serde_json::from_str::<serde_json::Number>(text).ok();
+        let said = serde_json::from_str::<String>(text).ok();
+        said.or_else(|| number().map(|number| number.to_string())).filter(|id| !id.is_empty())
     });
     if let Some(task) = said {
         return Ok(Whose::Task(task));

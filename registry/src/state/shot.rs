@@ -11,6 +11,9 @@ use crate::key::Key;
 use crate::mutant;
 use crate::value::Entry;
 
+/// Values of one look, in bytes, unless a single one has more.
+const BYTES_MAX: usize = 1 << 20;
+
 #[derive(Debug, Default)]
 pub(crate) struct Shot {
     /// Everything up to here was delivered.
@@ -51,7 +54,12 @@ impl Shot {
         let cursor = self.cursor.clone();
         let from = cursor.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut stored = map.range::<Key, _>((from, Bound::Unbounded)).peekable();
+        let mut bytes = 0;
         for _ in 0..keys_max {
+            // Large values make a block of their own: no reader takes one that is too long.
+            if bytes >= BYTES_MAX {
+                return;
+            }
             let next_aside = self.aside.first_key_value().map(|(key, _)| key);
             let next_stored = stored.peek().map(|(key, _)| *key);
             // What was put aside comes in the place of what the map has now.
@@ -66,6 +74,7 @@ impl Shot {
             let now = stored.next_if(|(stored, _)| **stored == key).map(|(_, entry)| entry);
             let entry = self.aside.remove(&key).unwrap_or_else(|| now.cloned());
             if let Some(entry) = entry {
+                bytes += entry.value.bytes().len();
                 entries.push((key.clone(), entry));
             }
             self.cursor = Some(key);

@@ -258,7 +258,12 @@ impl Gather {
             runs: self.runs,
             generation: self.generation.next(),
             head,
-            holds: self.holds.1.into_iter().filter(|hold| hold.lsn >= head).collect(),
+            // One below the head holds what is left of what it held: without it the next trim would
+            // take records that an archive or a registry has not got.
+            holds: {
+                let clamped = |hold: Hold| Hold { lsn: hold.lsn.max(head), ..hold };
+                self.holds.1.into_iter().map(clamped).collect()
+            },
             report,
         })
     }

@@ -4,18 +4,21 @@
 //! counted as found: what hangs was noticed.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::judge::{self, Line};
-use super::table::Mutant;
+use super::table::{LATCH, Mutant, PREPARE, SPARE};
 
 /// Who chose the mutant: read by `wal/src/mutant.rs`.
 const CHOICE: &str = "ANNALS_MUTANT";
 /// A process that used no processor for so long waits for ever.
 const IDLE_MAX: Duration = Duration::from_secs(40);
+
+/// What only real threads meet.
+const THREADED: [&str; 3] = [LATCH, PREPARE, SPARE];
 
 /// How it went for a mutant.
 #[derive(Clone, Debug)]
@@ -29,18 +32,26 @@ pub(crate) enum Fate {
 /// What is run against each.
 pub(crate) struct Proofs {
     /// The conformance suite of the directory seam.
-    pub(crate) seam: std::path::PathBuf,
+    pub(crate) seam: PathBuf,
+    /// The log's test of real threads, which the world has not.
+    pub(crate) threads: PathBuf,
     /// The registry's tests on the crashable directory.
-    pub(crate) rooms: std::path::PathBuf,
+    pub(crate) rooms: PathBuf,
     /// The tests of levels and of the waits for room: the world waits for durability alone.
-    pub(crate) waits: [std::path::PathBuf; 2],
+    pub(crate) waits: [PathBuf; 2],
     /// This program, built with the mutants.
-    pub(crate) xtask: std::path::PathBuf,
+    pub(crate) xtask: PathBuf,
     /// Processor seconds that a process may use.
     pub(crate) seconds_max: u64,
 }
 
 impl Proofs {
+    /// What is run.
+    pub(crate) fn programs(&self) -> [&PathBuf; 6] {
+        let [levels, room] = &self.waits;
+        [&self.seam, &self.threads, levels, room, &self.rooms, &self.xtask]
+    }
+
     /// The proofs against this mutant, or against the code as it is.
     pub(crate) fn hunt(&self, mutant: Option<&Mutant>) -> Fate {
         let run = |program: &Path, arguments: &[&str]| {
@@ -53,23 +64,25 @@ impl Proofs {
         };
         // Sweepers, writers and threads beside a snapshot are not in the world.
         let rooms = mutant.is_none_or(|mutant| mutant.file.starts_with("registry/"));
+        // Sleepers and the log's own preparer are not there either.
+        let threads = mutant.is_none_or(|mutant| THREADED.contains(&mutant.file));
+        // Neither is a caller that waits for less than durability, or for room as a future does.
         let waits = mutant.is_none_or(|mutant| {
             mutant.name.starts_with("written:") || mutant.name.starts_with("room:")
         });
-        let died = suite("conformance", run(&self.seam, &["--test-threads", "1"]));
-        let died = died.or_else(|| {
-            let mut waits = self.waits.iter().filter(|_| waits);
-            waits.find_map(|program| suite("waits", run(program, &["--test-threads", "2"])))
-        });
-        match died.or_else(|| {
-            rooms.then(|| suite("registry", run(&self.rooms, &["--test-threads", "2"]))).flatten()
-        }) {
-            Some(fate) => fate,
-            None => world(run(
-                &self.xtask,
-                if mutant.is_some() { &[judge::VERB, "whole"] } else { &[judge::VERB] },
-            )),
-        }
+        let suites = [
+            (true, "conformance", &self.seam, "1"),
+            (threads, "threads", &self.threads, "1"),
+            (waits, "levels", &self.waits[0], "2"),
+            (waits, "room", &self.waits[1], "2"),
+            (rooms, "registry", &self.rooms, "2"),
+        ];
+        let died = suites.into_iter().filter(|(wanted, ..)| *wanted).find_map(
+            |(_, label, program, jobs)| suite(label, run(program, &["--test-threads", jobs])),
+        );
+        let whole: &[&str] =
+            if mutant.is_some() { &[judge::VERB, "whole"] } else { &[judge::VERB] };
+        died.unwrap_or_else(|| world(run(&self.xtask, whole)))
     }
 
     fn watch(&self, command: &mut Command) -> Ended {

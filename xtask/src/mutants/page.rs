@@ -8,10 +8,11 @@ use super::table::Mutant;
 const HEAD: &str = "# Mutants
 
 Made by `cargo xtask mutants`; not edited by hand. Each mutant is the code with one thing left out.
-A mutant is killed when the conformance suite of the directory seam (`wal/tests/seam.rs`), a sweep
-(`xtask/src/sweep/scripts.rs`) or the simulation finds something wrong. They run in this order, the
-cheap ones first, so the table shows the first to find it and not the only one. What a seed stands
-for is in `xtask/src/world/generate.rs`.
+A mutant is killed when the conformance suite of the directory seam (`wal/tests/seam.rs`), the test
+of real threads (`wal/tests/threads.rs`, for what wakes and prepares), the registry's tests (for the
+registry), a sweep (`xtask/src/sweep/scripts.rs`) or the simulation finds something wrong. They run
+in this order, the cheap ones first, so the table shows the first to find it and not the only one.
+What a seed stands for is in `xtask/src/world/generate.rs`.
 ";
 
 /// How many characters of what was seen are shown.

@@ -22,6 +22,9 @@ const SET: &str = "wal/src/recover/set.rs";
 const FACTS: &str = "wal/src/recover/facts.rs";
 const WRITER: &str = "wal/src/writer.rs";
 const COMMIT: &str = "wal/src/commit.rs";
+pub(crate) const LATCH: &str = "wal/src/latch.rs";
+pub(crate) const PREPARE: &str = "wal/src/prepare.rs";
+pub(crate) const SPARE: &str = "wal/src/spare.rs";
 const SCAN: &str = "wal/src/scan.rs";
 const SURVEY: &str = "wal/src/survey.rs";
 const FORMAT: &str = "wal/src/format.rs";
@@ -74,9 +77,9 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("control:claim-not-carried", "wal/src/control.rs", "the trusted claim is carried forward"),
     m("generation:not-bumped", DECIDE, "an unclean end begins a new generation"),
     // Publishing and rotation.
-    m("publish:in-place", "wal/src/prepare.rs", "a segment is made under another name and linked"),
+    m("publish:in-place", PREPARE, "a segment is made under another name and linked"),
     m("link:replaces", DIRS, "a hard link never replaces"),
-    m("salt:the-neighbours", "wal/src/prepare.rs", "a salt differs from its neighbour's"),
+    m("salt:the-neighbours", PREPARE, "a salt differs from its neighbour's"),
     m("rotation:no-seal", WRITER, "a segment ends with a seal"),
     m("order:seal-before-next", WRITER, "the seal is durable before the next segment's first byte"),
     m("order:place-before-lsn", "wal/src/queue.rs", "an LSN is given only with a place"),
@@ -86,11 +89,10 @@ pub(crate) const TABLE: &[Mutant] = &[
         "a segment's first group begins with an open record",
     ),
     m("stamp:own-records-count", WRITER, "the log's own records consume no LSN"),
-    m(
-        "prepare:synced-before-the-zeros",
-        "wal/src/prepare.rs",
-        "zeros are synced, not the header alone",
-    ),
+    m("prepare:synced-before-the-zeros", PREPARE, "zeros are synced, not the header alone"),
+    m("prepare:hurry-takes-no-room", PREPARE, "a hurried spare takes its space at once"),
+    m("spare:a-caller-waits-for-zeros", SPARE, "a caller who needs a segment waits for no zeros"),
+    m("spare:nobody-hurries-it", SPARE, "a spare that is wanted soon is hurried"),
     m("reserve:for-records-too", "wal/src/queue.rs", "records stay out of the reserve"),
     // Writing and failing.
     m("write:short-is-whole", SEAM, "a short write is a failure"),
@@ -118,6 +120,9 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("poison:write", COMMIT, "a failed write poisons"),
     m("poison:sync", COMMIT, "a failed sync poisons"),
     m("poison:the-queue-is-told-ok", COMMIT, "who waits behind a failure is told of it"),
+    // Waking.
+    m("latch:nobody-is-woken", LATCH, "whoever sleeps on a group's end is woken"),
+    m("latch:the-second-half-is-left", LATCH, "of a large group the first woken wakes the others"),
     // Owners and names.
     m("lock:nobody-is-refused", DIRS, "a lock that is held is not given"),
     m("lock:let-go", "wal/src/open.rs", "the lock is held as long as the log is open"),

@@ -9,7 +9,7 @@ use std::path::Path;
 use annals_wal::{Batch, Error, Log, Options, Pending, Record};
 
 use crate::engine::{Each, Engine, Failure, Outcome, Setup, Submits};
-use crate::window::{self, Window, in_flight};
+use crate::window::{self, Window, closed, in_flight};
 use crate::workload::Workload;
 
 pub(crate) struct Annals(Log);
@@ -48,6 +48,8 @@ impl Engine for Annals {
         match workload {
             Workload::AppendAsync => Some(in_flight::tasks::<Annals>),
             Workload::InFlight | Workload::InFlight1k => Some(in_flight::one::<Annals>),
+            // Beside the registry on it, which makes a record of each change.
+            Workload::RegistryHot | Workload::RegistryDistinct => Some(closed::append::<Annals>),
             _ => window::blocking(workload),
         }
     }

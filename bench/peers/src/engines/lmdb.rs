@@ -90,7 +90,7 @@ impl Lmdb {
     }
 }
 
-fn open(dir: &Path) -> Outcome<Env> {
+pub(crate) fn open(dir: &Path) -> Outcome<Env> {
     #[expect(unsafe_code, reason = "heed has no safe way to open: it maps a file into memory")]
     // SAFETY: the directory is fresh and this run's own; one process at a time has it open, once,
     // and nobody changes its files but LMDB.

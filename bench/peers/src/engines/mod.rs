@@ -21,8 +21,11 @@ mod walrus;
 
 #[cfg(test)]
 pub(crate) use self::annals::Annals;
+pub(crate) use self::lmdb::open as open_lmdb;
 use crate::child::{self, Run, Verify};
 use crate::engine::{Engine, Outcome};
+use crate::store::Store;
+use crate::stores;
 use crate::workload::Workload;
 
 /// One engine, its type gone: each call of a window stays static.
@@ -57,10 +60,24 @@ impl Entry {
             verify: child::verify::<E>,
         }
     }
+
+    const fn of_store<S: Store>() -> Entry {
+        Entry {
+            name: S::NAME,
+            settings: S::SETTINGS,
+            durable: S::DURABLE,
+            awaits: false,
+            scans_verified: false,
+            records_per_call: 1,
+            has: S::has,
+            run: child::run_store::<S>,
+            verify: child::verify_store::<S>,
+        }
+    }
 }
 
 /// All engines, in the order of the tables.
-pub(crate) const ALL: [Entry; 18] = [
+pub(crate) const ALL: [Entry; 25] = [
     Entry::of::<annals::Annals>(),
     Entry::of::<okaywal::OkayWal<okaywal::Default>>(),
     Entry::of::<okaywal::OkayWal<okaywal::Large>>(),
@@ -79,10 +96,19 @@ pub(crate) const ALL: [Entry; 18] = [
     Entry::of::<sequential::Sequential<sequential::Fresh>>(),
     Entry::of::<sequential::Sequential<sequential::Mebibyte>>(),
     Entry::of::<sequential::Sequential<sequential::FourMebibytes>>(),
+    Entry::of_store::<stores::annals::AnnalsRegistry>(),
+    Entry::of_store::<stores::sqlite::SqliteRegistry>(),
+    Entry::of_store::<stores::redb::RedbRegistry>(),
+    Entry::of_store::<stores::lmdb::LmdbRegistry>(),
+    Entry::of_store::<stores::sled::SledRegistry>(),
+    Entry::of_store::<stores::json_file::JsonFile>(),
+    Entry::of_store::<stores::map::Map>(),
 ];
 
 /// Ours.
 pub(crate) const OURS: &str = "annals";
+/// And on it our registry, which is held against its own log too.
+pub(crate) const OURS_REGISTRY: &str = "annals-registry";
 /// What the ratios of `append` are taken to: the better of these is the best peer. In the other
 /// workloads it is the best durable engine that is neither ours nor a floor.
 pub(crate) const BEST_PEERS: [&str; 4] =

@@ -20,7 +20,7 @@ pub(crate) fn append<E: Engine>(
     setup: &Setup,
     payload: &Payload,
 ) -> Outcome<Measured> {
-    threads(&**engine, setup, |end, writer, histogram| {
+    counted(&**engine, setup, |end, writer, histogram| {
         let mut record = Vec::with_capacity(payload.size);
         let mut count = 0;
         loop {
@@ -42,7 +42,7 @@ pub(crate) fn batch<E: Engine>(
     setup: &Setup,
     payload: &Payload,
 ) -> Outcome<Measured> {
-    threads(&**engine, setup, |end, writer, histogram| {
+    counted(&**engine, setup, |end, writer, histogram| {
         let mut records = vec![Vec::new(); BATCH];
         let mut count = 0;
         loop {
@@ -60,13 +60,22 @@ pub(crate) fn batch<E: Engine>(
     })
 }
 
-/// Runs `work` on each thread from one moment on; it returns how many records it wrote.
-fn threads<E: Engine>(
+/// [`threads`], with the segments that an engine ended meanwhile.
+fn counted<E: Engine>(
     engine: &E,
     setup: &Setup,
     work: impl Fn(Instant, usize, &mut Histogram<u64>) -> Outcome<u64> + Sync,
 ) -> Outcome<Measured> {
     let rotations = engine.rotations();
+    let measured = threads(setup, |writer, histogram| work(end(setup), writer, histogram))?;
+    Ok(Measured { rotations: rotations_since(engine, rotations), ..measured })
+}
+
+/// Runs `work` on each thread from one moment on; it returns how many calls it made.
+pub(super) fn threads(
+    setup: &Setup,
+    work: impl Fn(usize, &mut Histogram<u64>) -> Outcome<u64> + Sync,
+) -> Outcome<Measured> {
     let barrier = Barrier::new(setup.writers + 1);
     let (written, elapsed) = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..setup.writers)
@@ -76,7 +85,7 @@ fn threads<E: Engine>(
                     let histogram = histogram();
                     barrier.wait();
                     let mut histogram = histogram?;
-                    let count = work(end(setup), writer, &mut histogram)?;
+                    let count = work(writer, &mut histogram)?;
                     Ok::<_, Failure>((count, histogram))
                 })
             })
@@ -97,6 +106,5 @@ fn threads<E: Engine>(
         acknowledged.push(count);
     }
     let operations = acknowledged.iter().sum();
-    let rotations = rotations_since(engine, rotations);
-    Ok(Measured { acknowledged, operations, elapsed, latency, rotations })
+    Ok(Measured { acknowledged, operations, elapsed, latency, rotations: None })
 }

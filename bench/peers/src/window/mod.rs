@@ -5,10 +5,12 @@
 //! took. Each thread has its own histogram, merged when all have ended; all loops are closed, so a
 //! stall delays the appends behind it and is recorded once: latencies are what a caller of such a
 //! loop saw, and say nothing of callers that arrive at times of their own.
-//! Rooms: [`closed`] (threads), [`in_flight`] (tasks), [`scan`]. Next room: [`crate::child`].
+//! Rooms: [`closed`] (threads), [`in_flight`] (tasks), [`scan`], [`registry`].
+//! Next room: [`crate::child`].
 
 pub(crate) mod closed;
 pub(crate) mod in_flight;
+pub(crate) mod registry;
 pub(crate) mod scan;
 
 use std::sync::Arc;
@@ -45,6 +47,10 @@ pub(crate) fn blocking<E: Engine>(workload: Workload) -> Option<Window<E>> {
         }
         Workload::Batch => E::BATCHES.then_some(closed::batch::<E>),
         Workload::Scan | Workload::Scan1k => E::SCANS.then_some(scan::scan::<E>),
+        Workload::RegistryHot
+        | Workload::RegistryDistinct
+        | Workload::RegistryGet
+        | Workload::RegistryRewrite => None,
     }
 }
 
