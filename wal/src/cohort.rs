@@ -79,6 +79,11 @@ impl Cohort {
         }
     }
 
+    /// Whether the wait for the write is over.
+    pub(crate) fn is_written(&self) -> bool {
+        self.written.get().is_some()
+    }
+
     /// Waits for the write alone.
     pub(crate) fn wait_written(&self) -> Result<(), Error> {
         let end = self.written.wait();

@@ -218,6 +218,7 @@ impl Core {
         std::mem::forget(guard);
         queue = self.queue();
         queue.gather.learn(all_came);
+        queue.counters.gathered += u64::from(all_came);
         queue
     }
 

@@ -146,6 +146,12 @@ impl Pending {
         Ok(self.lsns.clone())
     }
 
+    /// Whether the batch's group has been written, or has failed: [`Pending::wait_written`] would
+    /// not wait.
+    pub fn is_written(&self) -> bool {
+        self.cohort.is_written()
+    }
+
     /// Whether the answer is there.
     pub fn is_done(&self) -> bool {
         self.cohort.result().is_some()

@@ -184,6 +184,7 @@ pub(crate) struct Queue {
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Counters {
     pub(crate) groups: u64,
+    pub(crate) gathered: u64,
     pub(crate) syncs: u64,
     pub(crate) records: u64,
     pub(crate) bytes: u64,

@@ -52,8 +52,8 @@ impl Wakers {
         self.waiting.remove(&seat?.0)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     /// All of them; nobody is left behind.

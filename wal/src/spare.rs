@@ -190,7 +190,7 @@ impl Core {
             return Ok(Go::Hurry);
         }
         let queue = self.queue();
-        let awaited = queue.waiting_for_room > 0 || !queue.room_wakers.is_empty();
+        let awaited = queue.waiting_for_room > 0 || queue.room_wakers.len() > 0;
         let (tail, over) = (queue.tail, queue.is_over());
         drop(queue);
         if over {
