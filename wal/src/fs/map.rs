@@ -1,15 +1,16 @@
-//! A file in the address space: the one module of this crate with `unsafe` in it.
+//! Maps in the address space, of a file and of one page that a fork wipes: the one module of this
+//! crate with `unsafe` in it.
 //!
-//! Never here: a length field (a map is as long as the file was, or shorter), writes, frames.
-//! Invariant: what is mapped is a sealed segment, which nobody writes again. Next room:
-//! [`crate::lens`].
+//! Never here: a length field (a map is as long as the file was, or shorter), writes to files,
+//! frames. Invariant: what is mapped of files is a sealed segment, which nobody writes again. Next
+//! rooms: [`crate::lens`], [`crate::fork`].
 
 #![expect(unsafe_code, reason = "a file is mapped here and nowhere else")]
 
 use std::fs;
 use std::io;
 
-use memmap2::{Advice, Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 
 /// The first bytes of a file, mapped for reading.
 ///
@@ -51,5 +52,43 @@ impl Map {
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.map
+    }
+}
+
+/// A page of memory that the kernel empties in every child made by fork, so that a process can ask
+/// without a system call whether it is the one that made it. `getpid` is one since glibc remembers
+/// it no more; two or three of them were a twentieth of a registry's transaction.
+#[derive(Debug)]
+pub(crate) struct ForkMark {
+    page: MmapMut,
+}
+
+impl ForkMark {
+    /// Marks this process. `None` where the kernel cannot wipe pages (before Linux 4.14).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn here() -> Option<ForkMark> {
+        use rustix::mm::{Advice, madvise};
+        let mut page = MmapMut::map_anon(1).ok()?;
+        // SAFETY: the range is the map made in the line before, which nobody else knows of; the
+        // advice changes nothing of it in this process.
+        let wiped =
+            unsafe { madvise(page.as_mut_ptr().cast(), page.len(), Advice::LinuxWipeOnFork) };
+        wiped.ok()?;
+        *page.first_mut()? = 1;
+        Some(ForkMark { page })
+    }
+
+    /// Only Linux knows such pages.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn here() -> Option<ForkMark> {
+        None
+    }
+
+    /// Whether no fork lies between the making of the mark and now.
+    #[inline]
+    pub(crate) fn stands(&self) -> bool {
+        // SAFETY: the pointer is to the map's first byte, which lives as long as `self`. Volatile,
+        // because a fork changes it and the compiler must not remember it.
+        unsafe { self.page.as_ptr().read_volatile() == 1 }
     }
 }

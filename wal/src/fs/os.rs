@@ -25,6 +25,7 @@ use fs4::TryLockError;
 
 use crate::mutant;
 
+use super::map::ForkMark;
 use super::{
     Access, Dir, DirEntry, DirLock, File, FileSystem, Identity, LockMode, Map, Standing, Status,
     SyncPoint, write_zeros,
@@ -43,6 +44,9 @@ pub struct OsDir {
     absolute: PathBuf,
     /// What [`Dir::elapsed`] counts from.
     origin: Instant,
+    /// The process that named it, and whether this is that process still.
+    pid: u32,
+    mark: Option<Arc<ForkMark>>,
 }
 
 /// Two directories change names, in one step, and their parents are synced.
@@ -78,7 +82,8 @@ impl OsDir {
     pub fn new(path: impl Into<PathBuf>) -> OsDir {
         let path = path.into();
         let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-        OsDir { path, absolute, origin: Instant::now() }
+        let (pid, mark) = (std::process::id(), ForkMark::here().map(Arc::new));
+        OsDir { path, absolute, origin: Instant::now(), pid, mark }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -218,7 +223,10 @@ impl Dir for OsDir {
     }
 
     fn pid(&self) -> u32 {
-        std::process::id()
+        match &self.mark {
+            Some(mark) if mark.stands() => self.pid,
+            _ => std::process::id(),
+        }
     }
 }
 
