@@ -6,7 +6,7 @@
 //! all. Two processes that write by copies of one queue would write over each other
 //! (mumble-voip/mumble#5031, google/leveldb#623). The number is asked at each admission and not
 //! remembered, because nothing tells a library of a fork; the directory may know without a system
-//! call (`fs/map.rs`). Next room: [`crate::log`].
+//! call (`fs/map.rs`). Not seen: a child by `clone` that shares the memory of its parent and is no thread of it. Next room: [`crate::log`].
 
 use std::sync::Arc;
 

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, FLAG_BATCH_FIRST, KIND_CLOSE, OwnBody};
 use crate::fs::Dir;
 use crate::ids::{Generation, LogId, Lsn};
+use crate::mutant;
 use crate::options::Options;
 use crate::pending::{Ordered, Pending, Refused, Slot, SlotOutcome};
 use crate::queue::{LINKED_BYTES, Mode, NoPlace};
@@ -372,7 +373,11 @@ impl Log {
             queue.mode = Mode::Closed;
             Ok(())
         })?;
-        core.tell_of_room();
+        if mutant::is("close:futures-forgotten") {
+            core.room.notify_all();
+        } else {
+            core.tell_of_room();
+        }
         core.ahead.notify_all();
         core.drain()?;
         let cohort = {

@@ -69,11 +69,17 @@ impl ForkMark {
     pub(crate) fn here() -> Option<ForkMark> {
         use rustix::mm::{Advice, madvise};
         let mut page = MmapMut::map_anon(1).ok()?;
-        // SAFETY: the range is the map made in the line before, which nobody else knows of; the
-        // advice changes nothing of it in this process.
-        let wiped =
-            unsafe { madvise(page.as_mut_ptr().cast(), page.len(), Advice::LinuxWipeOnFork) };
-        wiped.ok()?;
+        let mut advise = |advice| {
+            // SAFETY: the range is the map made above, which nobody else knows of and which holds
+            // nothing yet; neither advice changes what this process sees of it.
+            unsafe { madvise(page.as_mut_ptr().cast(), page.len(), advice) }
+        };
+        // An emulator may say yes to whatever it is asked and do nothing (qemu's user mode does). Linux
+        // always refuses this one for a map without a file.
+        if advise(Advice::LinuxRemove).is_ok() {
+            return None;
+        }
+        advise(Advice::LinuxWipeOnFork).ok()?;
         *page.first_mut()? = 1;
         Some(ForkMark { page })
     }

@@ -198,7 +198,8 @@ impl Dir for OsDir {
         if identity_of(&file.metadata()?).inode != self.identity(name)?.inode {
             return Ok(None);
         }
-        Ok(Some(Box::new(OsLock { file, pid: self.pid() })))
+        let mark = ForkMark::here();
+        Ok(Some(Box::new(OsLock { file, pid: std::process::id(), mark })))
     }
 
     fn identity(&self, name: &str) -> io::Result<Identity> {
@@ -225,7 +226,10 @@ impl Dir for OsDir {
     fn pid(&self) -> u32 {
         match &self.mark {
             Some(mark) if mark.stands() => self.pid,
-            _ => std::process::id(),
+            None => std::process::id(),
+            // Another process, even where it has the same number: in a namespace of its own, or
+            // because the number was free again.
+            Some(_) => Some(std::process::id()).filter(|pid| *pid != self.pid).unwrap_or(0),
         }
     }
 }
@@ -360,6 +364,7 @@ struct OsLock {
     file: fs::File,
     /// Who took it.
     pid: u32,
+    mark: Option<ForkMark>,
 }
 
 impl DirLock for OsLock {
@@ -378,7 +383,7 @@ impl Drop for OsLock {
         // By whoever took it, and nobody else: a child that unlocked would take the lock from its
         // parent (jnwatson/py-lmdb#346, tox-dev/filelock#634); and an owner that only closed would
         // leave the directory locked for as long as some forked child lives.
-        if self.pid == std::process::id() {
+        if self.pid == std::process::id() && self.mark.as_ref().is_none_or(ForkMark::stands) {
             let _ = fs4::FileExt::unlock(&self.file);
         }
     }

@@ -108,6 +108,11 @@ pub(crate) const TABLE: &[Mutant] = &[
         "a failure reaches who waits for a write",
     ),
     m("room:always", "wal/src/room.rs", "a full queue lets nobody in"),
+    m(
+        "close:futures-forgotten",
+        "wal/src/log.rs",
+        "a close wakes the futures that wait for a segment",
+    ),
     m("room:futures-forgotten", COMMIT, "a commit wakes the futures that wait for room"),
     m(
         "room:wakers-left-behind",
