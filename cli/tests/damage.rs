@@ -10,6 +10,8 @@
     reason = "a test may fail loudly"
 )]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
@@ -21,18 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use annals_wal::{Log, Options};
 use serde_json::Value;
 
-fn wal(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wal"));
-    command.args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn segment(dir: &Path, sequence: u64) -> PathBuf {
-    dir.join(format!("{sequence:020}.wal"))
-}
+use common::{segment, text, wal};
 
 /// Four segments and a little of a fifth; the same payloads each time.
 fn log(path: &Path) {
