@@ -12,7 +12,7 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use annals_wal::{Batch, Codec, Kind, Log, Options, Record};
 use serde_json::Value;
