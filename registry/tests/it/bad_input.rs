@@ -65,7 +65,7 @@ fn each_is_a_typed_error_and_a_sentence_and_changes_nothing() {
         case(
             "a value over the cap",
             ErrorKind::TooLarge,
-            "",
+            "bytes",
             refused(registry.put(&key("v"), Value::raw(vec![0; 17 << 20]))),
         ),
         case(

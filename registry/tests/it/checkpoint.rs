@@ -268,9 +268,11 @@ fn a_snapshot_newer_than_the_log_is_refused_by_the_log() {
     registry.checkpoint().unwrap();
     let newest = snapshots(&disk).pop().unwrap();
     put_file(&old, &newest, &disk.bytes(&newest).unwrap());
+    let ops = old.ops();
     let error = annals_wal::Options::new().open_in(old.dir()).unwrap_err();
     assert_eq!(error.kind(), annals_wal::ErrorKind::Corrupt);
     assert!(error.to_string().contains("snapshot"), "{error}");
+    assert_eq!(old.ops(), ops, "nothing was changed");
 }
 
 /// A log restored from an older copy has gone on by another way: the snapshot's LSN is there, with
@@ -294,9 +296,11 @@ fn a_log_older_than_the_snapshot_is_refused_and_no_older_snapshot_is_tried() {
     drop(registry);
     put_file(&old, &newest, &disk.bytes(&newest).unwrap());
     let log = open_log(&old);
+    let ops = old.ops();
     let error = Registry::on(log).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("older copy"), "{error}");
+    assert_eq!(old.ops(), ops, "nothing was changed");
 }
 
 #[test]
