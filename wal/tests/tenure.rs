@@ -11,6 +11,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use annals_wal::fs::Dir;
 use annals_wal::fs::mem::MemDir;
 use annals_wal::{ErrorKind, Log, Options};
 
