@@ -16,6 +16,7 @@ mod calls;
 mod checkpoint;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
 mod forked;
 #[cfg(test)]
 mod gate;
