@@ -10,29 +10,19 @@
     reason = "a test may fail loudly"
 )]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use annals_wal::{Log, Options};
 use serde_json::Value;
 
-fn wal(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wal"));
-    command.args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn segment(dir: &Path, sequence: u64) -> PathBuf {
-    dir.join(format!("{sequence:020}.wal"))
-}
+use common::{contents, last_used, segment, text, wal};
 
 /// Four segments and a little of a fifth; the same payloads each time.
 fn log(path: &Path) {
@@ -59,11 +49,6 @@ fn copy(from: &Path, to: &Path) {
 fn used_end(file: &Path) -> u64 {
     let bytes = fs::read(file).unwrap();
     bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
-}
-
-fn last_used(dir: &Path) -> u64 {
-    (1..).take_while(|n| segment(dir, *n).exists() && used_end(&segment(dir, *n)) > 128).count()
-        as u64
 }
 
 type Harm = fn(&Path);
@@ -191,11 +176,6 @@ fn every_class_has_its_golden_its_exit_code_and_its_schema() {
         assert!(first.iter().any(|finding| finding["class"] == class), "{name}: {findings}");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
-    entries.map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())).collect()
 }
 
 const READING: [&[&str]; 11] = [

@@ -91,6 +91,7 @@ mod stats;
 pub mod survey;
 mod sync;
 mod tail;
+mod tenure;
 mod trim;
 mod trust;
 mod view;
@@ -112,4 +113,5 @@ pub use record::{Batch, Codec, EncodedBatch, Kind, Payload, Record, StoredRecord
 pub use records::{RecordRef, Records};
 pub use report::RecoveryReport;
 pub use stats::Stats;
+pub use tenure::Tenure;
 pub use window::Window;

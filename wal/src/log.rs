@@ -361,7 +361,10 @@ impl Log {
     }
 
     /// Ends the log cleanly: writes what was admitted and a close record, syncs, and frees the
-    /// directory's lock. Other handles get `Closed` from then on.
+    /// directory's lock. Other handles get `Closed` from then on. A room that has a [`Tenure`] (a
+    /// registry's snapshot under way) is waited for; it learns of this before its next step.
+    ///
+    /// [`Tenure`]: crate::Tenure
     ///
     /// # Errors
     /// `Poisoned` or `Closed` if it already was; the lock is then freed by the last handle.

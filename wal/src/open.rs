@@ -165,6 +165,7 @@ fn core_of(
         holds: plan.holds.clone(),
         spare: opened.spare,
         preparing: false,
+        tenures: 0,
         preparations_failed: 0,
         preparation_error: None,
         writer: Some(writer),

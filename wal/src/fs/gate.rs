@@ -36,7 +36,11 @@ pub struct Gate {
     inner: Arc<dyn Dir>,
     hook: Arc<Hook>,
     stale: Mutex<Option<Vec<DirEntry>>>,
+    opens: Mutex<Option<Opening>>,
 }
+
+/// A number of opens from now, and what happens before that one.
+type Opening = (u64, Box<dyn FnOnce() + Send>);
 
 impl Gate {
     /// `inner` behind a hook.
@@ -44,12 +48,43 @@ impl Gate {
         inner: Arc<dyn Dir>,
         hook: impl Fn(&str) -> io::Result<()> + Send + Sync + 'static,
     ) -> Arc<Gate> {
-        Arc::new(Gate { inner, hook: Arc::new(hook), stale: Mutex::default() })
+        Arc::new(Gate {
+            inner,
+            hook: Arc::new(hook),
+            stale: Mutex::default(),
+            opens: Mutex::default(),
+        })
     }
 
     /// The next listing, and only that one, shows these names: as one that was read a while ago.
     pub fn list_once(&self, names: Vec<DirEntry>) {
         *locked(&self.stale) = Some(names);
+    }
+
+    /// Calls once, before a file is opened to be read or written: the `nth` from now on, the next one
+    /// being 0. What it opens itself does not count if it goes by another way.
+    pub fn before_open(&self, nth: u64, call: impl FnOnce() + Send + 'static) {
+        *locked(&self.opens) = Some((nth, Box::new(call)));
+    }
+
+    /// Whether what [`Gate::before_open`] was given was called.
+    pub fn was_called(&self) -> bool {
+        locked(&self.opens).is_none()
+    }
+
+    fn opening(&self) {
+        let now = {
+            let mut opens = locked(&self.opens);
+            match opens.take() {
+                Some((0, call)) => Some(call),
+                Some((nth, call)) => {
+                    *opens = Some((nth - 1, call));
+                    None
+                }
+                None => None,
+            }
+        };
+        now.into_iter().for_each(|call| call());
     }
 
     /// Whether the listing of [`Gate::list_once`] was asked for.
@@ -101,6 +136,7 @@ impl Dir for Gate {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.opening();
         Ok(self.file(self.inner.open(name, access)?, name))
     }
 
