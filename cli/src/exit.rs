@@ -31,7 +31,7 @@ impl From<State> for Exit {
         match state {
             State::Clean | State::Live | State::Unclean => Exit::Clean,
             State::TornTail => Exit::TornTail,
-            State::Corrupt => Exit::Corrupt,
+            State::Corrupt | State::Unfinished => Exit::Corrupt,
             State::Unsupported => Exit::Unsupported,
         }
     }

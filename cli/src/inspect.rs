@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use annals_wal::Lsn;
-use annals_wal::diagnose::{Diagnosis, Scope, diagnose};
+use annals_wal::diagnose::{DAMAGES_MAX, Diagnosis, Scope, diagnose};
 use annals_wal::inspect::{Depth, Report, Role, SegmentReport, State};
 use serde_json::{Value, json};
 
@@ -81,9 +81,6 @@ fn with_progress(dir: &Path, scope: Scope) -> Result<Diagnosis, Failure> {
 }
 
 fn exit(diagnosis: &Diagnosis) -> Exit {
-    if diagnosis.unfinished.is_some() {
-        return Exit::Corrupt;
-    }
     diagnosis.report.state.into()
 }
 
@@ -129,7 +126,7 @@ fn show(
     }
     if let Some(what) = &diagnosis.unfinished {
         out.line("")?;
-        out.line(&format!("  {}: {}", out.toned(Tone::Bad, "unfinished"), escape(what)))?;
+        out.line(&format!("  its mark says: {}", escape(what)))?;
     }
     print_damages(dir, diagnosis, hex, out)
 }
@@ -155,7 +152,16 @@ fn print_damages(
     if count > DAMAGES_SHOWN {
         out.line("")?;
         let more = count - DAMAGES_SHOWN;
-        out.line(&format!("  ... and {more} more; --format json lists all"))?;
+        out.line(&format!("  ... and {more} more; --format json lists them"))?;
+    }
+    if diagnosis.damages_cut > 0 {
+        out.line("")?;
+        out.line(&format!(
+            "  {} more damages were counted and are not explained: of a segment at most {}, of a log \
+             at most {DAMAGES_MAX} are. A salvage does not depend on that",
+            diagnosis.damages_cut,
+            DAMAGES_MAX / 10
+        ))?;
     }
     Ok(())
 }
@@ -232,6 +238,7 @@ fn state_word(state: State) -> (Tone, &'static str) {
         }
         State::TornTail => (Tone::Notice, "torn tail: it ended inside a write"),
         State::Corrupt => (Tone::Bad, "CORRUPT"),
+        State::Unfinished => (Tone::Bad, "UNFINISHED: a copy that was broken off, no log"),
         State::Unsupported => (Tone::Bad, "unsupported: a newer version wrote it"),
     }
 }
@@ -239,11 +246,11 @@ fn state_word(state: State) -> (Tone, &'static str) {
 fn print_next(dir: &Path, diagnosis: &Diagnosis, out: &mut Out) -> Result<(), Failure> {
     let dir = shown(dir);
     let next = match diagnosis.report.state {
-        _ if diagnosis.unfinished.is_some() => {
-            format!("rm -r {dir}, and run the command that was making it once more")
-        }
         State::Clean | State::Unclean | State::Live => format!("wal cat {dir}"),
         State::TornTail => format!("wal repair {dir} --plan plan.json"),
+        State::Unfinished => {
+            format!("rm -r {dir}, and run the command that was making it once more")
+        }
         State::Corrupt => format!(
             "wal salvage {dir} --to {dir}.salvaged  (writes a new log, changes nothing here; \
              --hex shows the bytes, --map where they are)"
@@ -303,6 +310,7 @@ pub(crate) fn as_json(dir: &Path, diagnosis: &Diagnosis, schema: &str) -> Value 
         "findings": diagnosis.damages.iter()
             .map(|damage| damage::as_json(dir, damage))
             .collect::<Vec<_>>(),
+        "findings_cut": diagnosis.damages_cut,
         "leftovers": report.leftovers,
     })
 }

@@ -29,6 +29,7 @@ mod out;
 mod picture;
 mod registry;
 mod salvage;
+mod shield;
 mod stats;
 mod tail;
 mod timeline;
