@@ -5,9 +5,11 @@
 
 use std::path::Path;
 
-use annals_wal::Lsn;
+use annals_observer::archive::manifest::Manifest;
 use annals_wal::diagnose::{DAMAGES_MAX, Diagnosis, Scope, diagnose};
 use annals_wal::inspect::{Depth, Report, Role, SegmentReport, State};
+use annals_wal::recover::Row;
+use annals_wal::{ErrorKind, Lsn};
 use serde_json::{Value, json};
 
 use crate::args::{Format, InspectArgs, VerifyArgs};
@@ -29,7 +31,7 @@ pub(crate) fn inspect(args: &InspectArgs, out: &mut Out) -> Result<Exit, Failure
     let diagnosis = if args.deep {
         with_progress(&args.dir, scope)?
     } else {
-        diagnose(&args.dir, scope, &mut |_| ())?
+        or_new_archive(&args.dir, diagnose(&args.dir, scope, &mut |_| ()))?
     };
     show("inspect", &args.dir, &diagnosis, args.format, args.hex, out)?;
     if args.map && args.format == Format::Text {
@@ -77,7 +79,45 @@ fn with_progress(dir: &Path, scope: Scope) -> Result<Diagnosis, Failure> {
     let bar = bytes_progress(directory_bytes(dir));
     let diagnosis = diagnose(dir, scope, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
-    Ok(diagnosis?)
+    or_new_archive(dir, diagnosis)
+}
+
+/// An archive to which nothing was handed over yet has a manifest and no segment. The log's library
+/// knows no manifests.
+fn or_new_archive(
+    dir: &Path,
+    diagnosis: annals_wal::Result<Diagnosis>,
+) -> Result<Diagnosis, Failure> {
+    let error = match diagnosis {
+        Err(error) if error.kind() == ErrorKind::Corrupt => error,
+        diagnosis => return Ok(diagnosis?),
+    };
+    let Ok(Some(manifest)) = Manifest::read(dir) else { return Err(error.into()) };
+    if !manifest.segments.is_empty() {
+        let why = format!(
+            "{} is an archive that lists {} segments, and none is there: restore them, or remove it and \
+             hand over anew",
+            dir.display(),
+            manifest.segments.len()
+        );
+        return Err(Failure::new(Exit::Corrupt, why));
+    }
+    Ok(Diagnosis::of(Report {
+        state: State::Clean,
+        live: false,
+        row: Row::F,
+        log_id: None,
+        generation: None,
+        head: manifest.next(),
+        holds: Vec::new(),
+        last_lsn: None,
+        proven_lsn: None,
+        records: Some(0),
+        segments: Vec::new(),
+        findings: Vec::new(),
+        findings_cut: 0,
+        leftovers: Vec::new(),
+    }))
 }
 
 fn exit(diagnosis: &Diagnosis) -> Exit {
@@ -224,6 +264,9 @@ fn print_verdict(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failu
 
 fn headline(dir: &Path, report: &Report, out: &Out) -> String {
     let dir = escape(&dir.display().to_string());
+    if report.state == State::Clean && report.segments.is_empty() {
+        return format!("{dir}: {}", out.toned(Tone::Good, "an archive that holds no segment yet"));
+    }
     let (tone, word) = state_word(report.state);
     let live = if report.live && report.state != State::Live { " (in use)" } else { "" };
     format!("{dir}: {}{live}", out.toned(tone, word))
@@ -246,6 +289,9 @@ fn state_word(state: State) -> (Tone, &'static str) {
 fn print_next(dir: &Path, diagnosis: &Diagnosis, out: &mut Out) -> Result<(), Failure> {
     let dir = shown(dir);
     let next = match diagnosis.report.state {
+        State::Clean if diagnosis.report.segments.is_empty() => {
+            format!("wal archive LOG --to {dir}, when the log has a sealed segment")
+        }
         State::Clean | State::Unclean | State::Live => format!("wal cat {dir}"),
         State::TornTail => format!("wal repair {dir} --plan plan.json"),
         State::Unfinished => {
