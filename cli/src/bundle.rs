@@ -16,7 +16,7 @@ use annals_wal::scan::{Step, Walker};
 use serde_json::{Value, json};
 
 use crate::damage::{file_name, shown};
-use crate::escape::hex;
+use crate::escape::{escape_pretty, hex};
 use crate::exit::{Exit, Failure};
 use crate::out::Out;
 
@@ -54,7 +54,7 @@ pub(crate) fn bundle(args: &BundleArgs, out: &mut Out) -> Result<Exit, Failure> 
         "segments": segments,
     });
     let text = serde_json::to_string_pretty(&value).unwrap_or_default();
-    crate::inspect::write(&args.to, &(text + "\n"))?;
+    crate::inspect::write(&args.to, &escape_pretty(&text))?;
     let to = shown(&args.to);
     out.line(&format!(
         "{to}: {} files, {} damages; no payload byte is in it",

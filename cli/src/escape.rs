@@ -49,6 +49,11 @@ pub(crate) fn escape_json(json: &str) -> String {
     out
 }
 
+/// The same of several lines, each ended.
+pub(crate) fn escape_pretty(json: &str) -> String {
+    json.lines().map(|line| escape_json(line) + "\n").collect()
+}
+
 /// One character of a JSON text.
 pub(crate) fn push_escaped_json(c: char, out: &mut String) {
     match c {

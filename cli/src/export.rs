@@ -4,7 +4,7 @@
 //! form that is broken off leaves the file, and the message says so.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, LineWriter, Write};
 use std::path::Path;
 
 use annals_observer::export::{ExportError, Exported, chrome, folded, jsonl, otlp};
@@ -56,7 +56,7 @@ pub(crate) fn export(args: &ExportArgs, out: &mut Out) -> Result<Exit, Failure> 
             let stdout = io::stdout().lock();
             let exported = if out.is_terminal() {
                 let json = args.format != ExportFormat::Folded;
-                write(args, entries, &mut BufWriter::new(Shield::new(stdout, json)))
+                write(args, entries, &mut LineWriter::new(Shield::new(stdout, json)))
             } else {
                 write(args, entries, &mut BufWriter::with_capacity(64 << 10, stdout))
             };

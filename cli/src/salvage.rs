@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::args::Format;
 use crate::damage::{class_word, place, shown};
-use crate::escape::{escape, escape_json};
+use crate::escape::{escape, escape_json, escape_pretty};
 use crate::exit::{Exit, Failure};
 use crate::map::size;
 use crate::out::{Out, bytes_progress};
@@ -256,7 +256,7 @@ pub(crate) fn repair(args: &RepairArgs, out: &mut Out) -> Result<Exit, Failure> 
     if let Some(file) = &args.plan {
         let plan = repair::plan(&args.dir, options)?;
         let text = serde_json::to_string_pretty(&plan_json(&args.dir, &plan)).unwrap_or_default();
-        crate::inspect::write(file, &(text + "\n"))?;
+        crate::inspect::write(file, &escape_pretty(&text))?;
         print_plan(&args.dir, &plan, out)?;
         out.line("")?;
         out.line(&match plan.method {

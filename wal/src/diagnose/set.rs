@@ -267,7 +267,9 @@ fn far_map(segment: &SegmentFacts, report: &Report, beyond: bool) -> SegmentMap 
     let used = own.and_then(|own| own.used_bytes).filter(|_| !beyond);
     let len = segment.file_len;
     let end = used.map_or(if beyond { FRAMES_START } else { len }, |used| used.min(len));
-    let data = if report.records.is_some() { SpanKind::Data } else { SpanKind::Unread };
+    // A seal, or a walk of all of it, tells how many records there are.
+    let told = own.is_some_and(|own| own.records.is_some());
+    let data = if told { SpanKind::Data } else { SpanKind::Unread };
     let spans = [
         Span { from: 0, to: FRAMES_START.min(len), kind: SpanKind::Header },
         Span { from: FRAMES_START, to: end, kind: data },
