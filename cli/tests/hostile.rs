@@ -289,8 +289,21 @@ fn an_export_is_exact_to_a_pipe_and_escaped_to_a_terminal() {
             assert_eq!(agents(&lines(&seen)), agents(&due));
         }
     }
-    let registry = on_a_terminal(&["registry", "export", text(&log)]);
-    check_terminal(&registry, "registry export");
+    // The same door for what other verbs print as it is stored.
+    let keys = home.path().join("keys");
+    let value = "\"\u{9b}31m \u{202e}\u{2066} \u{7f}\"";
+    let put = wal(&["registry", "put", text(&keys), "a", value]);
+    assert!(put.status.success(), "{put:?}");
+    for verb in [&["export", text(&keys)][..], &["get", text(&keys), "a"]] {
+        let args = [&["registry"], verb].concat();
+        let seen = on_a_terminal(&args);
+        check_terminal(&seen, &format!("{args:?}"));
+        assert!(String::from_utf8(seen).unwrap().contains("9b"), "{args:?}");
+    }
+    assert_eq!(
+        wal(&["registry", "export", text(&keys)]).stdout,
+        format!("{{\"a\":{value}}}\n").as_bytes()
+    );
 }
 
 /// A segment's name may lead anywhere; what stands there is not ours to show or to send.
