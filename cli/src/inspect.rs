@@ -187,7 +187,9 @@ fn print_damages(
     if diagnosis.report.state == State::Corrupt {
         out.line("")?;
         let dir = shown(dir);
-        out.line(&format!("  what can still be read: wal salvage {dir} --dry-run"))?;
+        out.line(&format!(
+            "  what can still be read, behind the damage too: wal salvage {dir} --dry-run"
+        ))?;
     }
     if count > DAMAGES_SHOWN {
         out.line("")?;

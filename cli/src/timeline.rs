@@ -24,7 +24,7 @@ use crate::waterfall;
 #[derive(clap::Args, Debug)]
 pub(crate) struct TimelineArgs {
     /// The log's directory.
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// The session; without it the sessions are listed, and one alone is shown.
     session: Option<String>,
     /// Write one page that loads nothing into this file, which must not exist.
