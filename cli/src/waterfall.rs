@@ -132,9 +132,22 @@ fn notes(call: &Call) -> Vec<String> {
     notes
 }
 
-/// A JSON string as its text, line by line; anything else as it stands.
+/// A conversation as most runtimes hand it to a model: who says what.
+fn messages(text: &str) -> Option<String> {
+    let all: Vec<serde_json::Value> = serde_json::from_str(text).ok()?;
+    let one = |message: &serde_json::Value| {
+        let (role, content) = (message.get("role")?.as_str()?, message.get("content")?.as_str()?);
+        Some(format!("[{role}]\n{}\n", content.trim_end()))
+    };
+    let all: Option<Vec<String>> = all.iter().map(one).collect();
+    all.filter(|all| !all.is_empty()).map(|all| all.join("\n"))
+}
+
+/// A JSON string as its text, line by line; a conversation message by message; anything else as it
+/// stands.
 fn readable(text: &str) -> String {
-    let plain = serde_json::from_str::<String>(text).unwrap_or_else(|_| text.to_owned());
+    let plain = serde_json::from_str::<String>(text).ok().or_else(|| messages(text));
+    let plain = plain.unwrap_or_else(|| text.to_owned());
     let short = cut(&plain, TEXT_MAX);
     let lines: Vec<String> = short.lines().map(xml).collect();
     let more = if short.len() < plain.len() {
