@@ -337,6 +337,31 @@ fn a_follower_sees_what_comes_and_stops_at_damage() {
     assert!(output.stdout.len() > 1000 && stderr.contains("segment 2"), "{stderr}");
 }
 
+/// What is gone below the first record that can be read has no placeholder: it is said.
+#[test]
+fn a_salvage_says_what_is_gone_before_its_first_record() {
+    let home = tempfile::tempdir().unwrap();
+    let (made, dir) = (home.path().join("made"), home.path().join("log"));
+    log(&made);
+    copy(&made, &dir);
+    fs::remove_file(segment(&dir, 1)).unwrap();
+    let output = wal(&["salvage", text(&dir), "--dry-run"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        printed.contains("not in it: LSNs 1 to ") && !printed.contains("lost: none"),
+        "{printed}"
+    );
+    let output = wal(&["salvage", text(&dir), "--dry-run", "--format", "json"]);
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["not_in_it"][0]["first_lsn"], 1);
+    assert_eq!(value["not_in_it"][0]["last_lsn"], value["first_lsn"].as_u64().unwrap() - 1);
+    // A reading verb that ends in damage says where to look.
+    let output = wal(&["cat", text(&dir)]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains(&format!("next: wal inspect {}", text(&dir))), "{said}");
+}
+
 /// From a damaged copy to rescued data, by the commands that the tool itself prints.
 #[test]
 fn a_new_user_gets_to_rescued_data_by_what_the_tool_prints() {

@@ -3,8 +3,9 @@
 //! hold it with. Feature `testing`.
 //!
 //! Operations are named in words: `create NAME`, `link NAME`, `remove NAME`, `write NAME`,
-//! `sync POINT`, `dirsync POINT`; NAME is the one the file was opened by. Reads, locks and syncs of
-//! the parent pass without a hook, so a hook may read the log.
+//! `sync POINT`, `dirsync POINT`; NAME is the one the file was opened by. `map NAME` changes nothing
+//! and is told too. Reads, locks and syncs of the parent pass without a hook, so a hook may read the
+//! log.
 //! Never here: a lock held while the hook runs, a sleep, an opinion about what is right.
 //! Next rooms: `mem` and [`super::os`], which stand behind it.
 
@@ -15,7 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{
-    Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Standing, Status, SyncPoint,
+    Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Map, Standing, Status, SyncPoint,
 };
 
 /// Told the operation before it happens; an error stands for the operation's own.
@@ -231,6 +232,11 @@ impl File for GateFile {
 
     fn status(&self) -> io::Result<Status> {
         self.inner.status()
+    }
+
+    fn map(&self, len: u64, whole: bool) -> io::Result<Option<Map>> {
+        (self.hook)(&self.write.replacen("write", "map", 1))?;
+        self.inner.map(len, whole)
     }
 }
 

@@ -16,6 +16,21 @@ use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 ///
 /// A disk that fails to read a page, and a file that was cut shorter since, are a SIGBUS to whoever
 /// touches that page.
+///
+/// Its bytes are for this crate alone: outside of it nobody has checked who may write in the
+/// directory.
+///
+/// ```
+/// fn show(map: &annals_wal::fs::Map) -> String {
+///     format!("{map:?}")
+/// }
+/// ```
+///
+/// ```compile_fail,E0624
+/// fn show(map: &annals_wal::fs::Map) -> usize {
+///     map.bytes().len()
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Map {
     map: Mmap,

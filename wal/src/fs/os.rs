@@ -331,11 +331,8 @@ impl File for OsFile {
             match fallocate(&self.file, FallocateFlags::empty(), from, to.saturating_sub(from)) {
                 Ok(()) => return Ok(()),
                 Err(Errno::INTR) => {}
-                Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::IO)) => {
-                    return Err(e.into());
-                }
-                // NFS before 4.2 does not know it, a sandbox may forbid it: writing works.
-                Err(_) => return write_zeros(self, from, to),
+                Err(e) if may_be_written(e) => return write_zeros(self, from, to),
+                Err(e) => return Err(e.into()),
             }
         }
     }
@@ -355,6 +352,15 @@ impl File for OsFile {
     fn map(&self, len: u64, whole: bool) -> io::Result<Option<Map>> {
         Map::of(&self.file, len, whole).map(Some)
     }
+}
+
+/// Whether zeros may be had by writing where the system does not give them. NFS before 4.2 does not
+/// know how, a sandbox may forbid it: writing works. On a full or failing disk it would do harm or
+/// take long, and fail as well.
+#[cfg(target_os = "linux")]
+fn may_be_written(refusal: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    !matches!(refusal, Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::IO)
 }
 
 /// flock belongs to the open file description, which a fork shares: it is free when the last copy
@@ -385,6 +391,24 @@ impl Drop for OsLock {
         // leave the directory locked for as long as some forked child lives.
         if self.pid == std::process::id() && self.mark.as_ref().is_none_or(ForkMark::stands) {
             let _ = fs4::FileExt::unlock(&self.file);
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::may_be_written;
+    use rustix::io::Errno;
+
+    /// A log on such a file system could not be made at all: EPERM under seccomp, ENODEV and EINVAL
+    /// from drivers, beside the two that the manual names.
+    #[test]
+    fn what_cannot_be_allocated_is_written_unless_the_disk_is_full_or_failing() {
+        for errno in [Errno::OPNOTSUPP, Errno::NOSYS, Errno::PERM, Errno::NODEV, Errno::INVAL] {
+            assert!(may_be_written(errno), "{errno}");
+        }
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG, Errno::IO] {
+            assert!(!may_be_written(errno), "{errno}");
         }
     }
 }
