@@ -46,6 +46,7 @@
     reason = "module docs name the next room, private or not"
 )]
 
+mod append_async;
 mod backup;
 mod bodies;
 mod claim;
@@ -67,6 +68,7 @@ pub mod inspect;
 mod joint;
 mod latch;
 mod lens;
+mod level;
 mod lock;
 mod log;
 mod mutant;
@@ -80,6 +82,7 @@ mod record;
 mod records;
 pub mod recover;
 mod report;
+mod room;
 pub mod salvage;
 pub mod scan;
 mod seek;
@@ -89,6 +92,7 @@ mod stats;
 pub mod survey;
 mod sync;
 mod tail;
+mod tenure;
 mod trim;
 mod trust;
 mod view;
@@ -96,11 +100,13 @@ mod watch;
 mod window;
 mod writer;
 
+pub use append_async::AppendAsync;
 pub use claim::Claim;
 pub use error::{Error, ErrorKind, Location, Result};
 pub use filter::Filter;
 pub use ids::{Generation, LogId, Lsn, Sequence};
 pub use joint::{Before, InClosure, Joint, NoneBefore, in_closure};
+pub use level::Level;
 pub use log::Log;
 pub use options::Options;
 pub use pending::{Ordered, Pending, Refused, Slot};
@@ -109,4 +115,5 @@ pub use record::{Batch, Codec, EncodedBatch, Kind, Payload, Record, StoredRecord
 pub use records::{RecordRef, Records};
 pub use report::RecoveryReport;
 pub use stats::Stats;
+pub use tenure::Tenure;
 pub use window::Window;

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, FLAG_BATCH_FIRST, KIND_CLOSE, OwnBody};
 use crate::fs::Dir;
 use crate::ids::{Generation, LogId, Lsn};
+use crate::mutant;
 use crate::options::Options;
 use crate::pending::{Ordered, Pending, Refused, Slot, SlotOutcome};
 use crate::queue::{LINKED_BYTES, Mode, NoPlace};
@@ -123,12 +124,16 @@ impl Log {
     pub fn submit<'a>(&self, batch: impl Into<Batch<'a>>) -> Result<Pending> {
         let batch = batch.into();
         if let Some(record) = batch.only() {
-            let pushed = self.push(Leads::Committer, record)?;
-            return Ok(pushed);
+            return self.submit_record(record);
         }
         let mut encoded = batch.encode(self.core().options.record_bytes_max)?;
         let ordered = self.ordered(|slot| slot.push(&mut encoded))?;
         ordered.pending.ok_or_else(|| Error::invalid("the batch was not pushed"))
+    }
+
+    /// [`Log::submit`] of one record, which asks the allocator for no batch.
+    pub(crate) fn submit_record(&self, record: &Record<'_>) -> Result<Pending> {
+        self.push(Leads::Committer, record)
     }
 
     /// Orders one record; its payload is copied once, under the queue lock, straight into the group
@@ -356,7 +361,10 @@ impl Log {
     }
 
     /// Ends the log cleanly: writes what was admitted and a close record, syncs, and frees the
-    /// directory's lock. Other handles get `Closed` from then on.
+    /// directory's lock. Other handles get `Closed` from then on. A room that has a [`Tenure`] (a
+    /// registry's snapshot under way) is waited for; it learns of this before its next step.
+    ///
+    /// [`Tenure`]: crate::Tenure
     ///
     /// # Errors
     /// `Poisoned` or `Closed` if it already was; the lock is then freed by the last handle.
@@ -368,7 +376,11 @@ impl Log {
             queue.mode = Mode::Closed;
             Ok(())
         })?;
-        core.room.notify_all();
+        if mutant::is("close:futures-forgotten") {
+            core.room.notify_all();
+        } else {
+            core.tell_of_room();
+        }
         core.ahead.notify_all();
         core.drain()?;
         let cohort = {

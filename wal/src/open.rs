@@ -165,6 +165,7 @@ fn core_of(
         holds: plan.holds.clone(),
         spare: opened.spare,
         preparing: false,
+        tenures: 0,
         preparations_failed: 0,
         preparation_error: None,
         writer: Some(writer),
@@ -173,7 +174,10 @@ fn core_of(
         preparer: false,
         spare_wanted: false,
         spare_asked: None,
+        spare_bytes: 0,
+        tried: None,
         waiting_for_room: 0,
+        room_wakers: Default::default(),
         handles_gone: false,
         counters: Counters::default(),
     };

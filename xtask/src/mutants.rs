@@ -32,6 +32,10 @@ const PAGE: &str = "docs/MUTANTS.md";
 pub(crate) fn command() -> ExitCode {
     let only = option("--only");
     let jobs = option("--jobs").and_then(|text| text.parse().ok()).unwrap_or(2);
+    let names: Vec<&str> = TABLE.iter().map(|mutant| mutant.name).collect();
+    if let Some(unknown) = only.as_deref().filter(|o| !names.iter().any(|name| name.contains(o))) {
+        return crate::proofs::no_such("mutant", unknown, &names);
+    }
     let Some(proofs) = build() else {
         say("the mutants' build failed\n0 passed, 1 failed");
         return ExitCode::FAILURE;
@@ -107,7 +111,9 @@ fn build() -> Option<Proofs> {
     let threads = cargo(&["test", "-p", "annals-wal", "--test", "threads", "--no-run"])?;
     let seconds_max = option("--seconds").and_then(|text| text.parse().ok()).unwrap_or(600);
     let rooms = cargo(&["test", "-p", "annals-registry", "--test", "it", "--no-run"])?;
-    Some(Proofs { seam, threads, rooms, xtask, seconds_max })
+    let levels = cargo(&["test", "-p", "annals-wal", "--test", "levels", "--no-run"])?;
+    let room = cargo(&["test", "-p", "annals-wal", "--test", "room", "--no-run"])?;
+    Some(Proofs { seam, threads, rooms, waits: [levels, room], xtask, seconds_max })
 }
 
 /// Runs cargo; the last program that it says it has made.

@@ -428,10 +428,8 @@ fn of_the_observer() -> Vec<Script> {
             "retention",
             vec![
                 call(1, false),
-                append(1, 50 * KIB),
-                call(2, true),
-                append(1, 20 * KIB),
-                Act::Retain { records: 3 },
+                append(1, 60 * KIB),
+                Act::Retain { records: 1 },
                 Act::Kill,
                 Act::Retain { records: 1 },
                 small,
@@ -444,22 +442,13 @@ fn of_the_observer() -> Vec<Script> {
                 small,
                 Act::Large { session: 2, bytes: 29_000 },
                 Act::Close,
-                Act::Large { session: 1, bytes: 1_500 },
-            ],
-        ),
-        plain(
-            "write-offs",
-            vec![call(1, false), call(2, true), Act::Recover, Act::Kill, Act::Recover, small],
-        ),
-        plain(
-            "imports resumed",
-            vec![
-                Act::Import { lines: 520 },
-                Act::Import { lines: 520 },
-                Act::Kill,
-                Act::Import { lines: 30 },
                 small,
             ],
+        ),
+        plain("write-offs", vec![call(1, true), Act::Kill, Act::Recover, small]),
+        plain(
+            "imports resumed",
+            vec![Act::Import { lines: 2 }, Act::Kill, Act::Import { lines: 2 }, small],
         ),
     ]
 }

@@ -20,7 +20,9 @@ use crate::world::model::{Maybe, print_entry, print_plain};
 
 /// The observer's own hold.
 const HOLD: &str = annals_observer::HOLD;
-/// An import's batch holds so many entries.
+/// All lines of an import together: its batches hold 256 KiB, so that of two lines each has its own.
+const IMPORT_BYTES: usize = 300_000;
+/// And so many entries.
 const IMPORT_BATCH: usize = 512;
 
 fn one(prints: Vec<u64>) -> Maybe {
@@ -162,8 +164,9 @@ impl World {
             .chain(lines.iter().map(|line| print_entry(EntryKind::Imported, "", "", line)))
             .chain([print_entry(EntryKind::ImportDone, "", "", "")]);
         let missing: Vec<u64> = all.skip(there).filter(|_| !finished).collect();
-        let batches: Vec<Maybe> = missing.chunks(IMPORT_BATCH).map(|c| one(c.to_vec())).collect();
+        let batches = batches(missing, there, lines.len());
         let imported = Importer::new(&rooms.observer)
+            .map(|importer| importer.raw(true)) // what redactors do is no question of a crash
             .and_then(|mut importer| importer.import(&path, ImportOptions::default(), |_| {}));
         match imported {
             Ok(report) => {
@@ -198,7 +201,9 @@ impl World {
 
 /// A file of so many lines, made once for each process.
 fn file(lines: u16) -> Result<(PathBuf, Vec<String>), String> {
-    let lines: Vec<String> = (0..lines).map(|n| format!("{{\"n\":{n},\"of\":{lines}}}")).collect();
+    let pad = "x".repeat(IMPORT_BYTES / usize::from(lines.max(1)));
+    let lines: Vec<String> =
+        (0..lines).map(|n| format!("{{\"n\":{n},\"pad\":\"{pad}\"}}")).collect();
     let name = format!("annals-import-{}-{}.jsonl", std::process::id(), lines.len());
     let path = std::env::temp_dir().join(name);
     if std::fs::metadata(&path).is_err() {
@@ -212,4 +217,23 @@ fn file(lines: u16) -> Result<(PathBuf, Vec<String>), String> {
         made.map_err(|e| format!("{}: {e}", path.display()))?;
     }
     Ok((path, lines))
+}
+
+/// The batches of what is missing, by the writer's own rule: one is submitted before the entry that
+/// would make it larger than 256 KiB, or than so many entries.
+fn batches(missing: Vec<u64>, there: usize, lines: usize) -> Vec<Maybe> {
+    let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for (n, print) in missing.into_iter().enumerate() {
+        // The first is the begin entry, the last the done entry; lines are between.
+        let is_line = (1..=lines).contains(&(there + n));
+        let long = if is_line { IMPORT_BYTES / lines } else { 0 };
+        if bytes + long > (256 << 10) || batch.len() >= IMPORT_BATCH {
+            batches.push(one(std::mem::take(&mut batch)));
+            bytes = 0;
+        }
+        bytes += long;
+        batch.push(print);
+    }
+    batches.extend((!batch.is_empty()).then(|| one(batch)));
+    batches
 }
