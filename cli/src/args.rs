@@ -84,7 +84,8 @@ pub(crate) enum Verb {
         before_help = "Examples:\n  wal trim runs --before 1000 --dry-run\n  wal trim runs --before 1000"
     )]
     Trim(crate::keep::TrimArgs),
-    /// Bring JSON lines (.jsonl) and SWE-agent trajectories (.traj) into a log.
+    /// Bring JSON lines (.jsonl), SWE-agent trajectories (.traj) and SQLite protocol stores (.db,
+    /// .sqlite; in a build with `--features sqlite`) into a log.
     #[command(before_help = "Example:\n  wal import runs agents/*.jsonl trajectories/*.traj")]
     Import(ImportArgs),
     /// Read and change a registry: keys and JSON values in a log.
@@ -174,7 +175,7 @@ pub(crate) struct CatArgs {
 pub(crate) struct ImportArgs {
     /// The log's directory; made if it is absent.
     pub(crate) dir: PathBuf,
-    /// .jsonl and .traj files.
+    /// .jsonl, .traj, .db, .sqlite and .sqlite3 files.
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// Stop at the first bad line; nothing of its file is imported.

@@ -504,6 +504,41 @@ fn export_writes_each_form_into_a_new_file_and_no_byte_into_the_log() {
     assert_eq!(files(), before);
 }
 
+/// A protocol store in SQLite is imported like any other file; a build without SQLite says so.
+#[test]
+fn a_sqlite_store_is_imported_or_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let observer = annals_observer::Observer::on(Log::open(&path).unwrap()).unwrap();
+    let session = observer.session("s-1").unwrap();
+    let mut call = session.tool("search").start().unwrap();
+    call.end_ok(annals_observer::JsonText::string("79")).unwrap();
+    drop((call, session));
+    observer.log().clone().close().unwrap();
+    drop(observer);
+    let store = dir.path().join("store.sqlite");
+    let wal = || std::process::Command::new(env!("CARGO_BIN_EXE_wal"));
+    let export =
+        wal().arg("export").arg(&path).args(["--format", "sqlite", "-o"]).arg(&store).output();
+    if !cfg!(feature = "sqlite") {
+        std::fs::write(&store, "whatever").unwrap();
+    } else {
+        assert!(export.unwrap().status.success());
+    }
+    let to = dir.path().join("to");
+    let output = wal().arg("import").arg(&to).arg(&store).output().unwrap();
+    let said =
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    if cfg!(feature = "sqlite") {
+        assert!(output.status.success(), "{said}");
+        let entries = annals_observer::session_entries(&Log::open(&to).unwrap(), "s-1").unwrap();
+        assert_eq!(entries.count(), 2, "{said}");
+    } else {
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("without SQLite"), "{said}");
+    }
+}
+
 #[test]
 fn archive_hands_over_and_the_archive_is_read_and_never_written_to() {
     let dir = tempfile::tempdir().unwrap();

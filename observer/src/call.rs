@@ -16,6 +16,7 @@ use crate::json::JsonText;
 use crate::kind::EntryKind;
 use crate::observer::{Level, Receipt};
 use crate::queue::Place;
+use crate::record::{Closing, Recorded};
 
 /// How a call ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -124,7 +125,8 @@ impl Call {
 
     /// [`Call::end_ok`] and [`Call::end_error`] for async code: holds no thread while it waits for
     /// room or, at [`Level::Durable`], for the sync. Dropped before it is ready, the end may be
-    /// recorded or not.
+    /// recorded or not; [`Call::is_ended`] says which. A refused end, as on a full disk, may be tried
+    /// again.
     ///
     /// # Errors
     /// As [`Call::end_ok`].
@@ -136,10 +138,19 @@ impl Call {
         }
         let mut entry = entry;
         let encoded = self.handle.prepare(&mut entry)?;
-        let place = self.handle.end_place(self.start.ticket.sequence, Place::Kept);
-        // From here on it may be queued, and a second end would be a second truth.
+        let start = self.start.ticket.sequence;
+        // Dropped while it waits for room, nothing is recorded and the call is open.
+        let (end, dropped) =
+            self.handle.offer_async(encoded, self.level, Place::End(start)).await?;
+        // From here on it is queued, and a second end would be a second truth.
         self.ended = true;
-        self.handle.record_async(encoded, self.level, place).await
+        let closing = Closing::of(&self.handle, start, end);
+        let receipt = self.handle.receipt_async(end, dropped, self.level).await;
+        if receipt.as_ref().is_err_and(|error| !error.outcome_unknown()) {
+            self.ended = false;
+            closing.refused();
+        }
+        receipt
     }
 
     /// Records a failure inside the call that does not end it.
@@ -170,7 +181,8 @@ impl Call {
         let ticket = self.start.ticket.sequence;
         let recorded = match level {
             Level::Batched => {
-                let place = self.handle.end_place(ticket, otherwise);
+                let forced = otherwise == Place::Forced;
+                let place = if forced { Place::EndForced(ticket) } else { Place::End(ticket) };
                 self.handle.record(encoded, level, place)
             }
             _ => self.handle.record(encoded, level, Place::Kept),
@@ -178,12 +190,12 @@ impl Call {
         // Once it has its place, or may have it, a second end would be a second truth.
         self.ended = recorded.as_ref().map_or_else(Error::outcome_unknown, |_| true);
         if self.ended && level != Level::Batched {
-            self.handle.close_start(ticket);
+            self.handle.close_start(ticket, recorded.as_ref().ok().and_then(Recorded::ticket));
         }
         self.handle.receipt(recorded?, level)
     }
 
-    fn end_entry(&self, outcome: Outcome) -> Result<Entry> {
+    pub(crate) fn end_entry(&self, outcome: Outcome) -> Result<Entry> {
         if self.ended {
             return Err(Error::invalid(
                 "the end of this call is already recorded: start a new call for new work",

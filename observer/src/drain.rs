@@ -1,8 +1,8 @@
 //! The one order of an observer: tickets are taken and entries submitted in it.
 //!
 //! Two locks. `order` is the design's drain lock: whoever holds it moves entries from the queue to
-//! the log, so LSN order is ticket order; it may wait for room in the log or for a segment, never
-//! for a sync. `state` guards the queue and is held for a few operations on memory, so a batched
+//! the log, so LSN order is ticket order; it may wait for room in the log, for a segment or for the
+//! registry's gate, never for a sync. `state` guards the queue and is held for a few operations on memory, so a batched
 //! call never meets I/O. Never here: a retry of what may be in the log, a wait for a sync under a
 //! lock. Invariants: an entry refused to its caller gives its ticket back, or the ticket is in the
 //! account of the dropped; one durable entry proves all before it.
@@ -15,13 +15,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use annals_wal::{Batch, Log, Lsn, Ordered, Pending};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, MonoTime, WallTime};
 use crate::codec::{EncodedEntry, entry_cap};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::ids::{InstanceId, SpanId, Ticket};
 use crate::json::JsonText;
 use crate::kind::EntryKind;
+use crate::locked::Locked;
 use crate::mutant;
 use crate::options::Options;
 use crate::queue::{Account, Queued, State};
@@ -60,6 +61,14 @@ pub(crate) struct Submitted {
     pub(crate) lsn: Option<Lsn>,
     /// Tells their LSNs once they are durable.
     pending: Option<Pending>,
+}
+
+/// Entries that have their tickets and go into the next batch: an account first, if one was due.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) entries: Vec<EncodedEntry>,
+    pub(crate) tickets: RangeInclusive<u64>,
+    account: Account,
 }
 
 /// The right to move entries into the log.
@@ -128,8 +137,13 @@ impl Drain {
     }
 
     /// The right to move entries into the log; in a forked child nobody would ever give it up.
+    /// Refused inside of a registry's closure: it may hold the gate, which comes after this lock, and
+    /// whoever has this lock may wait for the gate (`docs/adr/0020`).
     pub(crate) fn order(&self) -> Result<OrderGuard<'_>> {
         self.log.check_process()?;
+        if annals_wal::in_closure() {
+            return Err(Error::in_closure());
+        }
         Ok(self.order.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -137,26 +151,48 @@ impl Drain {
     /// all, after everything that is queued. Ordered on return, not durable.
     pub(crate) fn submit(&self, entries: Vec<EncodedEntry>) -> Result<Submitted> {
         let order = self.order()?;
-        self.submit_in(&order, entries, |batch| self.push(batch))
+        self.submit_in(&order, entries)
     }
 
-    /// [`Drain::submit`] by somebody who has the order, through any push: a registry's change goes
-    /// into the same batch that way.
-    pub(crate) fn submit_in(
+    /// [`Drain::submit`] by somebody who has the order.
+    fn submit_in(&self, order: &OrderGuard<'_>, entries: Vec<EncodedEntry>) -> Result<Submitted> {
+        let own = self.send_before(order, entries)?;
+        let mut batch = Batch::new();
+        own.entries.iter().for_each(|entry| entry.push_to(&mut batch));
+        match self.push(&batch) {
+            Ok(ordered) => {
+                let (ticket, lsn) = (*own.tickets.end(), *ordered.value.end());
+                let mut state = self.lock();
+                state.stuck = None;
+                self.flew(&mut state, ticket, lsn);
+                drop(state);
+                self.work.notify_one(); // a flush may wait for what went out here
+                let ticket = Ticket { instance: self.instance, sequence: ticket };
+                Ok(Submitted { ticket, lsn: Some(lsn), pending: ordered.pending })
+            }
+            Err(error) => {
+                self.refuse(&own, Some(&error));
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a ticket for each entry, and submits everything that is queued before them.
+    pub(crate) fn send_before(
         &self,
         order: &OrderGuard<'_>,
         entries: Vec<EncodedEntry>,
-        push: impl FnOnce(&Batch<'_>) -> Result<Ordered<RangeInclusive<Lsn>>>,
-    ) -> Result<Submitted> {
+    ) -> Result<Own> {
         let mut own = Vec::with_capacity(entries.len() + 1);
+        let now = self.now();
         let (before, account, last_before) = {
             let mut state = self.lock();
             state.check()?;
             let last_before = state.last;
-            let account = std::mem::take(&mut state.account);
-            if !account.is_empty() {
-                own.push(self.account_entry(&account)?);
+            if !state.account.is_empty() {
+                own.push(self.account_entry(&state.account, now)?);
             }
+            let account = std::mem::take(&mut state.account);
             own.extend(entries);
             let first = state.last.saturating_add(1);
             let count = own.len() as u64;
@@ -167,52 +203,44 @@ impl Drain {
             (state.take(), account, last_before)
         };
         let tickets = (last_before + 1)..=(last_before + own.len() as u64);
-        let refuse = |error: Error| {
-            self.refuse(&own, &tickets, account.clone(), &error);
-            Err(error)
-        };
+        let own = Own { entries: own, tickets, account };
         if let Err((error, rest)) = self.send(order, before) {
             self.put_back(rest, &error);
-            return refuse(error);
+            self.refuse(&own, Some(&error));
+            return Err(error);
         }
-        let mut batch = Batch::new();
-        own.iter().for_each(|entry| entry.push_to(&mut batch));
-        match push(&batch) {
-            Ok(ordered) => {
-                let (ticket, lsn) = (*tickets.end(), *ordered.value.end());
-                let mut state = self.lock();
-                state.full = None;
-                self.flew(&mut state, ticket, lsn);
-                drop(state);
-                self.work.notify_one(); // a flush may wait for what went out here
-                let ticket = Ticket { instance: self.instance, sequence: ticket };
-                Ok(Submitted { ticket, lsn: Some(lsn), pending: ordered.pending })
-            }
-            Err(error) => refuse(error),
-        }
+        Ok(own)
+    }
+
+    /// A batch of another room took these entries along. Called under the log's queue lock: takes
+    /// the state, which is the last of all locks, and wakes nobody but the worker.
+    pub(crate) fn joined(&self, ticket: u64, lsn: Lsn) {
+        let mut state = self.lock_to_wait();
+        state.stuck = None;
+        state.last_lsn = state.last_lsn.max(Some(lsn));
+        state.flights.push_back((ticket, lsn));
+        drop(state);
+        self.work.notify_one();
     }
 
     /// Certainly not in the log: what is unknown is told by the handle of what was ordered, and
     /// nothing was. So the next entries get these tickets, or an account says that they are gone.
-    fn refuse(
-        &self,
-        own: &[EncodedEntry],
-        tickets: &RangeInclusive<u64>,
-        account: Account,
-        error: &Error,
-    ) {
+    /// Without an error nothing failed: the commit that they belonged to appended nothing.
+    pub(crate) fn refuse(&self, own: &Own, error: Option<&Error>) {
         let mut state = self.lock();
-        let accounts = usize::from(!account.is_empty());
-        state.account.put_back(account);
-        if state.last == *tickets.end() {
-            state.last = tickets.start() - 1;
+        let accounts = usize::from(!own.account.is_empty());
+        state.account.put_back(own.account.clone());
+        if state.last == *own.tickets.end() {
+            state.last = own.tickets.start() - 1;
         } else {
-            for (ticket, entry) in tickets.clone().zip(own) {
+            for (ticket, entry) in own.tickets.clone().zip(&own.entries) {
                 state.account.note(ticket, entry.kind());
             }
         }
-        state.refused += (own.len() - accounts) as u64;
-        state.last_error = Some(error.clone());
+        if let Some(error) = error {
+            state.refused += (own.entries.len() - accounts) as u64;
+            state.last_error = Some(error.clone());
+        }
         drop(state);
         self.settled.notify_all();
     }
@@ -254,7 +282,7 @@ impl Drain {
     fn sent(&self, sent: &[Queued], lsns: &RangeInclusive<Lsn>) {
         let mut state = self.lock();
         state.taken = state.taken.saturating_sub(sent.len());
-        state.full = None;
+        state.stuck = None;
         if !state.waiters.is_empty() {
             let mut before = lsns.start().get() - 1;
             for queued in sent {
@@ -267,7 +295,7 @@ impl Drain {
         if let Some(last) = sent.last() {
             self.flew(&mut state, last.ticket, *lsns.end());
         }
-        wake_all(&mut state.room_wakers);
+        state.wake_room();
         drop(state);
         self.room.notify_all();
         self.work.notify_one(); // a flush may wait for what went out here
@@ -285,7 +313,9 @@ impl Drain {
         state.advance(self.log.durable_lsn());
         if state.durable > before {
             let durable = state.durable;
-            state.waiters.range_mut(..=durable).for_each(|(_, waiter)| waiter.wake());
+            let settled = state.waiters.range_mut(..=durable);
+            let wakers: Vec<_> = settled.filter_map(|(_, waiter)| waiter.waker.take()).collect();
+            state.to_wake.extend(wakers);
             self.settled.notify_all();
         }
     }
@@ -295,46 +325,61 @@ impl Drain {
         let mut state = self.lock();
         state.taken = state.taken.saturating_sub(lost.len());
         for queued in lost {
+            if let Some(account) = &queued.account {
+                // It was glued to an entry that no segment takes: said again with the next one.
+                state.account.put_back((**account).clone());
+            }
             state.note_dropped(queued.ticket, queued.entry.kind());
-            if let Some(waiter) = state.waiters.get_mut(&queued.ticket) {
-                waiter.lost = Some(error.clone());
-                waiter.wake();
+            if state.tell_lost(queued.ticket, error) {
                 state.forget_start(queued.ticket);
             }
         }
         state.last_error = Some(error.clone());
+        state.wake_room();
         drop(state);
         self.room.notify_all();
     }
 
     /// What was queued stays queued; those who wait for it are told why.
     pub(crate) fn put_back(&self, rest: VecDeque<Queued>, error: &Error) {
+        let refusal = self.refusal_after(error);
         let mut state = self.lock();
         state.put_back(rest, error);
-        self.note_failure(&mut state, error);
+        self.note_failure(&mut state, error, refusal);
         drop(state);
         self.room.notify_all();
         self.settled.notify_all();
     }
 
-    fn note_failure(&self, state: &mut State, error: &Error) {
+    fn note_failure(&self, state: &mut State, error: &Error, refusal: Option<Error>) {
         state.last_error = Some(error.clone());
-        if is_full(error) {
-            state.full = Some(error.clone());
-        } else {
-            state.failed = Some(error.clone());
-        }
-        wake_all(&mut state.room_wakers);
-        if state.failed.is_none() {
+        self.advance(state);
+        state.wake_room();
+        let Some(refusal) = refusal else {
+            state.stuck = Some(error.clone());
             return;
+        };
+        state.failed = Some(error.clone());
+        state.refusal = Some(refusal);
+        let after = state.durable.saturating_add(1);
+        let undone: Vec<u64> = state.waiters.range(after..).map(|(ticket, _)| *ticket).collect();
+        for ticket in undone {
+            state.tell_lost(ticket, error);
         }
-        let durable = state.durable;
-        for (ticket, waiter) in &mut state.waiters {
-            if *ticket > durable {
-                waiter.lost = Some(error.clone());
-            }
-            waiter.wake();
+    }
+
+    /// What every later entry is told; `None` if the log is whole after this error and a later try
+    /// may do better: the disk was full, or a segment could not be prepared, say because the process
+    /// had too many files open. Asks the log, whose lock comes before the state's.
+    fn refusal_after(&self, error: &Error) -> Option<Error> {
+        use annals_wal::ErrorKind::{Full, Io};
+        let kind = error.log_error().map(annals_wal::Error::kind);
+        let poisoned = self.log.poisoned().map(Error::from);
+        let passes = matches!(kind, Some(Full | Io)) && !error.outcome_unknown();
+        if passes && poisoned.is_none() && !self.log.is_closed() {
+            return None;
         }
+        Some(poisoned.unwrap_or_else(Error::closed))
     }
 
     /// Returns the LSN of the last of these entries when it is durable. Called without a lock.
@@ -366,10 +411,11 @@ impl Drain {
 
     /// Moves everything that is queued into the log, the account of the dropped last.
     pub(crate) fn send_queued(&self, order: &OrderGuard<'_>) -> Result<()> {
+        let now = self.now();
         let queued = {
             let mut state = self.lock();
             state.tries += 1;
-            state.settle_account(false, |account| self.account_entry(account))?;
+            state.settle_account(false, |account| self.account_entry(account, now))?;
             state.take()
         };
         self.send(order, queued).map_err(|(error, rest)| {
@@ -380,22 +426,32 @@ impl Drain {
 
     pub(crate) fn failed(&self, error: annals_wal::Error) -> Error {
         let error = Error::from(error);
+        let refusal = self.refusal_after(&error);
         let mut state = self.lock();
-        self.note_failure(&mut state, &error);
+        self.note_failure(&mut state, &error, refusal);
         drop(state);
         self.settled.notify_all();
         self.room.notify_all();
         error
     }
 
+    /// Both clocks. They may be a caller's code: asked without a lock.
+    pub(crate) fn now(&self) -> (WallTime, MonoTime) {
+        (self.clock().wall(), self.clock().mono())
+    }
+
     /// The entry that says which tickets became none.
-    pub(crate) fn account_entry(&self, account: &Account) -> Result<EncodedEntry> {
+    pub(crate) fn account_entry(
+        &self,
+        account: &Account,
+        now: (WallTime, MonoTime),
+    ) -> Result<EncodedEntry> {
         let kinds: std::collections::BTreeMap<String, u64> =
             account.by_kind.iter().map(|(kind, count)| (kind.to_string(), *count)).collect();
         let mut entry = Entry::new(EntryKind::Dropped);
         let said = serde_json::json!({ "tickets": account.ranges, "by_kind": kinds });
         entry.metadata = Some(JsonText::checked(said.to_string()));
-        (entry.wall, entry.mono) = (self.clock().wall(), self.clock().mono());
+        (entry.wall, entry.mono) = now;
         self.encode(&mut entry)
     }
 
@@ -403,7 +459,7 @@ impl Drain {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        wake_all(&mut state.room_wakers);
+        state.wake_room();
         drop(state);
         self.room.notify_all();
         self.work.notify_all();
@@ -411,7 +467,12 @@ impl Drain {
 
     /// A panic elsewhere cannot leave the state half changed (every change follows the push), so
     /// a poisoned lock is used on.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        Locked::of(self.lock_to_wait())
+    }
+
+    /// [`Drain::lock`] for whoever waits on a condition variable and wakes no task meanwhile.
+    pub(crate) fn lock_to_wait(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -425,7 +486,15 @@ pub(crate) struct Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         if self.drain.log.check_process().is_ok() {
-            self.drain.lock().handles_gone = true;
+            let unsaid = {
+                let mut state = self.drain.lock();
+                state.handles_gone = true;
+                !state.account.is_empty() && state.failed.is_none()
+            };
+            if unsaid {
+                // Without a thread nobody would say what was dropped; there is nobody to tell.
+                let _ = self.drain.ensure_worker();
+            }
             self.drain.work.notify_all();
         }
     }
@@ -453,10 +522,6 @@ fn chunk(entries: &[Queued], one_by_one: bool) -> usize {
         count = index + 1;
     }
     count
-}
-
-fn wake_all(wakers: &mut Vec<std::task::Waker>) {
-    wakers.drain(..).for_each(std::task::Waker::wake);
 }
 
 pub(crate) fn is_full(error: &Error) -> bool {

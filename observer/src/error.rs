@@ -86,6 +86,18 @@ impl Error {
         Error::new(ErrorKind::Invalid, message)
     }
 
+    /// Something that would wait for the log inside of a registry's closure.
+    pub(crate) fn in_closure() -> Error {
+        Error::invalid(
+            "this waits for the log inside of a closure of a registry, whose thread others may wait \
+             for: record at Level::Batched there, with room in the queue, or after the transaction",
+        )
+    }
+
+    pub(crate) fn if_in_closure() -> Option<Error> {
+        annals_wal::in_closure().then(Error::in_closure)
+    }
+
     pub(crate) fn closed() -> Error {
         Error::new(
             ErrorKind::Closed,

@@ -31,8 +31,8 @@ pub enum FlushOutcome {
         /// Entries that are not durable.
         pending: u64,
     },
-    /// It cannot be written now: the disk is full (what is pending stays queued and is tried
-    /// again), or the log has failed (the outcome of what was on its way is unknown).
+    /// It cannot be written now: the disk is full or an error may pass (what is pending stays queued
+    /// and is tried again), or the log has failed (the outcome of what was on its way is unknown).
     Failed {
         /// The last durable entry.
         durable: Option<Lsn>,
@@ -57,16 +57,18 @@ impl Drain {
         if let Err(cause) = begun.and_then(|()| self.ensure_worker()) {
             return FlushOutcome::Failed { durable: None, pending: 0, cause };
         }
-        let mut state = self.lock();
-        if let Err(cause) = state.settle_account(false, |account| self.account_entry(account)) {
+        let now = self.now();
+        self.settle();
+        let mut state = self.lock_to_wait();
+        if let Err(cause) = state.settle_account(false, |account| self.account_entry(account, now))
+        {
             let (durable, pending) = (state.durable_lsn, state.pending());
             return FlushOutcome::Failed { durable, pending, cause };
         }
-        self.advance(&mut state);
         let (target, tries) = (state.last, state.tries);
         state.wanted = state.wanted.max(target);
         // A new try is owed to whoever asks, even while a full disk is left alone.
-        state.full = None;
+        state.stuck = None;
         self.work.notify_all();
         loop {
             let (durable, pending) = (state.durable_lsn, state.pending());
@@ -74,8 +76,8 @@ impl Drain {
             if state.durable >= target.min(state.last) {
                 return FlushOutcome::Flushed(durable);
             }
-            let full = state.full.clone().filter(|_| state.tries > tries);
-            if let Some(cause) = state.failed.clone().or(full) {
+            let stuck = state.stuck.clone().filter(|_| state.tries > tries);
+            if let Some(cause) = state.failed.clone().or(stuck) {
                 return FlushOutcome::Failed { durable, pending, cause };
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -112,6 +114,7 @@ impl Future for Settled {
         if let Err(error) = self.drain.log().check_process() {
             return Poll::Ready(Err(error.into()));
         }
+        let waker = context.waker().clone();
         let mut state = self.drain.lock();
         let durable = state.durable >= self.ticket;
         let Some(waiter) = state.waiters.get_mut(&self.ticket) else {
@@ -123,7 +126,8 @@ impl Future for Settled {
         if durable {
             return Poll::Ready(Ok(waiter.lsn));
         }
-        waiter.waker = Some(context.waker().clone());
+        let replaced = waiter.waker.replace(waker);
+        state.stale.extend(replaced);
         Poll::Pending
     }
 }
@@ -131,7 +135,9 @@ impl Future for Settled {
 impl Drop for Settled {
     fn drop(&mut self) {
         if self.drain.log().check_process().is_ok() {
-            self.drain.lock().waiters.remove(&self.ticket);
+            let mut state = self.drain.lock();
+            let gone = state.waiters.remove(&self.ticket);
+            state.stale.extend(gone.and_then(|waiter| waiter.waker));
         }
     }
 }

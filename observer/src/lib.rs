@@ -68,6 +68,7 @@ pub mod import;
 mod intent;
 mod json;
 mod kind;
+mod locked;
 #[path = "../../wal/src/mutant.rs"]
 mod mutant;
 mod notes;
@@ -84,6 +85,7 @@ mod redact;
 mod retention;
 mod session;
 mod tail;
+mod together;
 #[cfg(feature = "tracing")]
 pub mod tracing_layer;
 mod worker;
@@ -106,8 +108,9 @@ pub use options::{Options, Overflow};
 pub use payload::read_field;
 pub use query::{Matches, Query, last_entries};
 pub use read::{Entries, ReadRecords, StoredEntry, entries, session_entries};
-pub use recover::{CallState, OpenCall, Recovered, call_state};
+pub use recover::{CallState, OpenCall, Recovered, call_state, call_state_in_run};
 pub use redact::{PANICKED, Redactor};
 pub use retention::{HOLD, Retention};
 pub use session::{Session, Start};
 pub use tail::Tail;
+pub use together::{JointError, Together};

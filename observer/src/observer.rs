@@ -11,7 +11,7 @@ use std::time::Duration;
 use annals_wal::{Log, Lsn};
 
 use crate::clock::Clock;
-use crate::drain::{Drain, Handle, Submitted};
+use crate::drain::{Drain, Handle, Submitted, is_full};
 use crate::error::{Error, Result};
 use crate::flush::FlushOutcome;
 use crate::ids::{InstanceId, SessionId, Ticket};
@@ -64,6 +64,9 @@ pub struct Health {
     pub written_off: u64,
     /// Why nothing can be written now, if the disk was full at the last try. Room is tried again.
     pub full: Option<Error>,
+    /// Why the last try to write failed, if it left the log whole: a full disk or an error that may
+    /// pass. What is queued stays queued and is tried again.
+    pub stuck: Option<Error>,
     /// Whether all of them are durable.
     pub all_durable: bool,
     /// Entries that were refused, each with an error to its caller.
@@ -188,7 +191,8 @@ impl Observer {
             dropped: state.dropped,
             open_starts: state.open.len() as u64,
             written_off: state.open.written_off,
-            full: state.full.clone(),
+            full: state.stuck.clone().filter(is_full),
+            stuck: state.stuck.clone(),
             all_durable: queued == 0 && state.account.is_empty() && state.last_lsn <= durable,
             refused: state.refused,
             closed: state.closed,

@@ -2,7 +2,8 @@
 //!
 //! Never here: pairing by order or name. The end handle carries its own start, so an end needs this
 //! table only for its reserved place and, where the handle is lost, for its duration. Invariant:
-//! what leaves the table without an end leaves it as a write-off. Next room: [`crate::write_off`].
+//! what leaves the table without an end leaves it as a write-off, and the log keeps a start until
+//! what ends it, or writes it off, is durable. Next room: [`crate::retention`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,12 +27,18 @@ pub(crate) struct OpenStart {
     pub(crate) floor: Lsn,
     /// Whether a place in the queue is kept for its end.
     pub(crate) reserved: bool,
+    /// Somebody is recording its end by its call id.
+    pub(crate) ending: bool,
 }
 
 /// By ticket of the start, so the oldest comes first.
 #[derive(Debug, Default)]
 pub(crate) struct OpenStarts {
     table: BTreeMap<u64, OpenStart>,
+    /// Starts that left the table: by the ticket of what took them out, until that is durable.
+    leaving: BTreeMap<u64, Lsn>,
+    /// Floors of what has no ticket yet, and how many have the same.
+    coming: BTreeMap<Lsn, usize>,
     pub(crate) written_off: u64,
 }
 
@@ -61,21 +68,68 @@ impl OpenStarts {
         start.is_some_and(|start| std::mem::take(&mut start.reserved))
     }
 
-    /// Takes out the newest open call of this id.
-    pub(crate) fn take_by_call_id(
+    /// Whether a place in the queue is kept for the end of this start.
+    pub(crate) fn has_place(&self, ticket: u64) -> bool {
+        self.table.get(&ticket).is_some_and(|start| start.reserved)
+    }
+
+    /// The newest open call of this id, for whoever records its end now; nobody else finds it then.
+    pub(crate) fn ending_by_call_id(
         &mut self,
         session: &SessionId,
         end: EntryKind,
         call_id: &CallId,
     ) -> Option<(u64, OpenStart)> {
-        let found = self.table.iter().rev().find(|(_, start)| {
+        let (ticket, start) = self.table.iter_mut().rev().find(|(_, start)| {
             let entry = &start.end;
-            entry.kind == end
+            !start.ending
+                && entry.kind == end
                 && entry.call_id.as_ref() == Some(call_id)
                 && entry.session.as_ref() == Some(session)
-        });
-        let ticket = *found?.0;
-        Some((ticket, self.table.remove(&ticket)?))
+        })?;
+        start.ending = true;
+        Some((*ticket, start.clone()))
+    }
+
+    /// Its end was refused: it can be found again.
+    pub(crate) fn not_ending(&mut self, ticket: u64) {
+        if let Some(start) = self.table.get_mut(&ticket) {
+            start.ending = false;
+        }
+    }
+
+    /// What has this ticket ends the start. The log keeps the start until that is durable.
+    pub(crate) fn end(&mut self, start: u64, ticket: u64) -> Option<OpenStart> {
+        let start = self.table.remove(&start)?;
+        self.leaving.insert(ticket, start.floor);
+        Some(start)
+    }
+
+    /// The log keeps what begins here until what has this ticket is durable.
+    pub(crate) fn leave(&mut self, floor: Lsn, ticket: u64) {
+        self.leaving.insert(ticket, floor);
+    }
+
+    /// Everything up to this ticket is durable.
+    pub(crate) fn settle(&mut self, durable: u64) {
+        while self.leaving.first_key_value().is_some_and(|(ticket, _)| *ticket <= durable) {
+            self.leaving.pop_first();
+        }
+    }
+
+    /// What comes next has this LSN or a later one.
+    pub(crate) fn come(&mut self, floor: Lsn) {
+        *self.coming.entry(floor).or_default() += 1;
+    }
+
+    /// It came.
+    pub(crate) fn came(&mut self, floor: Lsn) {
+        if let Some(count) = self.coming.get_mut(&floor) {
+            *count -= 1;
+            if *count == 0 {
+                self.coming.remove(&floor);
+            }
+        }
     }
 
     /// Takes out the oldest start if the table holds too many or it is too old, and says which.
@@ -98,8 +152,9 @@ impl OpenStarts {
         Some((ticket, self.table.remove(&ticket)?, reason))
     }
 
-    /// No later than the LSN of the oldest open start.
+    /// No later than the LSN of the oldest start that is open or whose end is not durable.
     pub(crate) fn floor(&self) -> Option<Lsn> {
-        self.table.values().map(|start| start.floor).min()
+        let open = self.table.values().map(|start| start.floor);
+        open.chain(self.leaving.values().copied()).chain(self.coming.keys().copied()).min()
     }
 }

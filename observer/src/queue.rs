@@ -23,6 +23,8 @@ pub(crate) struct Queued {
     pub(crate) entry: EncodedEntry,
     /// The next one goes into the same batch: this is the account of what was dropped before it.
     pub(crate) with_next: bool,
+    /// What an account's entry says, so that it is not lost with an entry that no segment takes.
+    pub(crate) account: Option<Box<Account>>,
 }
 
 /// What an entry needs of the queue.
@@ -30,8 +32,14 @@ pub(crate) struct Queued {
 pub(crate) enum Place {
     /// Its own place and one for its end.
     Start,
-    /// The place that its start has reserved.
+    /// A place that was reserved and is nobody's else any more.
     Reserved,
+    /// The end of the call that began with this ticket: the place that its start has reserved, else
+    /// as [`Place::Kept`]. Once it is queued the start is open no more, unless somebody waits for the
+    /// sync: then it is when that is over.
+    End(u64),
+    /// The same, else as [`Place::Forced`].
+    EndForced(u64),
     /// A place, and it must not be dropped: an end without a reservation, an error.
     Kept,
     /// No place: room or not. For what comes from a drop, where nobody may wait; at most one for
@@ -49,6 +57,9 @@ pub(crate) enum Admission {
     Dropped(u64),
     /// There is no room; here it is again.
     NoRoom(EncodedEntry),
+    /// An account goes before it, and nobody has said what time it is: ask the clock without the
+    /// lock and offer it again.
+    NoTime(EncodedEntry),
 }
 
 /// Somebody who waits until one entry is durable.
@@ -57,14 +68,6 @@ pub(crate) struct Waiter {
     pub(crate) lsn: Option<Lsn>,
     pub(crate) lost: Option<Error>,
     pub(crate) waker: Option<Waker>,
-}
-
-impl Waiter {
-    pub(crate) fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
 }
 
 /// Tickets that were taken and never became entries.
@@ -121,8 +124,10 @@ pub(crate) struct State {
     pub(crate) last_error: Option<Error>,
     /// The log refuses everything from now on.
     pub(crate) failed: Option<Error>,
-    /// The last try found the disk full.
-    pub(crate) full: Option<Error>,
+    /// What every later entry is told then: it is certainly not in the log.
+    pub(crate) refusal: Option<Error>,
+    /// The last try failed and left the log whole: a full disk, a passing error. It is tried again.
+    pub(crate) stuck: Option<Error>,
     /// How often what is queued was tried to be written.
     pub(crate) tries: u64,
     /// Up to this ticket somebody waits for durability.
@@ -132,7 +137,15 @@ pub(crate) struct State {
     pub(crate) working: bool,
     pub(crate) open: OpenStarts,
     pub(crate) waiters: BTreeMap<u64, Waiter>,
-    pub(crate) room_wakers: Vec<Waker>,
+    /// Futures that wait for room, each with a key of its own.
+    pub(crate) room_waits: BTreeMap<u64, Waker>,
+    pub(crate) room_keys: u64,
+    /// Woken when the lock is given back ([`crate::locked`]).
+    pub(crate) to_wake: Vec<Waker>,
+    /// Dropped when the lock is given back.
+    pub(crate) stale: Vec<Waker>,
+    /// The oldest start of an earlier opening that is neither ended nor written off, once known.
+    pub(crate) old_floor: Option<Option<Lsn>>,
 }
 
 impl State {
@@ -153,8 +166,9 @@ impl State {
         mut entry: EncodedEntry,
         place: Place,
         limits: &Delivery,
-        account: impl FnOnce(&Account) -> Result<EncodedEntry>,
+        account: Option<impl FnOnce(&Account) -> Result<EncodedEntry>>,
     ) -> Result<Admission> {
+        let (place, start) = self.place_of(place);
         if !self.has_room(&entry, place, limits) {
             if place != Place::Any && place != Place::Start || limits.overflow == Overflow::Wait {
                 return Ok(Admission::NoRoom(entry));
@@ -163,17 +177,36 @@ impl State {
             self.note_dropped(ticket, entry.kind());
             return Ok(Admission::Dropped(ticket));
         }
-        self.settle_account(true, account)?;
+        match account {
+            Some(account) => self.settle_account(true, account)?,
+            None if self.account.is_empty() => {}
+            None => return Ok(Admission::NoTime(entry)),
+        }
         if place == Place::Reserved {
             self.reserved = self.reserved.saturating_sub(1);
         } else if place == Place::Start {
             self.reserved += 1;
         }
+        if let Some(start) = start {
+            self.open.release(start);
+        }
         let ticket = self.take_ticket();
         entry.stamp(ticket);
         self.queue_bytes += entry.weight();
-        self.queue.push_back(Queued { ticket, entry, with_next: false });
+        self.queue.push_back(Queued { ticket, entry, with_next: false, account: None });
         Ok(Admission::Queued(ticket))
+    }
+
+    /// The place that an entry really has, and the start that it ends.
+    fn place_of(&self, place: Place) -> (Place, Option<u64>) {
+        match place {
+            Place::End(start) | Place::EndForced(start) if self.open.has_place(start) => {
+                (Place::Reserved, Some(start))
+            }
+            Place::End(start) => (Place::Kept, Some(start)),
+            Place::EndForced(start) => (Place::Forced, Some(start)),
+            place => (place, None),
+        }
     }
 
     /// Makes an entry of the account and queues it, room or not: it stands for many.
@@ -186,11 +219,11 @@ impl State {
             return Ok(());
         }
         let mut entry = account(&self.account)?;
-        self.account = Account::default();
+        let account = Some(Box::new(std::mem::take(&mut self.account)));
         let ticket = self.take_ticket();
         entry.stamp(ticket);
         self.queue_bytes += entry.weight();
-        self.queue.push_back(Queued { ticket, entry, with_next });
+        self.queue.push_back(Queued { ticket, entry, with_next, account });
         Ok(())
     }
 
@@ -202,9 +235,9 @@ impl State {
     pub(crate) fn has_room(&self, entry: &EncodedEntry, place: Place, limits: &Delivery) -> bool {
         let used = self.queue.len() + self.taken + self.reserved;
         let needed = match place {
-            Place::Reserved | Place::Forced => return true,
+            Place::Reserved | Place::Forced | Place::EndForced(_) => return true,
             Place::Start => 2,
-            Place::Kept | Place::Any => 1,
+            Place::Kept | Place::Any | Place::End(_) => 1,
         };
         let empty = self.queue.is_empty() && self.taken == 0;
         let bytes = self.queue_bytes.saturating_add(entry.weight());
@@ -224,9 +257,7 @@ impl State {
     pub(crate) fn put_back(&mut self, entries: VecDeque<Queued>, error: &Error) {
         self.taken = self.taken.saturating_sub(entries.len());
         for entry in entries.into_iter().rev() {
-            if let Some(waiter) = self.waiters.get_mut(&entry.ticket) {
-                waiter.lost = Some(error.clone());
-                waiter.wake();
+            if self.tell_lost(entry.ticket, error) {
                 self.forget_start(entry.ticket);
                 self.account.note(entry.ticket, entry.entry.kind());
                 self.refused += 1;
@@ -245,6 +276,19 @@ impl State {
         }
     }
 
+    /// Tells whoever waits for this entry that it is not in the log; whether somebody does.
+    pub(crate) fn tell_lost(&mut self, ticket: u64, error: &Error) -> bool {
+        let Some(waiter) = self.waiters.get_mut(&ticket) else { return false };
+        waiter.lost = Some(error.clone());
+        self.to_wake.extend(waiter.waker.take());
+        true
+    }
+
+    /// Everybody who waits for room looks again.
+    pub(crate) fn wake_room(&mut self) {
+        self.to_wake.extend(std::mem::take(&mut self.room_waits).into_values());
+    }
+
     /// What a sync has covered by now.
     pub(crate) fn advance(&mut self, durable: Option<Lsn>) {
         while let Some((ticket, lsn)) = self.flights.front().copied() {
@@ -254,6 +298,7 @@ impl State {
             self.flights.pop_front();
             self.durable = self.durable.max(ticket);
             self.durable_lsn = Some(lsn);
+            self.open.settle(self.durable);
         }
     }
 

@@ -6,6 +6,8 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
+use annals_wal::Lsn;
+
 use crate::codec::EncodedEntry;
 use crate::drain::{Drain, Submitted};
 use crate::entry::Entry;
@@ -14,9 +16,11 @@ use crate::flush::Settled;
 use crate::ids::Ticket;
 use crate::json::JsonText;
 use crate::kind::EntryKind;
+use crate::locked::Locked;
 use crate::observer::{Level, Receipt, receipt};
 use crate::open_starts::OpenStart;
 use crate::queue::{Admission, Place};
+use crate::worker::RoomWait;
 
 /// An entry that has its ticket.
 #[derive(Debug)]
@@ -24,6 +28,17 @@ pub(crate) enum Recorded {
     Submitted(Submitted),
     Queued(u64),
     Dropped(u64),
+}
+
+impl Recorded {
+    /// The entry's ticket, unless it was dropped.
+    pub(crate) fn ticket(&self) -> Option<u64> {
+        match self {
+            Recorded::Submitted(submitted) => Some(submitted.ticket.sequence),
+            Recorded::Queued(ticket) => Some(*ticket),
+            Recorded::Dropped(_) => None,
+        }
+    }
 }
 
 impl Drain {
@@ -40,7 +55,8 @@ impl Drain {
         Ok(match self.enqueue(entry, place)? {
             Admission::Queued(ticket) => Recorded::Queued(ticket),
             Admission::Dropped(ticket) => Recorded::Dropped(ticket),
-            Admission::NoRoom(_) => Recorded::Queued(0), // enqueue waits instead
+            // Enqueue waits, or asks the clock, instead.
+            Admission::NoRoom(_) | Admission::NoTime(_) => Recorded::Queued(0),
         })
     }
 
@@ -54,19 +70,7 @@ impl Drain {
         Ok(Receipt { ticket: self.ticket(sequence), lsn: None, dropped })
     }
 
-    /// Records an entry through the queue, whatever its level. A durable one is durable when the
-    /// future is ready.
-    pub(crate) async fn record_async(
-        self: &Arc<Drain>,
-        entry: EncodedEntry,
-        level: Level,
-        place: Place,
-    ) -> Result<Receipt> {
-        let (ticket, dropped) = self.offer_async(entry, level, place).await?;
-        self.receipt_async(ticket, dropped, level).await
-    }
-
-    /// Waits for room and takes a ticket: its sequence, and whether it was dropped. To be followed
+    /// Records an entry through the queue, whatever its level: waits for room and takes a ticket: its sequence, and whether it was dropped. To be followed
     /// in the same poll by [`Drain::receipt_async`], which takes what stands ready for the ticket.
     pub(crate) async fn offer_async(
         self: &Arc<Drain>,
@@ -81,12 +85,15 @@ impl Drain {
             place => place,
         };
         let mut entry = Some(entry);
+        let mut wait = RoomWait::of(self);
+        let how = (place, durable);
         let offered =
-            poll_fn(|context| self.poll_enqueue(&mut entry, place, durable, context)).await?;
+            poll_fn(|context| self.poll_enqueue(&mut entry, how, &mut wait, context)).await?;
         Ok(match offered {
             Admission::Queued(ticket) => (ticket, false),
             Admission::Dropped(ticket) => (ticket, true),
-            Admission::NoRoom(_) => (0, true), // poll_enqueue waits instead
+            // Poll_enqueue waits, or asks the clock, instead.
+            Admission::NoRoom(_) | Admission::NoTime(_) => (0, true),
         })
     }
 
@@ -130,10 +137,13 @@ impl Drain {
     /// Says in the log that a start will not be waited for. It needs no room: it takes the place of
     /// the end, or stands for a start that the log took without one.
     fn write_off(self: &Arc<Drain>, ticket: u64, start: &OpenStart, reason: &str) -> Result<()> {
+        let _kept = Coming::at(self, start.floor);
         let mut entry = abandoned(&start.end, reason, Some(ticket), start.lsn.map(|lsn| lsn.get()));
         let encoded = self.prepare(&mut entry)?;
         let place = if start.reserved { Place::Reserved } else { Place::Forced };
-        self.record(encoded, Level::Batched, place)?;
+        if let Recorded::Queued(ticket) = self.record(encoded, Level::Batched, place)? {
+            self.lock().open.leave(start.floor, ticket);
+        }
         Ok(())
     }
 
@@ -147,14 +157,9 @@ impl Drain {
         Ok(Receipt { ticket: self.ticket(ticket), lsn: None, dropped: true })
     }
 
-    /// Takes an open start out of the table and says which place its end has: the one that was
-    /// reserved, else this one.
-    pub(crate) fn end_place(&self, start_ticket: u64, otherwise: Place) -> Place {
-        let start = self.lock().open.remove(start_ticket);
-        match start {
-            Some(start) if start.reserved => Place::Reserved,
-            _ => otherwise,
-        }
+    /// An id as it stands in the log: itself, or its hash if a redactor matches it.
+    pub(crate) fn written_id(&self, id: &str) -> Option<String> {
+        self.options.capture.redaction.name(id)
     }
 }
 
@@ -179,13 +184,15 @@ pub(crate) fn abandoned(
 }
 
 impl Drain {
-    /// The end of this start is recorded.
-    pub(crate) fn close_start(&self, ticket: u64) {
+    /// The end of this start is recorded, in the entry with that ticket, or may be (`None`).
+    pub(crate) fn close_start(&self, ticket: u64, end: Option<u64>) {
         let mut state = self.lock();
-        if state.open.remove(ticket).is_some_and(|start| start.reserved) {
-            state.reserved = state.reserved.saturating_sub(1);
-            drop(state);
-            self.room.notify_all();
+        let start = match end {
+            Some(end) => state.open.end(ticket, end),
+            None => state.open.remove(ticket),
+        };
+        if start.is_some_and(|start| start.reserved) {
+            self.give_back(state);
         }
     }
 
@@ -193,9 +200,76 @@ impl Drain {
     pub(crate) fn release_start(&self, ticket: u64) {
         let mut state = self.lock();
         if state.open.release(ticket) {
-            state.reserved = state.reserved.saturating_sub(1);
-            drop(state);
-            self.room.notify_all();
+            self.give_back(state);
+        }
+    }
+
+    /// A place that was kept for an end is anybody's.
+    fn give_back(&self, mut state: Locked<'_>) {
+        state.reserved = state.reserved.saturating_sub(1);
+        state.wake_room();
+        drop(state);
+        self.room.notify_all();
+    }
+}
+
+/// Something that has no ticket yet and an LSN from its floor on: retention keeps that.
+#[derive(Debug)]
+pub(crate) struct Coming {
+    drain: Arc<Drain>,
+    pub(crate) floor: Lsn,
+}
+
+impl Coming {
+    /// What comes next has an LSN after the last durable one.
+    pub(crate) fn next(drain: &Arc<Drain>) -> Coming {
+        let mut state = drain.lock();
+        // Asked under the lock: whoever looks at floors later sees this one.
+        let floor = drain.log().durable_lsn().and_then(Lsn::next).unwrap_or(Lsn::FIRST);
+        state.open.come(floor);
+        drop(state);
+        Coming { drain: drain.clone(), floor }
+    }
+
+    fn at(drain: &Arc<Drain>, floor: Lsn) -> Coming {
+        drain.lock().open.come(floor);
+        Coming { drain: drain.clone(), floor }
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        if self.drain.log().check_process().is_ok() {
+            self.drain.lock().open.came(self.floor);
+        }
+    }
+}
+
+/// An end that is queued and whose caller waits for its sync. However the wait ends, the start is
+/// open no more, unless the end was refused.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    drain: Arc<Drain>,
+    start: u64,
+    end: u64,
+    refused: bool,
+}
+
+impl Closing {
+    pub(crate) fn of(drain: &Arc<Drain>, start: u64, end: u64) -> Closing {
+        Closing { drain: drain.clone(), start, end, refused: false }
+    }
+
+    /// The end is certainly not in the log.
+    pub(crate) fn refused(mut self) {
+        self.refused = true;
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if !self.refused && self.drain.log().check_process().is_ok() {
+            self.drain.close_start(self.start, Some(self.end));
         }
     }
 }
@@ -219,7 +293,7 @@ impl Opening {
     }
 
     /// Somebody has the call: its end, or its drop, sees to the place.
-    pub(crate) fn done(mut self, lsn: Option<annals_wal::Lsn>) {
+    pub(crate) fn done(mut self, lsn: Option<Lsn>) {
         self.waits = false;
         if lsn.is_some() {
             self.drain.lock().open.set_lsn(self.ticket, lsn);
@@ -229,7 +303,7 @@ impl Opening {
     /// The start was refused, or nobody knows: it is not waited for.
     pub(crate) fn refused(mut self) {
         self.waits = false;
-        self.drain.close_start(self.ticket);
+        self.drain.close_start(self.ticket, None);
     }
 }
 

@@ -5,14 +5,14 @@
 //! before this one are written off, because the log's lock says that their processes are gone.
 //! Memory: the open calls. Next room: [`crate::query`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use annals_wal::Lsn;
 
 use crate::codec::EncodedEntry;
 use crate::entry::Entry;
 use crate::error::Result;
-use crate::ids::{CallId, SessionId};
+use crate::ids::{CallId, RunId, SessionId};
 use crate::kind::{CallKind, EntryKind};
 use crate::observer::Observer;
 use crate::read::{Entries, ReadRecords, StoredEntry, entries};
@@ -85,9 +85,15 @@ impl Calls {
         } else if entry.kind == EntryKind::NotRun {
             self.settled += u64::from(self.close(&entry, CallKind::Tool));
         } else if entry.kind == EntryKind::Abandoned {
-            let kinds = [CallKind::Tool, CallKind::Llm, CallKind::Agent, CallKind::Trace];
-            let mut kinds = kinds.into_iter().chain([CallKind::Span]);
-            let found = kinds.find_map(|kind| self.find(&entry, kind));
+            let found = match said_of(&entry, "start_lsn") {
+                // A start without span and call id has no other name; and it is this one's alone.
+                Some(start) => Lsn::new(start),
+                None => {
+                    let kinds = [CallKind::Tool, CallKind::Llm, CallKind::Agent, CallKind::Trace];
+                    let mut kinds = kinds.into_iter().chain([CallKind::Span]);
+                    kinds.find_map(|kind| self.find(&entry, kind))
+                }
+            };
             if let Some(call) = found.and_then(|lsn| self.by_lsn.get_mut(&lsn)) {
                 call.abandoned.get_or_insert(lsn);
             }
@@ -130,7 +136,51 @@ fn without_texts(mut entry: Entry) -> Entry {
     entry
 }
 
+/// A number that the observer itself has said in an entry's metadata.
+fn said_of(entry: &Entry, name: &str) -> Option<u64> {
+    said(entry)?.get(name)?.as_u64()
+}
+
+fn said(entry: &Entry) -> Option<serde_json::Value> {
+    serde_json::from_str(entry.metadata.as_ref()?.as_str()).ok()
+}
+
 impl Observer {
+    /// The calls of openings before this one that have no end, and how many entries cannot be
+    /// decoded.
+    fn old_calls(&self) -> Result<(Calls, u64)> {
+        let (mut calls, mut undecodable) = (Calls::default(), 0);
+        let Some(last) = self.last_of_earlier() else { return Ok((calls, 0)) };
+        // Ends of this opening settle old calls, too: somebody may have asked the bank already.
+        for stored in entries(self.log())? {
+            match stored {
+                Ok(stored) if stored.lsn > last && stored.entry.kind.starts().is_some() => {}
+                Ok(stored) => calls.add(stored),
+                Err(error) if error.kind() == crate::ErrorKind::Log => return Err(error),
+                Err(_) => undecodable += 1,
+            }
+        }
+        Ok((calls, undecodable))
+    }
+
+    /// The last LSN of earlier openings, if the log still has it.
+    fn last_of_earlier(&self) -> Option<Lsn> {
+        self.log().recovery().last_lsn.filter(|last| *last >= self.log().head_lsn())
+    }
+
+    /// The oldest start of an earlier opening that is neither ended nor written off. Reads the log
+    /// once, and not at all after a recovery.
+    pub(crate) fn old_floor(&self) -> Result<Option<Lsn>> {
+        if let Some(known) = self.drain().lock().old_floor {
+            return Ok(known);
+        }
+        let (calls, _) = self.old_calls()?;
+        let open = calls.by_lsn.values().filter(|call| call.abandoned.is_none());
+        let floor = open.map(|call| call.start_lsn).min();
+        self.drain().lock().old_floor = Some(floor);
+        Ok(floor)
+    }
+
     /// Finds the calls that a crash has cut and says so in the log: for each start of an earlier
     /// opening without an end, an entry `abandoned` with the reason and the start's LSN, unless it
     /// has one. Durable on return, and nothing changes if it is called again. Call it once after
@@ -162,22 +212,8 @@ impl Observer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn recover(&self) -> Result<Recovered> {
-        let Some(last) =
-            self.log().recovery().last_lsn.filter(|last| *last >= self.log().head_lsn())
-        else {
-            return Ok(Recovered::default());
-        };
-        let mut calls = Calls::default();
-        let mut recovered = Recovered::default();
-        // Ends of this opening settle old calls, too: somebody may have asked the bank already.
-        for stored in entries(self.log())? {
-            match stored {
-                Ok(stored) if stored.lsn > last && stored.entry.kind.starts().is_some() => {}
-                Ok(stored) => calls.add(stored),
-                Err(error) if error.kind() == crate::ErrorKind::Log => return Err(error),
-                Err(_) => recovered.undecodable += 1,
-            }
-        }
+        let (mut calls, undecodable) = self.old_calls()?;
+        let mut recovered = Recovered { undecodable, ..Recovered::default() };
         let mut batch: Vec<EncodedEntry> = Vec::new();
         let mut written: Vec<Lsn> = Vec::new();
         for call in calls.by_lsn.values().filter(|call| call.abandoned.is_none()) {
@@ -203,6 +239,7 @@ impl Observer {
                 }
             }
         }
+        self.drain().lock().old_floor = Some(None);
         recovered.settled = calls.settled;
         recovered.open = calls.by_lsn.into_values().collect();
         Ok(recovered)
@@ -211,34 +248,109 @@ impl Observer {
 
 /// What the log says of one call of a session, by its call id. Reads the session's entries.
 ///
+/// A call of which there is no trace is `Ambiguous` here: only a run can say that its starts are
+/// durable, so ask [`call_state_in_run`]. After a trim nothing is `NeverStarted`: what was trimmed may
+/// have been its start.
+///
 /// # Errors
 /// `Invalid` for an empty id, `Log`. An entry of the session that cannot be decoded is an error: it
 /// may be the call's end.
 pub fn call_state(from: &impl ReadRecords, session: &str, call_id: &str) -> Result<CallState> {
-    let (session, call_id) = (SessionId::new(session)?, CallId::new(call_id)?);
-    classify(Entries::of(from.records(..)?).session(session), &call_id)
+    state_of(from, session, None, CallId::new(call_id)?)
 }
 
-fn classify(entries: Entries, call_id: &CallId) -> Result<CallState> {
-    let (mut started, mut given_up, mut required) = (false, false, false);
-    for stored in entries {
-        let entry = stored?.entry;
-        if entry.kind == EntryKind::RunStart {
-            let declares = |text: &crate::JsonText| text.as_str().contains(r#""required""#);
-            required |= entry.metadata.as_ref().is_some_and(declares);
-        }
-        if entry.call_id.as_ref() != Some(call_id) {
-            continue;
-        }
-        if entry.kind.ends().is_some() {
+/// [`call_state`] of a call of one run. If the run's first entry declares that its tool starts are
+/// durable ([`crate::Session::require_intents`]), a call without one never ran. An end that names no
+/// run settles the call, too.
+///
+/// # Errors
+/// As [`call_state`].
+///
+/// ```
+/// use annals_observer::{CallState, Observer, RunId, call_state, call_state_in_run};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let observer = Observer::on(annals_wal::Log::open(dir.path().join("log"))?)?;
+/// let run = observer.session("s-1")?.run(RunId::new("run-7")?).require_intents()?;
+/// let state = call_state_in_run(observer.log(), "s-1", "run-7", "call_1")?;
+/// assert_eq!(state, CallState::NeverStarted); // it would have left a start: run it
+/// assert_eq!(call_state(observer.log(), "s-1", "call_1")?, CallState::Ambiguous);
+/// # drop(run);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn call_state_in_run(
+    from: &impl ReadRecords,
+    session: &str,
+    run: &str,
+    call_id: &str,
+) -> Result<CallState> {
+    state_of(from, session, Some(RunId::new(run)?), CallId::new(call_id)?)
+}
+
+fn state_of(
+    from: &impl ReadRecords,
+    session: &str,
+    run: Option<RunId>,
+    call_id: CallId,
+) -> Result<CallState> {
+    let session = SessionId::new(session)?;
+    let mut seen = Seen::new(run, call_id);
+    for stored in Entries::of(from.records(..)?).session(session) {
+        if seen.settles(&stored?.entry) {
             return Ok(CallState::Settled);
         }
-        started |= entry.kind.starts().is_some();
-        given_up |= entry.kind == EntryKind::NotRun;
     }
-    Ok(match (started, given_up) {
-        (_, true) => CallState::NeverStarted,
-        (false, false) if required => CallState::NeverStarted,
-        _ => CallState::Ambiguous,
-    })
+    // Asked after the reading: a trim may have come between.
+    Ok(seen.state(from.head() == Lsn::FIRST))
+}
+
+/// What a reading has seen of one call so far.
+struct Seen {
+    run: Option<RunId>,
+    call_id: CallId,
+    /// Starts that were not given up, by span: two of one call id are two calls.
+    open: BTreeSet<Option<u64>>,
+    given_up: bool,
+    /// Whether the run's first entry declares that its tool starts are durable.
+    declared: Option<bool>,
+}
+
+impl Seen {
+    fn new(run: Option<RunId>, call_id: CallId) -> Seen {
+        Seen { run, call_id, open: BTreeSet::new(), given_up: false, declared: None }
+    }
+
+    /// Takes the next entry; whether it settles the call.
+    fn settles(&mut self, entry: &Entry) -> bool {
+        let of_run = self.run.is_none() || entry.run == self.run;
+        if self.run.is_some() && of_run {
+            self.declared.get_or_insert_with(|| {
+                let intents = said(entry).and_then(|said| said.get("intents").cloned());
+                entry.kind == EntryKind::RunStart && intents == Some("required".into())
+            });
+        }
+        if entry.call_id.as_ref() != Some(&self.call_id) {
+            return false;
+        }
+        if entry.kind.ends().is_some() {
+            return of_run || entry.run.is_none();
+        }
+        let span = entry.span.map(crate::SpanId::get);
+        if of_run && entry.kind.starts().is_some() {
+            self.open.insert(span);
+        } else if of_run && entry.kind == EntryKind::NotRun {
+            self.given_up = true;
+            self.open.remove(&span);
+        }
+        false
+    }
+
+    /// `whole`: nothing was trimmed.
+    fn state(&self, whole: bool) -> CallState {
+        let never = self.given_up || self.declared == Some(true);
+        match self.open.is_empty() && never && whole {
+            true => CallState::NeverStarted,
+            false => CallState::Ambiguous,
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Retention: how much of a log is kept, by age, by size, by count, and never past a hold.
 //!
 //! Never here: an unlink; the log's own trim removes, as far as archives, registry and open calls
-//! allow. Invariant: a start that this observer has neither ended nor written off is kept. Next
-//! room: [`crate::archive`].
+//! allow. Invariant: a start is kept until what ends it, or writes it off, is durable; one of an
+//! earlier opening, too. Next room: [`crate::archive`].
 
 use annals_wal::inspect::{Depth, Role, inspect};
 use annals_wal::{Log, Lsn};
@@ -43,7 +43,7 @@ impl Retention {
         self
     }
 
-    /// Keeps what was written at this time or later, as the segments say that were prepared then.
+    /// Keeps what was written at this time or later, as the seals of the segments say.
     pub fn since(mut self, time: WallTime) -> Retention {
         self.since = Some(time);
         self
@@ -52,8 +52,10 @@ impl Retention {
 
 impl Observer {
     /// Drops what the policy does not keep, as far as all holds allow, and returns the log's new
-    /// head. Durable on return. The observer's hold moves to its oldest open call first, so no
-    /// start is dropped before its end.
+    /// head. Durable on return. The observer's hold moves first: to the oldest start whose end, or
+    /// write-off, is not durable. A start that an earlier opening left open is kept until
+    /// [`Observer::recover`] has written it off; call that first. Let one observer of a log do
+    /// this: it does not know of calls that are open at another.
     ///
     /// # Errors
     /// `Log`.
@@ -74,8 +76,12 @@ impl Observer {
     /// ```
     pub fn retain(&self, policy: Retention) -> Result<Lsn> {
         let log = self.log();
-        let next = log.durable_lsn().and_then(Lsn::next).unwrap_or(Lsn::FIRST);
-        let oldest = self.drain().lock().open.floor();
+        let old = self.old_floor()?;
+        let (oldest, next) = {
+            let state = self.drain().lock();
+            let next = log.durable_lsn().and_then(Lsn::next).unwrap_or(Lsn::FIRST);
+            (state.open.floor().into_iter().chain(old).min(), next)
+        };
         let hold = oldest.map_or(next, |floor| floor.min(next)).max(log.head_lsn());
         if log.holds().iter().all(|(name, lsn)| name != HOLD || *lsn != hold) {
             log.set_hold(HOLD, hold)?;
@@ -95,22 +101,25 @@ fn limit(log: &Log, policy: Retention, next: Lsn) -> Result<Lsn> {
     }
     let report = inspect(log.path(), Depth::Seals, &mut |_| ())?;
     let mut kept_bytes = 0u64;
-    let mut later_created = None;
     for segment in report.segments.iter().rev() {
         if segment.role == Role::Prepared {
             continue;
         }
         kept_bytes = kept_bytes.saturating_add(segment.file_bytes);
         let too_large = policy.bytes_max.is_some_and(|max| kept_bytes > max);
-        // Whatever is in a segment was written before the next one was needed.
+        // Not when the next one was made: it may have waited for its turn for days. The millisecond
+        // of the last append is cut off, so what is dropped is older than all of it.
         let too_old = policy.since.is_some_and(|since| {
-            later_created.is_some_and(|ms: u64| i128::from(ms) * 1_000_000 < i128::from(since.0))
+            let last = segment
+                .last_append_ms
+                .filter(|ms| *ms > 0)
+                .map(|ms| (i128::from(ms) + 1) * 1_000_000);
+            last.is_some_and(|last| last <= i128::from(since.0))
         });
         if segment.role == Role::Sealed && (too_large || too_old) {
             let after = segment.lsns.and_then(|(_, last)| last.next());
             return Ok(after.map_or(limit, |after| limit.max(after)));
         }
-        later_created = segment.created_ms.or(later_created);
     }
     Ok(limit)
 }

@@ -16,7 +16,7 @@ use crate::kind::{CallKind, EntryKind};
 use crate::observer::{Level, Receipt};
 use crate::open_starts::OpenStart;
 use crate::queue::Place;
-use crate::record::{Opening, Recorded};
+use crate::record::{Coming, Opening, Recorded};
 
 /// Records the entries of one session. Cheap to clone; clones are the same session.
 #[derive(Clone, Debug)]
@@ -129,25 +129,30 @@ impl Session {
         call_id: CallId,
         outcome: Outcome,
     ) -> Result<Receipt> {
-        let known = self.handle.lock().open.take_by_call_id(&self.id, kind.end(), &call_id);
-        let place = match &known {
-            Some((_, start)) if start.reserved => Place::Reserved,
-            _ => Place::Kept,
+        // The table knows the ids that were written.
+        let (session, id) = (self.id.as_str(), call_id.as_str());
+        let session = self.handle.written_id(session).and_then(SessionId::stored);
+        let id = self.handle.written_id(id).and_then(CallId::stored);
+        let (session, id) = (session.as_ref().unwrap_or(&self.id), id.as_ref().unwrap_or(&call_id));
+        let known = self.handle.lock().open.ending_by_call_id(session, kind.end(), id);
+        let Some((start, known)) = known else {
+            let mut entry = self.entry(kind.end());
+            entry.call_id = Some(call_id);
+            outcome.put(&mut entry);
+            return self.record(&mut entry, self.level, Place::Kept);
         };
-        let mut entry = match known {
-            Some((_, start)) => {
-                let mut entry = (*start.end).clone();
-                entry.duration = Some(self.handle.clock().mono().since(start.started));
-                entry
-            }
-            None => {
-                let mut entry = self.entry(kind.end());
-                entry.call_id = Some(call_id);
-                entry
-            }
-        };
+        let mut entry = (*known.end).clone();
+        entry.duration = Some(self.handle.clock().mono().since(known.started));
         outcome.put(&mut entry);
-        self.record(&mut entry, self.level, place)
+        let encoded = self.handle.prepare(&mut entry);
+        let recorded =
+            encoded.and_then(|encoded| self.handle.record(encoded, self.level, Place::End(start)));
+        match &recorded {
+            Ok(recorded) => self.handle.close_start(start, recorded.ticket()),
+            Err(error) if error.outcome_unknown() => self.handle.close_start(start, None),
+            Err(_) => self.handle.lock().open.not_ending(start),
+        }
+        self.handle.receipt(recorded?, self.level)
     }
 
     pub(crate) fn entry(&self, kind: EntryKind) -> Entry {
@@ -253,7 +258,7 @@ impl Start {
     pub fn start(mut self) -> Result<Call> {
         self.check_level()?;
         let encoded = self.prepare()?;
-        let floor = self.floor();
+        let coming = Coming::next(&self.handle);
         let recorded = self.handle.record(encoded, self.level, Place::Start)?;
         let (ticket, lsn) = match &recorded {
             Recorded::Submitted(submitted) => (submitted.ticket.sequence, submitted.lsn),
@@ -262,11 +267,13 @@ impl Start {
         let reserved = matches!(recorded, Recorded::Queued(_));
         let end = Arc::new(self.end());
         let started = self.entry.mono;
-        let open = OpenStart { end: end.clone(), started, lsn, floor, reserved };
+        let (end_entry, floor) = (end.clone(), coming.floor);
+        let open = OpenStart { end: end_entry, started, lsn, floor, reserved, ending: false };
         let opening = match recorded {
             Recorded::Dropped(_) => None,
             _ => Some(Opening::of(&self.handle, ticket, open)?),
         };
+        drop(coming); // it is in the table
         match self.handle.receipt(recorded, self.level) {
             Ok(receipt) => Ok(self.opened(opening, end, receipt)),
             Err(error) => {
@@ -286,15 +293,23 @@ impl Start {
     pub async fn start_async(mut self) -> Result<Call> {
         self.check_level()?;
         let encoded = self.prepare()?;
-        let floor = self.floor();
+        let coming = Coming::next(&self.handle);
         let (ticket, dropped) = self.handle.offer_async(encoded, self.level, Place::Start).await?;
         let (end, started) = (Arc::new(self.end()), self.entry.mono);
-        let open = OpenStart { end: end.clone(), started, lsn: None, floor, reserved: true };
+        let open = OpenStart {
+            end: end.clone(),
+            started,
+            lsn: None,
+            floor: coming.floor,
+            reserved: true,
+            ending: false,
+        };
         // In the table before the wait for the sync: this future may be dropped there.
         let opening = match dropped {
             true => None,
             false => Some(Opening::of(&self.handle, ticket, open)?),
         };
+        drop(coming); // it is in the table
         match self.handle.receipt_async(ticket, dropped, self.level).await {
             Ok(receipt) => Ok(self.opened(opening, end, receipt)),
             Err(error) => {
@@ -302,12 +317,6 @@ impl Start {
                 Err(error)
             }
         }
-    }
-
-    /// The LSN after the last durable one: what comes later has this or a later one.
-    fn floor(&self) -> annals_wal::Lsn {
-        let durable = self.handle.log().durable_lsn();
-        durable.and_then(annals_wal::Lsn::next).unwrap_or(annals_wal::Lsn::FIRST)
     }
 
     pub(crate) fn check_level(&self) -> Result<()> {

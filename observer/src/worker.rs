@@ -1,14 +1,15 @@
 //! The thread that brings batched entries into the log, and admission to its queue.
 //!
-//! Never here: a caller's code; a lock held while it waits. It is started by the first batched
+//! Never here: a caller's code under the lock; a lock held while it waits. It is started by the first batched
 //! entry and ends when the last handle is gone and everything queued is written or cannot be. A
 //! full disk is tried again, each time after a pause and whenever somebody flushes. Next room:
 //! [`crate::flush`].
 
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::clock::{MonoTime, WallTime};
 use crate::codec::EncodedEntry;
 use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,15 +28,23 @@ impl Drain {
         self.log().check_process()?;
         self.ensure_worker()?;
         let mut entry = entry;
-        let mut state = self.lock();
+        let mut now = None;
+        let mut state = self.lock_to_wait();
         loop {
-            entry = match self.offer(&mut state, entry, place, false)? {
+            entry = match self.offer(&mut state, entry, place, false, now)? {
                 Admission::NoRoom(entry) => entry,
+                Admission::NoTime(back) => {
+                    drop(state);
+                    now = Some(self.now());
+                    entry = back;
+                    state = self.lock_to_wait();
+                    continue;
+                }
                 admitted => return Ok(admitted),
             };
-            if let Some(full) = state.full.clone() {
+            if let Some(why) = state.stuck.clone().or_else(Error::if_in_closure) {
                 state.refused += 1;
-                return Err(full);
+                return Err(why);
             }
             self.work.notify_one();
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -47,8 +56,8 @@ impl Drain {
     pub(crate) fn poll_enqueue(
         self: &Arc<Drain>,
         entry: &mut Option<EncodedEntry>,
-        place: Place,
-        durable: bool,
+        (place, durable): (Place, bool),
+        wait: &mut RoomWait,
         context: &mut Context<'_>,
     ) -> Poll<Result<Admission>> {
         if let Err(error) = self.log().check_process() {
@@ -57,22 +66,30 @@ impl Drain {
         if let Err(error) = self.ensure_worker() {
             return Poll::Ready(Err(error));
         }
-        let Some(offered) = entry.take() else {
+        let Some(mut offered) = entry.take() else {
             return Poll::Ready(Err(Error::invalid("the entry is already queued")));
         };
-        let mut state = self.lock();
-        match self.offer(&mut state, offered, place, durable) {
-            Ok(Admission::NoRoom(back)) => {
-                if let Some(full) = state.full.clone() {
-                    state.refused += 1;
-                    return Poll::Ready(Err(full));
+        let (waker, mut now) = (context.waker().clone(), None);
+        loop {
+            let mut state = self.lock();
+            match self.offer(&mut state, offered, place, durable, now) {
+                Ok(Admission::NoTime(back)) => {
+                    drop(state);
+                    now = Some(self.now());
+                    offered = back;
                 }
-                *entry = Some(back);
-                state.room_wakers.push(context.waker().clone());
-                self.work.notify_one();
-                Poll::Pending
+                Ok(Admission::NoRoom(back)) => {
+                    if let Some(why) = state.stuck.clone().or_else(Error::if_in_closure) {
+                        state.refused += 1;
+                        return Poll::Ready(Err(why));
+                    }
+                    *entry = Some(back);
+                    wait.stand(&mut state, waker);
+                    self.work.notify_one();
+                    return Poll::Pending;
+                }
+                admitted => return Poll::Ready(admitted),
             }
-            admitted => Poll::Ready(admitted),
         }
     }
 
@@ -82,17 +99,17 @@ impl Drain {
         entry: EncodedEntry,
         place: Place,
         durable: bool,
+        now: Option<(WallTime, MonoTime)>,
     ) -> Result<Admission> {
         state.check()?;
         if state.failed.is_some() {
             state.refused += 1;
             // Its own words: this entry is certainly not in the log, whatever became of others.
-            let poisoned = self.log().poisoned().map(Error::from);
-            return Err(poisoned.unwrap_or_else(Error::closed));
+            return Err(state.refusal.clone().unwrap_or_else(Error::closed));
         }
         let limits = &self.options.delivery;
         let first = state.queue.is_empty();
-        let account = |account: &_| self.account_entry(account);
+        let account = now.map(|now| move |account: &_| self.account_entry(account, now));
         // A durable start waits, whatever the policy: the caller is about to do what it announces.
         if durable && place == Place::Start && !state.has_room(&entry, place, limits) {
             return Ok(Admission::NoRoom(entry));
@@ -102,6 +119,8 @@ impl Drain {
             if durable {
                 state.waiters.insert(ticket, Waiter::default());
                 state.wanted = state.wanted.max(ticket);
+            } else if let Place::End(start) | Place::EndForced(start) = place {
+                state.open.end(start, ticket);
             }
             // The worker sleeps through the rest of a batch; it must know of its first and last.
             if first || durable || state.queue_bytes >= limits.batch_bytes {
@@ -142,6 +161,38 @@ impl Drain {
     }
 }
 
+/// A future's place among those who wait for room: one, however often it is polled.
+#[derive(Debug)]
+pub(crate) struct RoomWait {
+    drain: Arc<Drain>,
+    key: Option<u64>,
+}
+
+impl RoomWait {
+    pub(crate) fn of(drain: &Arc<Drain>) -> RoomWait {
+        RoomWait { drain: drain.clone(), key: None }
+    }
+
+    fn stand(&mut self, state: &mut State, waker: Waker) {
+        let key = *self.key.get_or_insert_with(|| {
+            state.room_keys += 1;
+            state.room_keys
+        });
+        let replaced = state.room_waits.insert(key, waker);
+        state.stale.extend(replaced);
+    }
+}
+
+impl Drop for RoomWait {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.filter(|_| self.drain.log().check_process().is_ok()) {
+            let mut state = self.drain.lock();
+            let gone = state.room_waits.remove(&key);
+            state.stale.extend(gone);
+        }
+    }
+}
+
 /// What the worker does next.
 enum Turn {
     Write,
@@ -154,7 +205,7 @@ fn work(drain: &Arc<Drain>) {
     let mut first_queued: Option<Instant> = None;
     let mut tried: Option<(Instant, u64)> = None;
     loop {
-        let mut state = drain.lock();
+        let mut state = drain.lock_to_wait();
         let turn = loop {
             if state.queue.is_empty() {
                 first_queued = None;
@@ -200,9 +251,10 @@ fn turn(
     if state.failed.is_some() {
         return if state.handles_gone { Turn::End } else { Turn::Sleep(None) };
     }
-    let queued =
-        !state.queue.is_empty() || state.wanted > state.durable && !state.account.is_empty();
-    if state.full.is_some() && queued {
+    let unsaid = !state.account.is_empty();
+    let said_now = state.wanted > state.durable || state.handles_gone;
+    let queued = !state.queue.is_empty() || unsaid && said_now;
+    if state.stuck.is_some() && queued {
         let Some((at, wanted)) = tried else { return Turn::Write };
         if state.handles_gone {
             return Turn::End;

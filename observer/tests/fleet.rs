@@ -22,13 +22,19 @@ use annals_wal::Log;
 
 const TASKS: u64 = 64;
 
-/// What a task saw of one call, by its own clock.
+/// What a task saw of one call, by its own clock: the call's duration lies between the time from
+/// `began` to `ended` and that from `asked` to `done`, whoever had the processor meanwhile.
 #[derive(Debug)]
 struct Truth {
+    asked: Duration,
     began: Duration,
     ended: Option<Duration>,
+    done: Option<Duration>,
     failed: bool,
 }
+
+/// How far a duration may lie outside of that.
+const TOLERANCE: Duration = Duration::from_millis(1);
 
 type Truths = Arc<Mutex<HashMap<String, Truth>>>;
 
@@ -41,9 +47,11 @@ fn dice(seed: u64) -> u64 {
 async fn tool(session: Session, id: String, origin: Instant, truths: Truths) {
     let rolled = dice(crc(&id));
     let start = session.tool("work").call_id(CallId::new(id.clone()).unwrap());
+    let asked = origin.elapsed();
     let mut call = start.guard_async().await.unwrap();
     let began = origin.elapsed();
-    truths.lock().unwrap().insert(id.clone(), Truth { began, ended: None, failed: true });
+    let truth = Truth { asked, began, ended: None, done: None, failed: true };
+    truths.lock().unwrap().insert(id.clone(), truth);
     for _ in 0..rolled % 8 {
         tokio::task::yield_now().await; // a cancellation may come here
     }
@@ -55,9 +63,11 @@ async fn tool(session: Session, id: String, origin: Instant, truths: Truths) {
     let ended = origin.elapsed();
     {
         let mut truths = truths.lock().unwrap();
-        *truths.get_mut(&id).unwrap() = Truth { began, ended: Some(ended), failed };
+        let truth = Truth { asked, began, ended: Some(ended), done: None, failed };
+        *truths.get_mut(&id).unwrap() = truth;
     }
     call.end_async(outcome).await.unwrap();
+    truths.lock().unwrap().get_mut(&id).unwrap().done = Some(origin.elapsed());
 }
 
 fn crc(text: &str) -> u64 {
@@ -145,7 +155,12 @@ fn sixty_four_tasks_with_three_tools_at_once_lose_nothing_and_swap_nothing() {
             if said.as_deref() != Some(r#"{"type":"cancelled"}"#) {
                 assert_eq!(entry.error.is_some(), truth.failed, "{id}: {said:?}");
             }
-            worst = worst.max(entry.duration.unwrap().abs_diff(ended - truth.began));
+            let duration = entry.duration.unwrap();
+            let least = ended - truth.began;
+            let most = truth.done.map_or(Duration::MAX, |done| done - truth.asked);
+            let outside = least.saturating_sub(duration).max(duration.saturating_sub(most));
+            assert!(outside <= TOLERANCE, "{id}: {duration:?} is not in {least:?} to {most:?}");
+            worst = worst.max(outside);
         }
         assert!(truths.lock().unwrap().is_empty(), "ends were lost: {:?}", truths.lock().unwrap());
         memory_last = anonymous_kib();
@@ -156,7 +171,7 @@ fn sixty_four_tasks_with_three_tools_at_once_lose_nothing_and_swap_nothing() {
     assert_eq!(entries(&log).unwrap().count() as u64, next.get() - 1);
     eprintln!(
         "{} entries in {:.1?}: {checked} paired, {failures} failures, {cancelled} cancelled, worst \
-         difference {worst:.1?}, anonymous memory {memory_first} KiB after the first slice, \
+         duration {worst:.1?} outside of its bounds, anonymous memory {memory_first} KiB after the first slice, \
          {memory_last} KiB at the end",
         next.get() - 1,
         origin.elapsed()

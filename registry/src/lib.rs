@@ -126,4 +126,4 @@ pub use typed::Updated;
 pub use value::{Entry, Revision, Value};
 pub use view::{Latest, LatestRevision, View};
 pub use watch::{After, Event, Watch, WatchStream};
-pub use writer::{Met, Writer, Writers, Written};
+pub use writer::{JointCommit, Met, Writer, Writers, Written};

@@ -6,34 +6,26 @@
 //! not the process's: a closure that hands work to another thread and waits for it is on its own.
 //! Next room: [`crate::tx`].
 
-use std::cell::Cell;
+use annals_wal::InClosure;
 
 use crate::error::{Error, Result};
 
-thread_local! {
-    static IN_CLOSURE: Cell<bool> = const { Cell::new(false) };
-}
-
 /// This thread runs a closure for as long as the mark lives.
 #[derive(Debug)]
-pub(crate) struct Mark(());
+pub(crate) struct Mark {
+    /// The wal keeps it, so that an observer knows it too (`docs/adr/0020`).
+    _mark: InClosure,
+}
 
 impl Mark {
     /// Called before anything is locked or read.
     pub(crate) fn set() -> Result<Mark> {
         refuse_inside()?;
-        IN_CLOSURE.set(true);
-        Ok(Mark(()))
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        IN_CLOSURE.set(false);
+        Ok(Mark { _mark: InClosure::set() })
     }
 }
 
 /// `Nested` if this thread is inside a closure.
 pub(crate) fn refuse_inside() -> Result<()> {
-    if IN_CLOSURE.get() { Err(Error::nested()) } else { Ok(()) }
+    if annals_wal::in_closure() { Err(Error::nested()) } else { Ok(()) }
 }

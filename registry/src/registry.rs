@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use annals_wal::{Claim, Log};
+use annals_wal::{Before, Claim, Log, NoneBefore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -261,7 +261,17 @@ impl Registry {
         &self,
         closure: impl FnMut(&mut Tx<'_>) -> TxResult<T, E>,
     ) -> Result<Outcome<T, E>> {
-        self.grown(transact::transact(&self.shared, closure))
+        self.grown(transact::transact(&self.shared, &mut NoneBefore, closure))
+    }
+
+    /// [`Registry::transact`] with another room's records in the batch. The closure is ours: it
+    /// runs under a lock of that room.
+    pub(crate) fn transact_after<T, E>(
+        &self,
+        before: &mut dyn Before,
+        closure: impl FnMut(&mut Tx<'_>) -> TxResult<T, E>,
+    ) -> Result<Outcome<T, E>> {
+        self.grown(transact::transact(&self.shared, before, closure))
     }
 
     /// After every call that may have made the log longer.
@@ -275,7 +285,8 @@ impl Registry {
     /// A change that expects nothing can lose no race.
     fn change(&self, change: Change) -> Result<Revision> {
         nesting::refuse_inside()?;
-        let request = Request { changes: vec![change], note: None, alone: None };
+        let (changes, before) = (vec![change], &mut NoneBefore);
+        let request = Request { changes, note: None, alone: None, before };
         let Ok(lsn) = self.grown(self.shared.push::<Infallible>(|_| Ok(()), request))?;
         Ok(Revision::new(lsn))
     }

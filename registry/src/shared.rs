@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use annals_wal::{Batch, Codec, EncodedBatch, Log, Lsn, Record};
+use annals_wal::{Batch, Before, Codec, EncodedBatch, Log, Lsn, Record};
 
 use crate::bell::Bell;
 use crate::change::{Change, Note};
@@ -152,12 +152,12 @@ impl Shared {
     pub(crate) fn push<C>(
         &self,
         check: impl Fn(&Ahead) -> std::result::Result<(), C>,
-        request: Request<'_>,
+        request: Request<'_, '_>,
     ) -> Result<std::result::Result<Lsn, C>> {
-        let Request { changes, note, alone } = request;
+        let Request { changes, note, alone, before } = request;
         // Before any lock: in a forked child nobody may ever leave the gate.
         self.log.check_process().map_err(Error::of_log)?;
-        let (mut batch, bytes) = self.encode(&changes, note)?;
+        let (mut batch, bytes) = self.encode(&changes, note, before)?;
         let mut changes = Some(changes);
         let begun = self.options.clock.now();
         let mut waited = None;
@@ -182,7 +182,11 @@ impl Shared {
                 let lsn = state.applied().and_then(Lsn::next).unwrap_or(Lsn::FIRST);
                 state.apply(Transaction { lsn, changes });
             }
-            let lsn = *slot.push(&mut batch)?.end();
+            let lsns = slot.push(&mut batch)?;
+            let lsn = *lsns.end();
+            if let Some(last) = Lsn::new(lsn.get() - 1).filter(|last| last >= lsns.start()) {
+                before.ordered(*lsns.start()..=last);
+            }
             if let Some(changes) = changes.take() {
                 state.apply(Transaction { lsn, changes });
             }
@@ -228,11 +232,19 @@ impl Shared {
     }
 
     /// Lays the batch out and takes its checksums: the expensive part, outside every lock.
-    fn encode(&self, changes: &[Change], note: Option<&Note>) -> Result<(EncodedBatch, u64)> {
+    fn encode(
+        &self,
+        changes: &[Change],
+        note: Option<&Note>,
+        before: &dyn Before,
+    ) -> Result<(EncodedBatch, u64)> {
         let payload = codec::encode_transaction(changes, note)?;
         let bytes = payload.len() as u64;
         let record = Record::new(payload).kind(TRANSACTION).codec(Codec::BINCODE);
-        let batch = Batch::from(record).encode(self.log.record_bytes_max());
+        let mut batch = Batch::new();
+        before.push_to(&mut batch);
+        batch.push(record);
+        let batch = batch.encode(self.log.record_bytes_max());
         Ok((batch.map_err(Error::of_log)?, bytes))
     }
 
@@ -261,11 +273,12 @@ enum Pass<'r> {
 }
 
 /// What is to be appended, and the gate if this caller has it alone.
-#[derive(Debug)]
-pub(crate) struct Request<'r> {
+pub(crate) struct Request<'r, 'b> {
     pub(crate) changes: Vec<Change>,
     pub(crate) note: Option<&'r Note>,
     pub(crate) alone: Option<Alone<'r>>,
+    /// Records of another room for the same batch, before the transaction.
+    pub(crate) before: &'b mut dyn Before,
 }
 
 /// Where a rebuilt state ends.

@@ -10,7 +10,7 @@
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 
-use annals_wal::Lsn;
+use annals_wal::{Before, Lsn, NoneBefore};
 
 use crate::change::{Abort, Change, Commit, Note, Outcome, Precondition, TxResult};
 use crate::error::{Error, Result};
@@ -36,14 +36,15 @@ enum Ran<T, E> {
 /// Runs attempts until one holds: `Err` is how often, and what the last one met.
 pub(crate) fn attempts<'r, T>(
     shared: &'r Shared,
-    mut attempt: impl FnMut(Option<Alone<'r>>) -> Result<Held<T>>,
+    before: &mut dyn Before,
+    mut attempt: impl FnMut(Option<Alone<'r>>, &mut dyn Before) -> Result<Held<T>>,
 ) -> Result<std::result::Result<T, GaveUp>> {
     let attempts = shared.options.attempts_max;
     let mut last = Touched { key: None, at: None };
     for number in 0..attempts {
         shared.admit()?;
         let alone = (number >= OVERTAKEN_MAX).then(|| shared.alone());
-        match attempt(alone)? {
+        match attempt(alone, before)? {
             Ok(value) => {
                 shared.meter.attempts(number);
                 return Ok(Ok(value));
@@ -54,6 +55,7 @@ pub(crate) fn attempts<'r, T>(
     shared.meter.attempts(attempts);
     shared.meter.gave_up();
     tracing::warn!(attempts, "a registry transaction gave up");
+    before.give_up();
     shared.refuse_poisoned()?;
     shared.release(last.at)?;
     Ok(Err(GaveUp { attempts, key: last.key }))
@@ -75,12 +77,13 @@ impl<T, E> From<GaveUp> for Outcome<T, E> {
 /// [`crate::Registry::transact`].
 pub(crate) fn transact<T, E>(
     shared: &Shared,
+    before: &mut dyn Before,
     mut closure: impl FnMut(&mut Tx<'_>) -> TxResult<T, E>,
 ) -> Result<Outcome<T, E>> {
-    let ended = attempts(shared, |alone| {
+    let ended = attempts(shared, before, |alone, before| {
         let mut tx = Tx::new(shared, alone);
         let ran = run(&mut tx, &mut closure)?;
-        judge(shared, tx, ran)
+        judge(shared, tx, ran, before)
     })?;
     Ok(ended.unwrap_or_else(Outcome::from))
 }
@@ -100,12 +103,17 @@ fn run<T, E>(
 }
 
 /// Whether the attempt holds, and what becomes of it.
-fn judge<T, E>(shared: &Shared, tx: Tx<'_>, ran: Ran<T, E>) -> Result<Held<Outcome<T, E>>> {
+fn judge<T, E>(
+    shared: &Shared,
+    tx: Tx<'_>,
+    ran: Ran<T, E>,
+    before: &mut dyn Before,
+) -> Result<Held<Outcome<T, E>>> {
     let (attempt, changes, note) = tx.into_parts();
     let returned = match ran {
         Ran::Returned(Ok(value)) if !changes.is_empty() => {
             let done = |lsn| Outcome::Done { value, revision: Some(Revision::new(lsn)) };
-            return Ok(attempt.commit(changes, note.as_ref())?.map(done));
+            return Ok(attempt.commit(changes, note.as_ref(), before)?.map(done));
         }
         other => other,
     };
@@ -114,6 +122,7 @@ fn judge<T, E>(shared: &Shared, tx: Tx<'_>, ran: Ran<T, E>) -> Result<Held<Outco
         Ok(seen) => seen,
         Err(touched) => return Ok(Err(touched)),
     };
+    before.give_up(); // nothing is waited for under another room's lock
     let released = shared.release(seen);
     match returned {
         Ran::Panicked(payload) => panic::resume_unwind(payload),
@@ -137,7 +146,7 @@ pub(crate) fn commit(
     preconditions: &[Precondition],
     changes: &[Change],
 ) -> Result<Commit> {
-    let ended = attempts(shared, |alone| {
+    let ended = attempts(shared, &mut NoneBefore, |alone, _| {
         let attempt = Attempt::new(shared, alone);
         Ok(commit_once(shared, attempt, preconditions, changes.to_vec(), None)?.map(|made| {
             made.map_or_else(|conflict| conflict, |lsn| Commit::Done(Revision::new(lsn)))
@@ -175,5 +184,5 @@ pub(crate) fn commit_once(
             Err(touched) => return Ok(Err(touched)),
         }
     }
-    Ok(attempt.commit(changes, note)?.map(Ok))
+    Ok(attempt.commit(changes, note, &mut NoneBefore)?.map(Ok))
 }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use annals_wal::Lsn;
+use annals_wal::{Before, Lsn};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -87,9 +87,14 @@ impl<'r> Attempt<'r> {
     }
 
     /// Commits `changes` if everything that was read is current.
-    pub(crate) fn commit(self, changes: Vec<Change>, note: Option<&Note>) -> Result<Seen<Lsn>> {
+    pub(crate) fn commit(
+        self,
+        changes: Vec<Change>,
+        note: Option<&Note>,
+        before: &mut dyn Before,
+    ) -> Result<Seen<Lsn>> {
         let Attempt { shared, view, reads, alone } = self;
-        shared.push(|state| state.check(&reads, view), Request { changes, note, alone })
+        shared.push(|state| state.check(&reads, view), Request { changes, note, alone, before })
     }
 
     /// Ends the attempt: the LSN at which everything that was read was current. Nothing is to be

@@ -9,6 +9,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use annals_wal::{Before, Joint, NoneBefore};
+
 use crate::change::{Abort, Change, Expected, Outcome, Precondition, TxResult};
 use crate::codec::{self, System};
 use crate::error::{Error, Result};
@@ -144,9 +146,29 @@ impl Writer {
         preconditions: &[Precondition],
         changes: &[Change],
     ) -> Result<Written<(), Met>> {
+        self.joint(preconditions, changes).commit(&mut NoneBefore)
+    }
+
+    /// [`Writer::commit`] as a [`Joint`]: to be made together with an entry of an observer, in one
+    /// batch (`Call::end_with` there). Nothing is done before that. A retry that is recognised, and
+    /// a commit that is refused, leave the entry out.
+    pub fn joint<'w>(
+        &'w mut self,
+        preconditions: &'w [Precondition],
+        changes: &'w [Change],
+    ) -> JointCommit<'w> {
+        JointCommit { writer: self, preconditions, changes }
+    }
+
+    fn commit_after(
+        &mut self,
+        preconditions: &[Precondition],
+        changes: &[Change],
+        before: &mut dyn Before,
+    ) -> Result<Written<(), Met>> {
         check_changes(changes)?;
         let request = request_of(preconditions, changes)?;
-        self.run(request, |tx| {
+        self.run(request, before, |tx| {
             for Precondition { key, expected } in preconditions {
                 let current = tx.entry(key)?;
                 if !expected.holds(current.as_ref()) {
@@ -173,12 +195,13 @@ impl Writer {
         token: &[u8],
         closure: impl FnMut(&mut Tx<'_>) -> TxResult<T, E>,
     ) -> Result<Written<T, E>> {
-        self.run(crc32fast::hash(token), closure)
+        self.run(crc32fast::hash(token), &mut NoneBefore, closure)
     }
 
     fn run<T, E>(
         &mut self,
         request: u32,
+        before: &mut dyn Before,
         mut closure: impl FnMut(&mut Tx<'_>) -> TxResult<T, E>,
     ) -> Result<Written<T, E>> {
         if self.in_doubt {
@@ -190,17 +213,18 @@ impl Writer {
             ));
         }
         let (id, sequence) = (self.id, self.sequence);
-        let ran = self.registry.transact(|tx| match verdict(tx, id, sequence, request)? {
-            Verdict::Already(revision) => Ok((None, Some(revision))),
-            Verdict::Proceed => {
-                let value = closure(tx)?;
-                if tx.has_writes() {
-                    let system = System::WriterV1 { sequence, request };
-                    tx.put(&key(id), codec::encode_system(&system)?);
+        let ran =
+            self.registry.transact_after(before, |tx| match verdict(tx, id, sequence, request)? {
+                Verdict::Already(revision) => Ok((None, Some(revision))),
+                Verdict::Proceed => {
+                    let value = closure(tx)?;
+                    if tx.has_writes() {
+                        let system = System::WriterV1 { sequence, request };
+                        tx.put(&key(id), codec::encode_system(&system)?);
+                    }
+                    Ok((Some(value), None))
                 }
-                Ok((Some(value), None))
-            }
-        });
+            });
         match ran {
             Ok(Outcome::Done { value: (Some(value), _), revision }) => {
                 self.sequence += u64::from(revision.is_some());
@@ -218,6 +242,24 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+}
+
+/// A writer's transaction that is ready to be committed together with another room's records.
+#[derive(Debug)]
+#[must_use = "nothing is committed before it is given to the other room"]
+pub struct JointCommit<'w> {
+    writer: &'w mut Writer,
+    preconditions: &'w [Precondition],
+    changes: &'w [Change],
+}
+
+impl Joint for JointCommit<'_> {
+    type Done = Written<(), Met>;
+    type Failure = Error;
+
+    fn commit(self, before: &mut dyn Before) -> Result<Self::Done> {
+        self.writer.commit_after(self.preconditions, self.changes, before)
     }
 }
 

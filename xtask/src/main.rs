@@ -2,8 +2,8 @@
 //!
 //! Never here: a proof. The proofs that need all rooms at once are the library beside this
 //! ([`xtask::sweep`], [`xtask::simulate`]); those on real file systems have a room each:
-//! [`power_loss`], [`fsyncgate`], [`full_disk`], [`kill_loop`]; the rest runs what other crates
-//! have. Invariant: every verb of a proof ends with a line `N passed, N failed`, and exits with
+//! [`power_loss`], [`fsyncgate`], [`full_disk`], [`kill_loop`], [`observed`]; the rest runs what
+//! other crates have. Invariant: every verb of a proof ends with a line `N passed, N failed`, and exits with
 //! non-zero if anything failed.
 
 mod bench_peers;
@@ -16,6 +16,7 @@ mod fuzz;
 mod instructions;
 mod kill_loop;
 mod mutants;
+mod observed;
 mod power_loss;
 mod proofs;
 mod races;
@@ -40,6 +41,12 @@ const MENU: &str = "cargo xtask VERB
   coverage          lines of format, scan and recover that the tests reach; needs LLVM's tools
   kill-loop [--rounds N] [--jobs J]
                     kill -9 of the demo's fleet, N times
+  classify [--runs N]
+                    kill -9 in the middle of N (default 100) runs of tools, each call classified
+  archives [--rounds N] [--targets T]
+                    archives made while eight writers write: nothing lost, p99, cost of a hand-over
+  pairing [--entries N]
+                    64 async agents with 3 tools at once: durations, failures, memory
   power-loss --fs ext4|xfs|btrfs [--cuts N]
                     replayed power cuts on a real file system; --help says more
   fsyncgate         what a failed fsync does on ext4, xfs, btrfs, and what the log makes of it
@@ -67,6 +74,10 @@ fn main() -> ExitCode {
         Some("coverage") => coverage::run(),
         Some("fuzz") => fuzz::fuzz(rest.into_iter()),
         Some("kill-loop") => kill_loop::command(&rest),
+        Some("classify") => observed::classify::command(&rest),
+        Some(observed::classify::WRITER) => observed::classify::writer(&rest),
+        Some("archives") => observed::archives::command(&rest),
+        Some("pairing") => observed::pairing(),
         Some("power-loss") => power_loss::command(&rest),
         Some(power_loss::WRITER) => power_loss::writer_command(&rest),
         Some("fsyncgate") => fsyncgate::command(&rest),

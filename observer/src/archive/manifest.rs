@@ -12,7 +12,7 @@ use annals_wal::Lsn;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{MANIFEST, replace};
+use super::{MANIFEST, Steps, replace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ContentHash;
 
@@ -84,10 +84,10 @@ impl Manifest {
             .ok_or_else(|| bad("a member is missing or its segments are out of order"))
     }
 
-    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+    pub(super) fn write(&self, dir: &Path, steps: &Steps) -> Result<()> {
         let text = serde_json::to_string_pretty(self)
             .map_err(|_| Error::invalid("the manifest cannot be written as JSON"))?;
-        replace(dir, MANIFEST, format!("{text}\n").as_bytes())
+        replace(dir, MANIFEST, format!("{text}\n").as_bytes(), steps)
     }
 
     pub(super) fn add(&mut self, segment: Archived) {

@@ -1,7 +1,7 @@
 //! Archives: sealed segments handed over to other directories while the log goes on.
 //!
-//! Order of a hand-over: the target's hold is durable in the log; its `ARCHIVE` manifest is durable
-//! in the target, so that nobody opens it for writing; then for each segment: a hard link (or a
+//! Order of a hand-over: the target's `ARCHIVE` manifest is durable in the target, so that nobody
+//! opens it for writing; its hold is durable in the log; then for each segment: a hard link (or a
 //! copy) under its final name, synced, its SHA-256 taken of what lies there, the directory synced;
 //! then the manifest that names it, by a temporary name, sync, rename, directory sync; then the
 //! hold moves.
@@ -19,6 +19,8 @@ pub mod verify;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use annals_wal::format::{ARCHIVE_NAME, segment_name};
 use annals_wal::inspect::{Depth, Role, SegmentReport, inspect};
@@ -38,6 +40,22 @@ pub struct Target {
     name: String,
     dir: PathBuf,
     copy: bool,
+    steps: Steps,
+}
+
+/// Counts what changes a file, a name or a hold, so that a test can stop before each of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Steps(Option<Arc<AtomicU64>>);
+
+impl Steps {
+    /// Before each operation that changes something.
+    fn step(&self) -> io::Result<()> {
+        let Some(left) = &self.0 else { return Ok(()) };
+        match left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(io::Error::other("stopped here by a test")),
+        }
+    }
 }
 
 /// What a hand-over did.
@@ -64,7 +82,14 @@ impl Target {
                 format!("an archive's name has 1 to {NAME_BYTES_MAX} bytes, not {}", name.len());
             return Err(Error::invalid(why));
         }
-        Ok(Target { name, dir: dir.into(), copy: false })
+        Ok(Target { name, dir: dir.into(), copy: false, steps: Steps::default() })
+    }
+
+    /// For tests: fails before the operation after so many that change something.
+    #[doc(hidden)]
+    pub fn stop_after(mut self, steps: u64) -> Target {
+        self.steps = Steps(Some(Arc::new(AtomicU64::new(steps))));
+        self
     }
 
     /// Whether to copy the segments where a hard link would do: for another disk, or for an archive
@@ -89,10 +114,10 @@ impl Target {
     /// after any failure or crash, it goes on where it stopped.
     ///
     /// # Errors
-    /// `Invalid` while another process or thread hands over to the same directory, or if it is an
-    /// archive of another log; `Corrupt` if its manifest cannot be read, or if it ends before what
-    /// the log still has (somebody trimmed past it); `Io`, `Log`. What was handed over before
-    /// stays.
+    /// `Invalid` while another process or thread hands over to the same directory, if it is an
+    /// archive of another log or name, or if another directory has this name; `Corrupt` if its
+    /// manifest cannot be read, or if it ends before what the log still has (somebody trimmed past
+    /// it); `Io`, `Log`. What was handed over before stays.
     ///
     /// ```
     /// use annals_observer::archive::{Target, verify};
@@ -111,11 +136,12 @@ impl Target {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn hand_over(&self, log: &Log) -> Result<HandedOver> {
-        make_dir(&self.dir)?;
+        make_dir(&self.dir, &self.steps)?;
         let _alone = self.lock()?;
         let mut manifest = self.manifest(log)?;
         let hold = self.hold();
         let holds = log.holds();
+        self.check_name(&holds)?;
         if log.head_lsn() > manifest.next() && (manifest.has_any() || !self.is_new(&holds)) {
             return Err(Error::new(
                 ErrorKind::Corrupt,
@@ -130,11 +156,12 @@ impl Target {
         }
         manifest.next_lsn = manifest.next_lsn.max(log.head_lsn().get());
         let held = holds.iter().find(|(name, _)| *name == hold).map(|(_, lsn)| *lsn);
+        // Before the first segment: from now on this is no directory to open for writing. And before
+        // the hold: a hold without this manifest is another directory's (`check_name`).
+        manifest.write(&self.dir, &self.steps)?;
         if held.is_none_or(|held| held > manifest.next()) {
-            log.set_hold(&hold, manifest.next())?;
+            self.set_hold(log, manifest.next())?;
         }
-        // Before the first segment: from now on this is no directory to open for writing.
-        manifest.write(&self.dir)?;
         let mut handed = HandedOver { segments: 0, bytes: 0, next_lsn: manifest.next() };
         for segment in ready(log, manifest.next())? {
             let Some((first, last)) = segment.lsns else { continue };
@@ -142,18 +169,23 @@ impl Target {
             let bytes = self.bring(log, &segment)?;
             let name = segment_name(segment.sequence);
             let sha256 = hash(&self.dir.join(&name))?;
-            sync_dir(&self.dir)?;
+            sync_dir(&self.dir, &self.steps)?;
             let (first, last) = (first.get(), last.get());
             manifest.add(Archived { name, first_lsn: first, last_lsn: last, bytes, sha256 });
-            manifest.write(&self.dir)?;
+            manifest.write(&self.dir, &self.steps)?;
             handed.segments += 1;
             handed.bytes += bytes;
             handed.next_lsn = manifest.next();
         }
         if held != Some(manifest.next()) {
-            log.set_hold(&hold, manifest.next())?;
+            self.set_hold(log, manifest.next())?;
         }
         Ok(handed)
+    }
+
+    fn set_hold(&self, log: &Log, lsn: Lsn) -> Result<()> {
+        self.steps.step().map_err(|e| Error::file("hold for", &self.dir, e))?;
+        Ok(log.set_hold(&self.hold(), lsn)?)
     }
 
     /// Whether a segment goes on where the archive ends. Nothing is replaced and the hold does not
@@ -180,6 +212,23 @@ impl Target {
                 }
             ),
         ))
+    }
+
+    /// One name is one directory: two would share a hold, and the log would let go of what only one
+    /// of them has.
+    fn check_name(&self, holds: &[(String, Lsn)]) -> Result<()> {
+        let manifest = Manifest::read(&self.dir)?;
+        let other = match &manifest {
+            Some(manifest) if manifest.name == self.name => return Ok(()),
+            Some(manifest) => format!("{} is the archive {}", self.dir.display(), manifest.name),
+            None if self.is_new(holds) => return Ok(()),
+            None => format!("the hold {} is of another directory", self.hold()),
+        };
+        Err(Error::invalid(format!(
+            "the name {} cannot be used here: {other}. Use another name, or release the hold if \
+             that archive is not written any more",
+            self.name
+        )))
     }
 
     fn is_new(&self, holds: &[(String, Lsn)]) -> bool {
@@ -223,12 +272,13 @@ impl Target {
     fn bring(&self, log: &Log, segment: &SegmentReport) -> Result<u64> {
         let name = segment_name(segment.sequence);
         let (from, to) = (log.path().join(&name), self.dir.join(&name));
-        match fs::remove_file(&to) {
+        match self.steps.step().and_then(|()| fs::remove_file(&to)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::file("replace", &to, e));
             }
             _ => {}
         }
+        self.steps.step().map_err(|e| Error::file("link", &from, e))?;
         let linked = if self.copy {
             Err(io::ErrorKind::CrossesDevices.into())
         } else {
@@ -243,7 +293,8 @@ impl Target {
             Err(_) => drop(fs::copy(&from, &to).map_err(|e| Error::file("copy", &from, e))?),
         }
         let file = File::open(&to).map_err(|e| Error::file("open", &to, e))?;
-        file.sync_all().map_err(|e| Error::file("sync", &to, e))?;
+        let synced = self.steps.step().and_then(|()| file.sync_all());
+        synced.map_err(|e| Error::file("sync", &to, e))?;
         let about = file.metadata().map_err(|e| Error::file("look at", &to, e))?;
         Ok(about.len())
     }
@@ -288,11 +339,11 @@ fn ready(log: &Log, from: Lsn) -> Result<Vec<SegmentReport>> {
 }
 
 /// Makes a directory and those above it; the name of each that it made is durable on return.
-fn make_dir(dir: &Path) -> Result<()> {
+fn make_dir(dir: &Path, steps: &Steps) -> Result<()> {
     let dir = std::path::absolute(dir).map_err(|e| Error::file("find", dir, e))?;
     let missing: Vec<&Path> = dir.ancestors().take_while(|above| !above.exists()).collect();
     for dir in missing.iter().rev() {
-        match fs::create_dir(dir) {
+        match steps.step().and_then(|()| fs::create_dir(dir)) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Error::file("make", dir, e));
             }
@@ -301,21 +352,25 @@ fn make_dir(dir: &Path) -> Result<()> {
     }
     // Also of one that was there: a crash of an earlier call may have come before its sync.
     let parents = dir.ancestors().skip(1).take(missing.len().max(1));
-    parents.filter(|parent| !parent.as_os_str().is_empty()).try_for_each(sync_dir)
+    parents
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .try_for_each(|parent| sync_dir(parent, steps))
 }
 
 fn is_empty(dir: &Path) -> Result<bool> {
     let failed = |e| Error::file("list", dir, e);
     for entry in fs::read_dir(dir).map_err(failed)? {
-        if entry.map_err(failed)?.file_name() != "ARCHIVE.lock" {
+        let name = entry.map_err(failed)?.file_name();
+        // A hand-over that stopped before its first manifest had its name leaves no more than these.
+        if name != "ARCHIVE.lock" && name != "ARCHIVE.tmp" {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+fn sync_dir(dir: &Path, steps: &Steps) -> Result<()> {
+    let synced = steps.step().and_then(|()| File::open(dir)?.sync_all());
     synced.map_err(|e| Error::file("sync", dir, e))
 }
 
@@ -333,16 +388,23 @@ pub(crate) fn hash(path: &Path) -> Result<ContentHash> {
 }
 
 /// Replaces a small file: temporary name, sync, rename, directory sync.
-pub(crate) fn replace(dir: &Path, name: &str, content: &[u8]) -> Result<()> {
+fn replace(dir: &Path, name: &str, content: &[u8], steps: &Steps) -> Result<()> {
     let (tmp, path) = (dir.join(format!("{name}.tmp")), dir.join(name));
     let write = || -> io::Result<()> {
+        steps.step()?;
         let mut file = File::create(&tmp)?;
-        file.write_all(content)?;
+        // Stopped between, it is half a file.
+        let (first, rest) = content.split_at(content.len() / 2);
+        file.write_all(first)?;
+        steps.step()?;
+        file.write_all(rest)?;
+        steps.step()?;
         file.sync_all()?;
+        steps.step()?;
         fs::rename(&tmp, &path)
     };
     write().map_err(|e| Error::file("write", &path, e))?;
-    sync_dir(dir)
+    sync_dir(dir, steps)
 }
 
 /// The name of the manifest in an archive's directory.

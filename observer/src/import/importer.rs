@@ -123,6 +123,7 @@ impl Importer {
         match FileKind::of(path)? {
             FileKind::JsonLines => self.json_lines(path, options, &mut on_bad),
             FileKind::Trajectory => self.trajectory(path, options, &mut on_bad),
+            FileKind::Sqlite => self.sqlite(path, options, &mut on_bad),
         }
     }
 
@@ -180,6 +181,47 @@ impl Importer {
             }
         }
         import.done()
+    }
+
+    #[cfg(feature = "sqlite")]
+    fn sqlite(
+        &mut self,
+        path: &Path,
+        options: ImportOptions,
+        on_bad: &mut dyn FnMut(&BadLine),
+    ) -> Result<ImportReport> {
+        let max = self.observer.drain().entry_cap();
+        let hash = file::content_hash(path)?;
+        let store = super::sqlite::Store::open(path)?;
+        let bad = if options.strict { store.first_bad(max)? } else { None };
+        let mut import = match self.start(path, hash, options, bad, on_bad)? {
+            Step::Over(report) => return Ok(report),
+            Step::Import(import) => import,
+        };
+        store.rows(max, |row, read| {
+            let time = read.as_ref().ok().and_then(|parsed| parsed.time);
+            let entries = read.map(|parsed| vec![parsed.entry]);
+            import.item(Item::step(row, entries), time, on_bad)?;
+            Ok(!import.is_stopped())
+        })?;
+        if import.is_stopped() {
+            return Ok(import.stopped());
+        }
+        if file::content_hash(path)? != hash {
+            return Err(file::changed(path));
+        }
+        import.done()
+    }
+
+    #[cfg(not(feature = "sqlite"))]
+    fn sqlite(
+        &mut self,
+        path: &Path,
+        _: ImportOptions,
+        _: &mut dyn FnMut(&BadLine),
+    ) -> Result<ImportReport> {
+        let why = "this was built without SQLite: build it with the feature `sqlite`";
+        Err(super::origin::unsupported(path, why))
     }
 
     /// Decides by what the log has, and begins.

@@ -13,6 +13,10 @@
 //!   output, `action` and `observation` in the tool's input and output, the others in the LLM
 //!   end's metadata. What surrounds the steps is in the agent's start and end. Values stay raw
 //!   JSON text: no number is parsed, no name unescaped.
+//! - `.db`, `.sqlite`, `.sqlite3` (the seeds' protocol store; feature `sqlite`): each row of the table
+//!   with the columns `event_type` and `timestamp` is one entry. The row is kept whole in `input`, a
+//!   JSON object of its columns, and read like a line of a `.jsonl`. Nothing is written to it or
+//!   beside it.
 //!
 //! **After a crash.** Entries are written in atomic batches, in file order, and so stand in the
 //! log as a prefix of the import. Without its done entry an import is not taken for finished; the
@@ -32,6 +36,8 @@ mod jsonl;
 mod lines;
 mod members;
 mod origin;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod times;
 mod trajectory;
 mod underway;

@@ -19,6 +19,8 @@ pub enum FileKind {
     JsonLines,
     /// `.traj`: a SWE-agent trajectory.
     Trajectory,
+    /// `.db`, `.sqlite`, `.sqlite3`: the seeds' protocol store. Needs the feature `sqlite`.
+    Sqlite,
 }
 
 impl FileKind {
@@ -39,7 +41,8 @@ impl FileKind {
         match extension.map(str::to_ascii_lowercase).as_deref() {
             Some("jsonl") => Ok(FileKind::JsonLines),
             Some("traj") => Ok(FileKind::Trajectory),
-            _ => Err(unsupported(path, "only .jsonl and .traj files are imported")),
+            Some("db" | "sqlite" | "sqlite3") => Ok(FileKind::Sqlite),
+            _ => Err(unsupported(path, "only .jsonl, .traj and .db or .sqlite files are imported")),
         }
     }
 }

@@ -22,6 +22,16 @@ use crate::json::JsonText;
 /// What stands where a redactor panicked.
 pub const PANICKED: &str = "[redactor panicked]";
 
+/// How a name begins that was replaced by its hash; sixteen digits follow.
+const HASHED: &str = "redacted-";
+
+fn is_hash(name: &str) -> bool {
+    let digits = name.strip_prefix(HASHED).map(str::as_bytes);
+    digits.is_some_and(|digits| {
+        digits.len() == 16 && digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
 /// Finds what must not be written in a plain text and says what to write instead.
 ///
 /// It is called on the recording thread, for each string, member name and id, and must be fast. It
@@ -109,15 +119,20 @@ impl Redaction {
         Some((JsonText::checked(redacted), count))
     }
 
-    /// A name or an id: itself, or its keyed hash if a redactor matches it.
+    /// A name or an id: itself, or its keyed hash if a redactor matches it. A text that looks like
+    /// such a hash is one: an end has the ids that its start was written with, whatever a caller's
+    /// redactor says of them.
     pub(crate) fn name(&self, name: &str) -> Option<String> {
+        if is_hash(name) {
+            return None;
+        }
         self.string(None, name)?;
         let mut hash = Sha256::new();
         hash.update(self.key);
         hash.update(name.as_bytes());
         let hash: [u8; 32] = hash.finalize().into();
         let [a, b, c, d, e, f, g, h, ..] = hash;
-        Some(format!("redacted-{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h])))
+        Some(format!("{HASHED}{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h])))
     }
 
     /// One decoded string and the name of the member that it is the value of, if of one.

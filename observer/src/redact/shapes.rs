@@ -1,7 +1,9 @@
 //! The built-in shapes of secrets: how they look, and what only looks like one.
 //!
 //! Never here: JSON. One expression finds candidates in one pass; each candidate is then judged by
-//! its shape's own rule, so that a word with dashes, a placeholder or a commit hash stays.
+//! its shape's own rule, so that a word with dashes, a placeholder or a commit hash stays. A look is
+//! bounded (256 bytes of an open-ended part), because what begins inside of a rejected candidate is
+//! looked at again; what is replaced goes on to the secret's end.
 //! Invariant: the marker names the shape and holds nothing of the secret.
 
 use std::sync::LazyLock;
@@ -16,10 +18,36 @@ struct Shape {
     pattern: &'static str,
     /// Whether a candidate is one.
     judge: fn(&str) -> bool,
+    /// Bytes with which a long one goes on.
+    more: fn(u8) -> bool,
 }
 
+/// A candidate of this length may have been cut by the bound of its shape.
+const LOOK_BYTES: usize = 256;
+
 const fn shape(marker: &'static str, pattern: &'static str, judge: fn(&str) -> bool) -> Shape {
-    Shape { marker, pattern, judge }
+    Shape { marker, pattern, judge, more: in_token }
+}
+
+const fn shape_until(
+    marker: &'static str,
+    pattern: &'static str,
+    judge: fn(&str) -> bool,
+    more: fn(u8) -> bool,
+) -> Shape {
+    Shape { marker, pattern, judge, more }
+}
+
+fn in_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'+' | b'/' | b'-' | b'=')
+}
+
+fn in_url(byte: u8) -> bool {
+    !byte.is_ascii_whitespace() && !matches!(byte, b'"' | b'\'' | b'<' | b'>')
+}
+
+fn in_value(byte: u8) -> bool {
+    in_url(byte) && !matches!(byte, b',' | b';' | b'&' | b'(' | b')' | b'{' | b'}' | b'[' | b']')
 }
 
 const API_KEY: &str = "[redacted:api-key]";
@@ -39,27 +67,30 @@ static SHAPES: [Shape; 12] = [
     // Services that mark their keys with a prefix.
     shape(
         API_KEY,
-        r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{22}|xox[abeoprs]-[A-Za-z0-9-]{10}|xapp-[0-9]-[A-Z0-9]{5}|AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20}|GOCSPX-[A-Za-z0-9_-]{20}|glpat-[A-Za-z0-9_-]{20}|[sr]k_(?:live|test)_[A-Za-z0-9]{16}|whsec_[A-Za-z0-9+/]{24}|npm_[A-Za-z0-9]{36}|hf_[A-Za-z0-9]{30}|SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16}|pypi-[A-Za-z0-9_-]{50}|gsk_[A-Za-z0-9]{40}|xai-[A-Za-z0-9]{40}|pplx-[A-Za-z0-9]{40}|do[oprt]_v1_[a-f0-9]{64}|dapi[a-f0-9]{32}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|r8_[A-Za-z0-9]{37}|lin_api_[A-Za-z0-9]{40}|ntn_[A-Za-z0-9]{40}|sq0(?:atp|csp)-[A-Za-z0-9_-]{22}|EAAC[A-Za-z0-9]{30})[A-Za-z0-9_.+/-]*=*",
+        r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{22}|xox[abeoprs]-[A-Za-z0-9-]{10}|xapp-[0-9]-[A-Z0-9]{5}|AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20}|GOCSPX-[A-Za-z0-9_-]{20}|glpat-[A-Za-z0-9_-]{20}|[sr]k_(?:live|test)_[A-Za-z0-9]{16}|whsec_[A-Za-z0-9+/]{24}|npm_[A-Za-z0-9]{36}|hf_[A-Za-z0-9]{30}|SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16}|pypi-[A-Za-z0-9_-]{50}|gsk_[A-Za-z0-9]{40}|xai-[A-Za-z0-9]{40}|pplx-[A-Za-z0-9]{40}|do[oprt]_v1_[a-f0-9]{64}|dapi[a-f0-9]{32}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|r8_[A-Za-z0-9]{37}|lin_api_[A-Za-z0-9]{40}|ntn_[A-Za-z0-9]{40}|sq0(?:atp|csp)-[A-Za-z0-9_-]{22}|EAAC[A-Za-z0-9]{30})[A-Za-z0-9_.+/-]{0,256}=*",
         mixed,
     ),
     shape(API_KEY, r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}", mixed),
     shape(API_KEY, r"\b(?:SK|AC|key-)[0-9a-f]{32}\b", mixed),
     shape(API_KEY, r"\b[0-9]{8,10}:AA[A-Za-z0-9_-]{33}", always),
-    shape(API_KEY, r"\bsk-[A-Za-z0-9_-]{20,}", random_run),
+    shape(API_KEY, r"\bsk-[A-Za-z0-9_-]{20,256}", random_run),
     // What goes into an Authorization header.
     shape(BEARER, r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?", always),
-    shape(BEARER, r"\b(?i:bearer)[ \t]+[A-Za-z0-9_.~+/-]{16,}=*", credential),
-    shape(BEARER, r"\b(?i:basic)[ \t]+[A-Za-z0-9+/]{12,}={0,2}", basic),
+    shape(BEARER, r"\b(?i:bearer)[ \t]+[A-Za-z0-9_.~+/-]{16,256}=*", credential),
+    shape(BEARER, r"\b(?i:basic)[ \t]+[A-Za-z0-9+/]{12,256}={0,2}", basic),
     // A password inside a URL or a list of settings.
-    shape(
+    shape_until(
         CONNECTION,
-        r#"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s:/?#@"'<>\[\]]*:[^\s/?#@"'<>]+@[^\s"'<>]+"#,
+        r#"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s:/?#@"'<>\[\]]{0,256}:[^\s/?#@"'<>]{1,256}@[^\s"'<>]{1,256}"#,
         url_password,
+        in_url,
     ),
-    shape(
+    // Also as a member of JSON that stands in a string, its quotes escaped once more or not.
+    shape_until(
         ASSIGNED,
-        r#"(?i:accountkey|sharedaccesskey|sharedaccesssignature|api[_-]?key|access[_-]?key|secret[_-]?key|client[_-]?secret|secret|token|passwd|password|pwd)[ \t]*[=:][ \t]*["']?[^\s"',;&<>(){}\[\]]{8,}"#,
+        r#"(?i:accountkey|sharedaccesskey|sharedaccesssignature|api[_-]?key|access[_-]?key|secret[_-]?key|client[_-]?secret|secret|token|passwd|password|pwd)(?:\\{0,7}["'])?[ \t]*[=:][ \t]*(?:\\{0,7}["'])?[^\s"',;&<>(){}\[\]]{8,256}"#,
         assigned,
+        in_value,
     ),
 ];
 
@@ -89,7 +120,9 @@ pub(super) fn redact(text: &str) -> Option<String> {
     while let Some(found) = any.find_at(text.as_bytes(), at) {
         let (start, end) = (text.floor_char_boundary(found.start()), ceil(text, found.end()));
         match text.get(start..end).and_then(|candidate| judged(candidate)) {
-            Some(marker) => {
+            Some(shape) => {
+                let marker = shape.marker;
+                let end = if end - start < LOOK_BYTES { end } else { to_its_end(text, end, shape) };
                 let out = out.get_or_insert_default();
                 out.push_str(text.get(kept..start).unwrap_or_default());
                 out.push_str(marker);
@@ -111,13 +144,20 @@ fn ceil(text: &str, at: usize) -> usize {
     text.ceil_char_boundary(at)
 }
 
-/// The marker of the first shape that the whole candidate is.
-fn judged(candidate: &str) -> Option<&'static str> {
+/// The first shape that the whole candidate is.
+fn judged(candidate: &str) -> Option<&'static Shape> {
     let mut rows = SHAPES.iter().zip(EACH.iter());
     rows.find_map(|(shape, alone)| {
         let found = alone.as_ref()?.find(candidate.as_bytes())?;
-        (found.end() == candidate.len() && (shape.judge)(candidate)).then_some(shape.marker)
+        (found.end() == candidate.len() && (shape.judge)(candidate)).then_some(shape)
     })
+}
+
+/// Where a secret ends that was cut by the bound of the look.
+fn to_its_end(text: &str, from: usize, shape: &Shape) -> usize {
+    let rest = text.as_bytes().get(from..).unwrap_or_default();
+    let more = rest.iter().take_while(|byte| (shape.more)(**byte)).count();
+    ceil(text, from + more)
 }
 
 /// Whether a member of this name, quotes included or not, holds a secret by what it is called.
@@ -192,7 +232,7 @@ fn url_password(text: &str) -> bool {
 /// The value behind `=` or `:`.
 fn assigned(text: &str) -> bool {
     let Some((_, value)) = text.split_once(['=', ':']) else { return false };
-    looks_random(value.trim_start().trim_start_matches(['"', '\'']))
+    looks_random(value.trim_start().trim_start_matches(['"', '\'', '\\']))
 }
 
 /// No sentence, no path, no name in a program: letters and digits (or signs) without a break.

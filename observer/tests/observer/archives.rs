@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use annals_observer::archive::{MANIFEST, Target, hand_over_all, union, verify};
 use annals_observer::{ErrorKind, JsonText, Observer, Retention, WallTime};
-use annals_wal::{Log, Lsn, Options};
+use annals_wal::{Batch, Log, Lsn, Options, Record};
 
 fn small(path: &Path) -> Log {
     Options::new().segment_bytes(64 << 10).open(path).unwrap()
@@ -240,4 +240,90 @@ fn retention_keeps_what_is_asked_what_is_held_and_what_is_open() {
     assert!(files() <= 3, "what is active or prepared stays, {}", files());
     let past = observer.retain(Retention::new().since(WallTime(0))).unwrap();
     assert_eq!(past, log.head_lsn(), "nothing is older than that");
+}
+
+/// Two directories of one name would share a hold, and a trim would drop what only one of them has.
+#[test]
+fn one_name_is_one_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = filled(&dir.path().join("log"), 100);
+    let target = |name: &str, to: &str| Target::new(name, dir.path().join(to)).unwrap();
+    let results = hand_over_all(&log, &[target("a", "one"), target("a", "two")]);
+    let handed = results[0].1.as_ref().unwrap();
+    let refused = results[1].1.as_ref().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    assert!(refused.to_string().contains("archive:a"), "{refused}");
+    assert_eq!(log.holds(), [("archive:a".to_owned(), handed.next_lsn)]);
+    let renamed = target("b", "one").hand_over(&log).unwrap_err();
+    assert!(renamed.to_string().contains("is the archive a"), "{renamed}");
+    assert_eq!(log.holds().len(), 1, "a refused target leaves no hold behind");
+    // Stopped after the manifest and before the hold: gone on with.
+    log.release_hold("archive:a").unwrap();
+    assert_eq!(target("a", "one").hand_over(&log).unwrap().next_lsn, handed.next_lsn);
+    assert_eq!(log.holds().len(), 1);
+}
+
+/// The log was restored from an older copy and went on differently: its segments do not go on where
+/// the archive ends, and nothing there is replaced or passed over.
+#[test]
+fn an_archive_is_not_gone_on_with_by_a_log_that_went_another_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, old, to) = (dir.path().join("log"), dir.path().join("old"), dir.path().join("to"));
+    let log = filled(&path, 50);
+    std::fs::create_dir(&old).unwrap();
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let from = entry.unwrap().path();
+        std::fs::copy(&from, old.join(from.file_name().unwrap())).unwrap();
+    }
+    for n in 0..70u32 {
+        log.append(vec![n as u8; 2_500]).unwrap();
+    }
+    let target = Target::new("t", &to).unwrap();
+    let handed = target.hand_over(&log).unwrap();
+    let manifest = std::fs::read(to.join(MANIFEST)).unwrap();
+    drop(log);
+    let restored = reopen(&old);
+    for n in 0..200u32 {
+        restored.append(vec![n as u8; 900]).unwrap();
+    }
+    let refused = target.hand_over(&restored).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
+    assert!(refused.to_string().contains("Nothing was changed"), "{refused}");
+    assert_eq!(std::fs::read(to.join(MANIFEST)).unwrap(), manifest);
+    let held = restored.holds().into_iter().find(|(name, _)| name == "archive:t");
+    assert!(held.is_none_or(|(_, lsn)| lsn <= handed.next_lsn), "it let go of nothing");
+    assert_eq!(verify::verify(&to).unwrap().segments, handed.segments);
+}
+
+/// Stopped before each operation that changes something: nothing that was acknowledged is nowhere,
+/// whatever a trim drops then, and the same call goes on to the same archive.
+#[test]
+fn a_hand_over_that_stops_anywhere_loses_nothing_and_is_gone_on_with() {
+    let (mut held, mut stopped) = (0, 0);
+    for steps in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("above").join("to");
+        let log = small(&dir.path().join("log"));
+        for n in 0..4u8 {
+            let batch: Batch = (0..2).map(|_| Record::new(vec![n; 25_000])).collect();
+            log.append_batch(batch).unwrap();
+        }
+        let target = Target::new("t", &to).unwrap().copy(steps % 2 == 1);
+        let done = target.clone().stop_after(steps).hand_over(&log);
+        if log.holds().iter().any(|(name, _)| name == "archive:t") {
+            held += 1;
+            log.trim(Lsn::new(9).unwrap()).unwrap();
+            let archives: Vec<&Path> = if to.join(MANIFEST).exists() { vec![&to] } else { vec![] };
+            assert_eq!(everything(&log, &archives).len(), 8, "after {steps} steps");
+        }
+        let finished = target.hand_over(&log).unwrap();
+        assert_eq!(finished.next_lsn.get(), 7, "after {steps} steps");
+        assert_eq!(verify::verify(&to).unwrap().segments, 3);
+        assert_eq!(everything(&log, &[&to]).len(), 8);
+        if done.is_ok() {
+            break;
+        }
+        stopped += 1;
+    }
+    assert!(stopped > 30 && held > 20, "{stopped} stops, {held} with a hold");
 }

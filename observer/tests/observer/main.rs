@@ -24,5 +24,8 @@ mod pairing;
 mod real_input;
 mod redaction;
 mod resume;
+mod reviewed;
 mod sessions;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod trajectories;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use annals_observer::{
     CallId, CallKind, CallState, EntryKind, ErrorKind, JsonText, Level, Options, Outcome, RunId,
-    call_state,
+    call_state, call_state_in_run,
 };
 use annals_wal::fs::mem::{Keep, MemDir};
 
@@ -96,7 +96,10 @@ fn recovery_classifies_each_call_and_writes_a_cut_one_off_once() {
     assert_eq!(state("failed"), CallState::Settled);
     assert_eq!(state("given-up"), CallState::NeverStarted);
     assert_eq!(state("cut"), CallState::Ambiguous);
-    assert_eq!(state("no such call"), CallState::NeverStarted, "the run requires intents");
+    assert_eq!(state("no such call"), CallState::Ambiguous, "of a run that lost all, maybe");
+    let in_run = |name| call_state_in_run(&log, "s-1", "r-1", name).unwrap();
+    assert_eq!(in_run("no such call"), CallState::NeverStarted, "the run requires intents");
+    assert_eq!(in_run("cut"), CallState::Ambiguous);
     let session = after.session("s-1").unwrap();
     session.end_by_call_id(CallKind::Tool, id("cut"), Outcome::Ok(ok())).unwrap();
     assert_eq!(state("cut"), CallState::Settled, "any end wins over the write-off");

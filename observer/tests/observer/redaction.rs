@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use annals_observer::{
-    CallId, Field, JsonText, Level, Observer, Options, PANICKED, RunId, entries, session_entries,
+    CallId, CallKind, Entry, Field, JsonText, Level, Observer, Options, Outcome, PANICKED, RunId,
+    entries, session_entries,
 };
 use annals_wal::Log;
 use annals_wal::fs::mem::MemDir;
@@ -225,6 +226,109 @@ fn an_escaped_secret_is_found_and_numbers_keep_every_digit() {
     let expected = r#"{"n": 1.50e400, "u": "[redacted:connection-string]", "p": {"password": "[redacted:named-secret]"}}"#;
     assert_eq!(entry.input.as_ref().unwrap().as_str(), expected);
     assert_eq!(entry.notes.get(Field::Input).unwrap().redactions, 2);
+}
+
+/// Arguments of a tool are often JSON in a string, or that in a string once more.
+#[test]
+fn a_password_in_json_inside_of_a_string_is_found() {
+    let log = open(&MemDir::new(7));
+    let observer = Observer::on(log.clone()).unwrap();
+    let session = observer.session("s-1").unwrap();
+    let mut nested = r#"{"user": "app", "password": "Tr0ub4dor3x"}"#.to_owned();
+    for depth in 1..4 {
+        nested = serde_json::json!({ "arguments": nested }).to_string();
+        drop(session.tool("t").input(JsonText::parse(&nested).unwrap()).start().unwrap());
+        let entry = all(&log).pop().unwrap();
+        let kept = entry.input.unwrap();
+        assert!(!kept.as_str().contains("Tr0ub4dor3x"), "{depth}: {}", kept.as_str());
+        assert!(kept.as_str().contains("user"), "the rest stays: {}", kept.as_str());
+    }
+}
+
+/// Half of an emoji, as a cut leaves it, is valid in JSON and in no string: what stood beside it was
+/// once written as it was.
+#[test]
+fn a_secret_beside_half_an_emoji_is_found() {
+    let log = open(&MemDir::new(11));
+    let observer = Observer::on(log.clone()).unwrap();
+    let session = observer.session("s-1").unwrap();
+    let secret = format!("ghp_{}", Dice(4).key(36));
+    for half in [r"\ud83d", r"\ude00", r"\ud83d\u0041", r"\ud83d\n"] {
+        for text in [format!(r#"{{"a": "{half} {secret}"}}"#), format!(r#""{half}\n{secret}""#)] {
+            session.error(JsonText::parse(&text).unwrap()).unwrap();
+            let kept = all(&log).pop().unwrap().error.unwrap();
+            assert!(!kept.as_str().contains(&secret), "{text} is kept as {}", kept.as_str());
+            assert!(kept.as_str().contains("[redacted:api-key]"));
+        }
+    }
+}
+
+/// A candidate that is no secret was looked at again from each of its bytes on, to its end.
+#[test]
+fn long_texts_of_near_secrets_are_looked_at_in_time() {
+    let log = open(&MemDir::new(8));
+    let observer = Options::new().inline_bytes_max(1 << 20).on(log.clone()).unwrap();
+    let session = observer.session("s-1").unwrap();
+    let letters = "ghp_".to_owned() + &"a".repeat(36) + "-";
+    for near in ["token=", "sk-", "ab://x:pass@", "a.", &letters, "bearer ", "-----BEGIN "] {
+        let text = JsonText::string(&near.repeat((512 << 10) / near.len()));
+        session.error(text.clone()).unwrap();
+        assert_eq!(all(&log).pop().unwrap().error, Some(text), "{near}");
+    }
+}
+
+/// What is bounded is the look, not what is replaced.
+#[test]
+fn a_secret_longer_than_the_look_is_replaced_to_its_end() {
+    let log = open(&MemDir::new(9));
+    let observer = Options::new().inline_bytes_max(1 << 20).on(log.clone()).unwrap();
+    let session = observer.session("s-1").unwrap();
+    let tail = Dice(3).key(2_000);
+    for (before, after) in [
+        ("ghp_", " ok"),
+        ("token=", ", ok"),
+        ("sk-", " ok"),
+        ("postgres://app:s3cr3tPassw0rd@db/", " ok"),
+        ("Bearer ", " ok"),
+    ] {
+        session.error(JsonText::string(&format!("{before}{tail}{after}"))).unwrap();
+        let kept = all(&log).pop().unwrap().error.unwrap();
+        let kept = kept.as_str();
+        assert!(kept.len() < 60 && kept.ends_with(&format!("{after}\"")), "{before}: {kept}");
+    }
+}
+
+/// An end has the ids that its start was written with: they are not hashed once more.
+#[test]
+fn an_id_that_was_replaced_is_not_replaced_again_with_the_end() {
+    let log = open(&MemDir::new(10));
+    let digits = |text: &str| {
+        let found = text.bytes().any(|byte| byte.is_ascii_digit());
+        found.then(|| "[digits]".to_owned())
+    };
+    let observer = Options::new().redactor(digits).on(log.clone()).unwrap();
+    let session = observer.session("s-1").unwrap();
+    let agent = session.agent("agent 7").start().unwrap();
+    let start = |id: &str| {
+        session.tool("tool 1").within(&agent).call_id(CallId::new(id).unwrap()).start().unwrap()
+    };
+    let mut call = start("call_1");
+    call.error(JsonText::string("e")).unwrap();
+    call.end_ok(JsonText::string("ok")).unwrap();
+    drop(start("call_2"));
+    let outcome = Outcome::Ok(JsonText::string("ok"));
+    let id = CallId::new("call_2").unwrap();
+    session.end_by_call_id(CallKind::Tool, id, outcome).unwrap();
+    drop(session.tool("t").call_id(CallId::new("call_3").unwrap()).begin().unwrap());
+    observer.flush().unwrap();
+    let entries = all(&log);
+    let ids = |entry: &Entry| (entry.session.clone(), entry.call_id.clone(), entry.tool.clone());
+    assert_eq!(ids(&entries[1]), ids(&entries[2]), "an error inside of the call");
+    assert_eq!(ids(&entries[1]), ids(&entries[3]));
+    assert_eq!(entries[0].agent, entries[1].agent);
+    assert_eq!(ids(&entries[4]), ids(&entries[5]));
+    assert!(entries[5].duration.is_some(), "the table knows the start by the id that was given");
+    assert_eq!(ids(&entries[6]), ids(&entries[7]), "an intent that was given up");
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn a_reader_promotes_what_the_log_says_is_durable() {
     let shared = Shared::new(log.clone(), Options::new(), meter, rebuilt);
     let key = Key::new("k").unwrap();
     let changes = vec![Change::Put { key: key.clone(), value: Value::raw(*b"v") }];
-    let (mut batch, _) = shared.encode(&changes, None).unwrap();
+    let (mut batch, _) = shared.encode(&changes, None, &annals_wal::NoneBefore).unwrap();
     let mut changes = Some(changes);
     let ordered = shared.log.ordered(|slot| {
         let lsn = *slot.push(&mut batch)?.end();

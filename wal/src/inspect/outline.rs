@@ -102,6 +102,7 @@ fn segment_report(facts: &Facts, index: usize) -> SegmentReport {
         lsns: body.and_then(|body| body.lsns),
         generation: segment.open.as_ref().and_then(|open| open.body.generation),
         created_ms: segment.good_header().map(|header| header.created_ms),
+        last_append_ms: seal.and_then(|own| own.body.times_ms).map(|(_, last)| last),
     };
     if let Some(survey) = survey {
         fill_from(&mut report, survey);

@@ -94,6 +94,8 @@ pub struct SegmentReport {
     pub generation: Option<Generation>,
     /// When it was prepared, Unix ms.
     pub created_ms: Option<u64>,
+    /// When its last record was appended, Unix ms; 0 or `None` where its seal does not know.
+    pub last_append_ms: Option<u64>,
 }
 
 /// What a segment is.

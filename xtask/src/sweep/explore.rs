@@ -78,7 +78,7 @@ enum Next {
 pub fn sweep(script: &Script, depth: Depth) -> Swept {
     let mut explorer = Explorer {
         script,
-        depth,
+        depth: Depth { nested: depth.nested.min(script.nested_max), ..depth },
         trouble: None,
         lived: HashSet::new(),
         settled: HashSet::new(),

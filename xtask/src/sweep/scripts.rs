@@ -15,6 +15,9 @@ pub struct Script {
     pub life: Life,
     /// What happens.
     pub acts: Vec<Act>,
+    /// How many openings after a disturbance are disturbed too, at most. Less than 2 only where an
+    /// act is so costly that a sweep would take an hour: the openings are those of other scripts.
+    pub nested_max: usize,
 }
 
 const KIB: u32 = 1024;
@@ -28,11 +31,11 @@ fn call(session: u8, flushed: bool) -> Act {
 }
 
 fn plain(name: &'static str, acts: Vec<Act>) -> Script {
-    Script { name, life: Life { seed: 1, ..Life::default() }, acts }
+    Script { name, life: Life { seed: 1, ..Life::default() }, acts, nested_max: 2 }
 }
 
 fn with_registry(name: &'static str, acts: Vec<Act>) -> Script {
-    Script { name, life: Life { seed: 2, registry: true, ..Life::default() }, acts }
+    Script { name, life: Life { seed: 2, registry: true, ..Life::default() }, acts, nested_max: 2 }
 }
 
 /// All of them.
@@ -41,6 +44,7 @@ pub fn scripts() -> Vec<Script> {
     scripts.extend(of_ends());
     scripts.extend(of_trims());
     scripts.extend(of_the_rooms());
+    scripts.extend(of_the_observer());
     scripts.extend(of_others());
     scripts
 }
@@ -95,6 +99,7 @@ fn of_the_log() -> Vec<Script> {
         plain("large batches", vec![small, append(7, 40_000), small, append(2, 100_000)]),
         Script {
             name: "torn sectors",
+            nested_max: 2,
             life: Life { seed: 3, tear_sectors: true, ..Life::default() },
             acts: vec![append(3, 700), append(2, 1500), small, append(1, 3000), small],
         },
@@ -113,6 +118,7 @@ fn of_the_log() -> Vec<Script> {
         ),
         Script {
             name: "growing segments",
+            nested_max: 2,
             life: Life { seed: 5, grows: true, ..Life::default() },
             acts: vec![
                 append(1, 40 * KIB),
@@ -126,6 +132,7 @@ fn of_the_log() -> Vec<Script> {
         },
         Script {
             name: "copy on write, a full disk",
+            nested_max: 2,
             life: Life { seed: 4, copy_on_write: true, ..Life::default() },
             acts: vec![
                 small,
@@ -417,5 +424,43 @@ fn of_the_rooms() -> Vec<Script> {
                 put(2),
             ],
         ),
+    ]
+}
+
+fn of_the_observer() -> Vec<Script> {
+    let small = append(1, 100);
+    vec![
+        plain(
+            "retention",
+            vec![
+                call(1, false),
+                append(1, 60 * KIB),
+                Act::Retain { records: 1 },
+                Act::Kill,
+                Act::Retain { records: 1 },
+                small,
+            ],
+        ),
+        Script {
+            nested_max: 1,
+            ..plain(
+                "large payloads",
+                vec![
+                    Act::Large { session: 1, bytes: 3_000 },
+                    small,
+                    Act::Large { session: 2, bytes: 29_000 },
+                    Act::Close,
+                    small,
+                ],
+            )
+        },
+        plain("write-offs", vec![call(1, true), Act::Kill, Act::Recover, small]),
+        Script {
+            nested_max: 0,
+            ..plain(
+                "imports resumed",
+                vec![Act::Import { lines: 2 }, Act::Kill, Act::Import { lines: 2 }, small],
+            )
+        },
     ]
 }

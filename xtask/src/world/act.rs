@@ -44,6 +44,14 @@ pub enum Act {
     Watch,
     /// Observer: a tool call, its start and its end; `flushed`: ordered and then flushed.
     Call { session: u8, bytes: u16, flushed: bool },
+    /// Observer: a call whose input and metadata stand in records of their own, in its batch.
+    Large { session: u8, bytes: u32 },
+    /// Observer: keeps the last so many records, as far as open calls and holds allow.
+    Retain { records: u8 },
+    /// Observer: writes off the calls that an earlier opening left open.
+    Recover,
+    /// Observer: imports a file of so many lines, or goes on with an import that was cut.
+    Import { lines: u16 },
     /// A backup into another directory, which may fail at one of its operations.
     Backup { fault_in: Option<u8> },
     /// While a batch is being synced, so many others come and wait behind it.

@@ -6,6 +6,7 @@
 
 mod calls;
 mod disk;
+mod entries;
 mod opening;
 mod visitors;
 

@@ -44,6 +44,10 @@ impl World {
             Act::Lease { key } => self.lease(rooms, key)?,
             Act::Watch => watch(rooms)?,
             Act::Call { session, bytes, flushed } => self.tool(rooms, session, bytes, flushed)?,
+            Act::Large { session, bytes } => self.large(rooms, session, bytes)?,
+            Act::Retain { records } => self.retain(rooms, records)?,
+            Act::Recover => self.recover(rooms)?,
+            Act::Import { lines } => self.import(rooms, lines)?,
             Act::Backup { fault_in } => self.backup(rooms, fault_in)?,
             Act::Prepare => {
                 let prepared = rooms.log.prepare_ahead();

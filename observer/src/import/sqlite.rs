@@ -1,0 +1,193 @@
+//! The seeds' SQLite protocol store: each row becomes what a line of a `.jsonl` becomes.
+//!
+//! Feature `sqlite`. Never here: a write, a lock, a file beside the database. It is opened as
+//! immutable, and refused while a journal beside it holds rows that are not in it. Invariants: a row
+//! is kept whole, as a JSON object of its columns in their order, in the entry's `input`; rows come
+//! in the order in which they were written (`rowid`); a row that cannot be taken is a [`Reason`] and
+//! costs no other. Next room: [`super::jsonl`].
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, Row};
+
+use super::jsonl::{Parsed, parse_line};
+use super::origin::unsupported;
+use super::{BadLine, Reason};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What the seeds call their table; the columns decide where it has another name.
+const TABLE: &str = "protocol_entries";
+/// A table with these columns is a protocol store.
+const COLUMNS: [&str; 2] = ["event_type", "timestamp"];
+
+/// A store that is open for reading.
+pub(super) struct Store {
+    path: PathBuf,
+    database: Connection,
+    table: String,
+}
+
+impl Store {
+    pub(super) fn open(path: &Path) -> Result<Store> {
+        drop(super::file::open(path)?); // a regular file
+        for beside in ["-wal", "-journal"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(beside);
+            let other = PathBuf::from(name);
+            if std::fs::metadata(&other).is_ok_and(|about| about.len() > 0) {
+                let why = format!(
+                    "{} holds what is not in it yet: close its writer, or open and close it once \
+                     with `sqlite3`",
+                    other.display()
+                );
+                return Err(unsupported(path, &why));
+            }
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let database = Connection::open_with_flags(uri(path)?, flags);
+        let database = database.map_err(|error| failed(path, &error))?;
+        let settings = database.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0");
+        settings.map_err(|error| failed(path, &error))?;
+        let table = table(&database, path)?;
+        Ok(Store { path: path.to_owned(), database, table })
+    }
+
+    /// Calls `take` with each row and its number, from 1, until it says no more.
+    pub(super) fn rows(
+        &self,
+        max: usize,
+        mut take: impl FnMut(u64, std::result::Result<Parsed, Reason>) -> Result<bool>,
+    ) -> Result<()> {
+        let failed = |error: rusqlite::Error| failed(&self.path, &error);
+        let quoted = self.table.replace('"', "\"\"");
+        let by_row = format!("SELECT * FROM \"{quoted}\" ORDER BY rowid");
+        // A table without row ids comes in the order of its key.
+        let statement = self.database.prepare(&by_row);
+        let statement =
+            statement.or_else(|_| self.database.prepare(&format!("SELECT * FROM \"{quoted}\"")));
+        let mut statement = statement.map_err(failed)?;
+        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+        let mut rows = statement.query([]).map_err(failed)?;
+        let mut number = 0;
+        while let Some(row) = rows.next().map_err(failed)? {
+            number += 1;
+            let line = object(&names, row, max).map_err(failed)?;
+            let parsed = line.and_then(|line| {
+                // An object is never blank.
+                parse_line(line.as_bytes()).and_then(|parsed| parsed.ok_or(Reason::NotAnObject))
+            });
+            if !take(number, parsed)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first row that cannot be taken.
+    pub(super) fn first_bad(&self, max: usize) -> Result<Option<BadLine>> {
+        let mut bad = None;
+        self.rows(max, |line, parsed| {
+            let file = self.path.clone();
+            bad = parsed.err().map(|reason| BadLine { file, line, reason });
+            Ok(bad.is_none())
+        })?;
+        Ok(bad)
+    }
+}
+
+/// The row as a JSON object, each column under its name; a blob as its hexadecimal digits.
+fn object(
+    names: &[String],
+    row: &Row<'_>,
+    max: usize,
+) -> rusqlite::Result<std::result::Result<String, Reason>> {
+    let mut bytes = 0usize;
+    for index in 0..names.len() {
+        if let ValueRef::Text(value) | ValueRef::Blob(value) = row.get_ref(index)? {
+            bytes = bytes.saturating_add(value.len());
+        }
+    }
+    if bytes > max {
+        return Ok(Err(Reason::TooLong { bytes: bytes as u64, max: max as u64 }));
+    }
+    let mut line = String::with_capacity(bytes + 64);
+    for (index, name) in names.iter().enumerate() {
+        line.push(if index == 0 { '{' } else { ',' });
+        line.push_str(&serde_json::Value::from(name.as_str()).to_string());
+        line.push(':');
+        let value = match row.get_ref(index)? {
+            ValueRef::Null => serde_json::Value::Null,
+            ValueRef::Integer(value) => value.into(),
+            // What is no JSON number, infinity say, stays as its name.
+            ValueRef::Real(value) => serde_json::Number::from_f64(value)
+                .map_or_else(|| value.to_string().into(), serde_json::Value::Number),
+            ValueRef::Text(value) => match std::str::from_utf8(value) {
+                Ok(text) => text.into(),
+                Err(error) => {
+                    return Ok(Err(Reason::NotUtf8 { byte: error.valid_up_to() as u64 + 1 }));
+                }
+            },
+            ValueRef::Blob(value) => hex(value).into(),
+        };
+        line.push_str(&value.to_string());
+    }
+    line.push('}');
+    Ok(Ok(line))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}"); // a String takes everything
+    }
+    text
+}
+
+/// The table that is the store.
+fn table(database: &Connection, path: &Path) -> Result<String> {
+    let failed = |error: rusqlite::Error| failed(path, &error);
+    let count = "SELECT m.name FROM sqlite_master m WHERE m.type = 'table' AND \
+                 (SELECT count(*) FROM pragma_table_info(m.name) c WHERE c.name IN (?1, ?2)) = 2 \
+                 ORDER BY m.name";
+    let mut statement = database.prepare(count).map_err(failed)?;
+    let named = statement.query_map(COLUMNS, |row| row.get::<_, String>(0)).map_err(failed)?;
+    let tables: Vec<String> = named.collect::<rusqlite::Result<_>>().map_err(failed)?;
+    match tables.as_slice() {
+        [one] => Ok(one.clone()),
+        some if some.iter().any(|name| name == TABLE) => Ok(TABLE.to_owned()),
+        [] => Err(unsupported(path, "no table of it has the columns event_type and timestamp")),
+        some => {
+            let why = format!("{} of its tables could be the store, none is {TABLE}", some.len());
+            Err(unsupported(path, &why))
+        }
+    }
+}
+
+/// The file as a URI that makes SQLite neither lock it nor make files beside it.
+fn uri(path: &Path) -> Result<String> {
+    let path = std::path::absolute(path).map_err(|error| Error::file("find", path, error))?;
+    let mut uri = "file://".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                uri.push(char::from(*byte));
+            }
+            other => {
+                let _ = write!(uri, "%{other:02X}");
+            }
+        }
+    }
+    uri.push_str("?immutable=1");
+    Ok(uri)
+}
+
+fn failed(path: &Path, error: &rusqlite::Error) -> Error {
+    let what = format!(
+        "{} cannot be read as a SQLite database: {error}. Check it with `sqlite3 FILE 'PRAGMA \
+         integrity_check'`. What was imported of it is not marked as done",
+        path.display()
+    );
+    Error::new(ErrorKind::Corrupt, what)
+}
