@@ -2,19 +2,22 @@
 //!
 //! Never here: the queue. Lock: the cohort's own, guards the error and the wakers, taken last and
 //! never while another of ours is waited for; a thread that waits takes it only to fetch an error.
-//! Invariant: a result is published exactly once and stays; whoever looks later finds it.
+//! Two ends: the write (for those who ask no more than the page cache) and the sync. Invariants: a
+//! result is published exactly once and stays; whoever looks later finds it; whoever waits for the
+//! write is told by the end of the sync at the latest, also when there was no write.
 //! Next room: [`crate::latch`].
 
 use std::task::Waker;
 
 use crate::error::Error;
 use crate::latch::Latch;
+use crate::mutant;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A group with fewer waiters is woken by one thread.
 const WOKEN_HERE_MIN: u32 = 24;
 
-const DURABLE: u32 = 0;
+const DONE: u32 = 0;
 const FAILED: u32 = 1;
 
 /// The waiters of one group.
@@ -22,6 +25,8 @@ const FAILED: u32 = 1;
 pub(crate) struct Cohort {
     /// How the group ended. Set under the lock, after the error; read without.
     end: Latch,
+    /// How its write did, in the same way; never set later than `end`.
+    written: Latch,
     state: Mutex<State>,
 }
 
@@ -49,9 +54,13 @@ impl Cohort {
             if self.end.get().is_some() {
                 return;
             }
-            let end = if result.is_ok() { DURABLE } else { FAILED };
+            let end = if result.is_ok() { DONE } else { FAILED };
             state.error = result.err();
             self.end.set(end, (waiters / 2).max(WOKEN_HERE_MIN));
+            // No write came before this: it failed, or was never tried.
+            if self.written.get().is_none() && !mutant::is("written:a-failure-is-not-told") {
+                self.written.set(end, WOKEN_HERE_MIN);
+            }
             std::mem::take(&mut state.wakers)
         };
         // Outside the lock: a waker may run anything. One that panics must not keep the others
@@ -59,6 +68,26 @@ impl Cohort {
         for waker in wakers {
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
         }
+    }
+
+    /// Says that the group is in the page cache, and wakes those who asked for no more. Called by
+    /// its leader, once, before it publishes.
+    pub(crate) fn publish_written(&self) {
+        let _state = self.lock();
+        if self.written.get().is_none() {
+            self.written.set(DONE, WOKEN_HERE_MIN);
+        }
+    }
+
+    /// Whether the wait for the write is over.
+    pub(crate) fn is_written(&self) -> bool {
+        self.written.get().is_some()
+    }
+
+    /// Waits for the write alone.
+    pub(crate) fn wait_written(&self) -> Result<(), Error> {
+        let end = self.written.wait();
+        self.told(end)
     }
 
     /// The result, if there is one.
@@ -96,7 +125,7 @@ impl Cohort {
     }
 
     fn told(&self, end: u32) -> Result<(), Error> {
-        if end == DURABLE {
+        if end == DONE {
             return Ok(());
         }
         let error = self.lock().error.clone();

@@ -180,14 +180,6 @@ impl Core {
         }
     }
 
-    /// Waits for room in the queue or for the end of a preparation.
-    pub(crate) fn wait_room<'a>(&self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        queue.waiting_for_room += 1;
-        let mut queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        queue.waiting_for_room -= 1;
-        queue
-    }
-
     /// Writes the front group if nobody leads. Returns whether it did.
     pub(crate) fn lead_once(&self) -> bool {
         let mut queue = self.queue();
@@ -226,6 +218,7 @@ impl Core {
         std::mem::forget(guard);
         queue = self.queue();
         queue.gather.learn(all_came);
+        queue.counters.gathered += u64::from(all_came);
         queue
     }
 
@@ -263,13 +256,17 @@ impl Core {
             queue.counters.groups += 1;
             queue.counters.syncs += done.syncs;
             queue.counters.bytes += done.bytes;
-            queue.waiting_for_room > 0
+            (queue.waiting_for_room > 0, queue.room_wakers.take())
         };
         drop(given_up);
-        if wanted {
+        let (threads, futures) = wanted;
+        if threads {
             self.room.notify_all();
         }
         group.cohort.publish_to(Ok(()), group.batches);
+        if !mutant::is("room:futures-forgotten") {
+            futures.wake();
+        }
     }
 
     fn publish_durable(&self, sequence: Sequence, done: Committed, rotated: bool) {
@@ -303,9 +300,9 @@ impl Core {
             let lied = mutant::is("poison:the-queue-is-told-ok");
             group.cohort.publish(if lied { Ok(()) } else { Err(cause.clone().unknown()) });
         }
-        self.room.notify_all();
         self.work.notify_all();
         self.ahead.notify_all();
+        self.tell_of_room();
     }
 
     /// What two mutants do instead of poisoning: the writer stays and the log goes on.
@@ -349,7 +346,7 @@ impl Core {
     /// no thread once the batch is ordered. A caller that leads and finds the queue idle needs none,
     /// so a log that one thread writes has no other thread, and neither has one that only opens.
     /// Started under the lock, once: two callers must not, and the second must not go on before.
-    fn see_to_a_leader(self: &Arc<Self>, queue: &mut Queue, leads: Leads) -> Result<()> {
+    pub(crate) fn see_to_a_leader(self: &Arc<Self>, queue: &mut Queue, leads: Leads) -> Result<()> {
         let idle = queue.writer.is_some() && queue.groups.is_empty();
         if queue.committer || (leads == Leads::Caller && idle) {
             return Ok(());
@@ -371,7 +368,7 @@ impl Core {
                 Mode::Closed => return Err(Error::closed()),
                 Mode::Open => {}
             }
-            if queue.queued_bytes == 0 || queue.queued_bytes < self.options.queue_bytes_max {
+            if self.has_room(&queue) {
                 return Ok(queue);
             }
             queue = self.wait_room(queue);
@@ -393,7 +390,8 @@ impl Leader<'_> {
     fn run(mut self, mut group: Group, mut writer: Writer, seal_after: Option<SealState>) {
         let rotated = group.rotation.is_some();
         let begin = self.core.shared.dir.elapsed();
-        match writer.commit(&mut group, seal_after.as_ref()) {
+        let written = || self.cohort.publish_written();
+        match writer.commit(&mut group, seal_after.as_ref(), &written) {
             Ok(done) => {
                 let took = self.core.shared.dir.elapsed().saturating_sub(begin);
                 self.core.committed(group, writer, done, rotated, took);

@@ -32,6 +32,9 @@ pub enum ErrorKind {
     Poisoned,
     /// The disk is full. Free space or trim; the next call tries again without reopening.
     Full,
+    /// `try_submit` would have had to wait, for room in the queue or for the next segment. Nothing
+    /// was changed; come again, or wait by `submit` or `append_async`.
+    WouldBlock,
     /// The record was trimmed away. Read from the head on.
     Trimmed,
     /// The log was closed through this or another handle. Open it again.

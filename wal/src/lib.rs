@@ -46,6 +46,7 @@
     reason = "module docs name the next room, private or not"
 )]
 
+mod append_async;
 mod backup;
 mod bodies;
 mod claim;
@@ -66,6 +67,7 @@ mod index;
 pub mod inspect;
 mod latch;
 mod lens;
+mod level;
 mod lock;
 mod log;
 mod mutant;
@@ -79,6 +81,7 @@ mod record;
 mod records;
 pub mod recover;
 mod report;
+mod room;
 pub mod salvage;
 pub mod scan;
 mod seek;
@@ -95,10 +98,12 @@ mod watch;
 mod window;
 mod writer;
 
+pub use append_async::AppendAsync;
 pub use claim::Claim;
 pub use error::{Error, ErrorKind, Location, Result};
 pub use filter::Filter;
 pub use ids::{Generation, LogId, Lsn, Sequence};
+pub use level::Level;
 pub use log::Log;
 pub use options::Options;
 pub use pending::{Ordered, Pending, Refused, Slot};

@@ -123,12 +123,16 @@ impl Log {
     pub fn submit<'a>(&self, batch: impl Into<Batch<'a>>) -> Result<Pending> {
         let batch = batch.into();
         if let Some(record) = batch.only() {
-            let pushed = self.push(Leads::Committer, record)?;
-            return Ok(pushed);
+            return self.submit_record(record);
         }
         let mut encoded = batch.encode(self.core().options.record_bytes_max)?;
         let ordered = self.ordered(|slot| slot.push(&mut encoded))?;
         ordered.pending.ok_or_else(|| Error::invalid("the batch was not pushed"))
+    }
+
+    /// [`Log::submit`] of one record, which asks the allocator for no batch.
+    pub(crate) fn submit_record(&self, record: &Record<'_>) -> Result<Pending> {
+        self.push(Leads::Committer, record)
     }
 
     /// Orders one record; its payload is copied once, under the queue lock, straight into the group
@@ -368,7 +372,7 @@ impl Log {
             queue.mode = Mode::Closed;
             Ok(())
         })?;
-        core.room.notify_all();
+        core.tell_of_room();
         core.ahead.notify_all();
         core.drain()?;
         let cohort = {

@@ -173,7 +173,10 @@ fn core_of(
         preparer: false,
         spare_wanted: false,
         spare_asked: None,
+        spare_bytes: 0,
+        tried: None,
         waiting_for_room: 0,
+        room_wakers: Default::default(),
         handles_gone: false,
         counters: Counters::default(),
     };

@@ -134,6 +134,24 @@ impl Pending {
         Ok(self.lsns)
     }
 
+    /// Waits until the batch is written, and tells its LSNs: [`Level::Written`](crate::Level), no
+    /// more. The handle stays, to be waited for or awaited as any other.
+    ///
+    /// # Errors
+    /// The failure of its group, if that came before the write, always with
+    /// [`crate::Error::outcome_unknown`]; `Locked` in a child that inherited this by fork.
+    pub fn wait_written(&self) -> Result<RangeInclusive<Lsn>> {
+        self.home.check()?;
+        self.cohort.wait_written()?;
+        Ok(self.lsns.clone())
+    }
+
+    /// Whether the batch's group has been written, or has failed: [`Pending::wait_written`] would
+    /// not wait.
+    pub fn is_written(&self) -> bool {
+        self.cohort.is_written()
+    }
+
     /// Whether the answer is there.
     pub fn is_done(&self) -> bool {
         self.cohort.result().is_some()

@@ -19,6 +19,7 @@ use crate::ids::{Generation, Lsn, Sequence};
 use crate::mutant;
 use crate::prepare::Prepared;
 use crate::record::EncodedBatch;
+use crate::room::Wakers;
 use crate::writer::{SealState, Writer, open_body};
 
 /// Batches covered by one sync, all in one segment, one after the other.
@@ -165,8 +166,15 @@ pub(crate) struct Queue {
     pub(crate) preparer: bool,
     pub(crate) spare_wanted: bool,
     pub(crate) spare_asked: Option<Sequence>,
-    /// Callers that wait for room or for a preparation.
+    /// Bytes of frames that the spare asked for must hold, where somebody who may not prepare it
+    /// asked.
+    pub(crate) spare_bytes: u64,
+    /// Set by a `try_submit` that was told to come again for want of a segment: how many
+    /// preparations had failed by then.
+    pub(crate) tried: Option<u64>,
+    /// Threads that wait for room or for a preparation, and the futures that do.
     pub(crate) waiting_for_room: usize,
+    pub(crate) room_wakers: Wakers,
     /// No write handle is left: the committer writes what was admitted and goes.
     pub(crate) handles_gone: bool,
     pub(crate) counters: Counters,
@@ -176,6 +184,7 @@ pub(crate) struct Queue {
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Counters {
     pub(crate) groups: u64,
+    pub(crate) gathered: u64,
     pub(crate) syncs: u64,
     pub(crate) records: u64,
     pub(crate) bytes: u64,

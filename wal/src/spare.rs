@@ -57,16 +57,45 @@ impl Core {
             return;
         }
         queue.spare_asked = Some(tail.sequence);
+        let _ = self.call_the_preparer(queue);
+    }
+
+    fn call_the_preparer(self: &Arc<Self>, queue: &mut Queue) -> std::io::Result<()> {
         if !queue.preparer {
             let core = self.clone();
             let thread = thread::Builder::new().name("annals-preparer".to_owned());
-            if thread.spawn(move || preparer(core)).is_err() {
-                return;
-            }
+            thread.spawn(move || preparer(core))?;
             queue.preparer = true;
         }
         queue.spare_wanted = true;
         self.ahead.notify_one();
+        Ok(())
+    }
+
+    /// Has a spare prepared that holds this many bytes of frames, for a caller who may neither
+    /// prepare it nor wait. `asked` is that caller's memory from one try to the next: if the
+    /// preparation that it asked for has failed since, it is told so, and may ask again.
+    pub(crate) fn ask_for_a_spare(
+        self: &Arc<Self>,
+        queue: &mut Queue,
+        frame_bytes: u64,
+        asked: &mut Option<u64>,
+    ) -> Result<()> {
+        if asked.take().is_some_and(|before| before != queue.preparations_failed) {
+            let error = queue.preparation_error.clone();
+            return Err(error.unwrap_or_else(Error::closed));
+        }
+        // What can never be is told at once.
+        capacity_for(frame_bytes, queue.tail, &self.options)?;
+        next_sequence(queue)?;
+        *asked = Some(queue.preparations_failed);
+        // Whoever prepares now tells of its end, and then this caller asks again if it must.
+        if !queue.preparing {
+            queue.spare_bytes = queue.spare_bytes.max(frame_bytes);
+            self.call_the_preparer(queue)
+                .map_err(|e| Error::io("starting the preparer thread", e))?;
+        }
+        Ok(())
     }
 
     fn prepare_next(&self, frame_bytes: u64, by: By) -> Result<()> {
@@ -93,8 +122,17 @@ impl Core {
         if queue.spare.as_ref().is_some_and(fits) {
             return Ok(());
         }
-        let capacity = capacity_for(frame_bytes, queue.tail, &self.options)?;
-        let sequence = next_sequence(&queue)?;
+        let order = capacity_for(frame_bytes, queue.tail, &self.options)
+            .and_then(|capacity| Ok((capacity, next_sequence(&queue)?)));
+        let (capacity, sequence) = match order {
+            Ok(order) => order,
+            Err(error) => {
+                // Whoever asked from afar looks again, and is told the same.
+                drop(queue);
+                self.tell_of_room();
+                return Err(error);
+            }
+        };
         // Out of the queue while it is replaced: nobody may be given a place in it.
         let replaced = queue.spare.take();
         queue.preparing = true;
@@ -152,7 +190,8 @@ impl Core {
             return Ok(Go::Hurry);
         }
         let queue = self.queue();
-        let (tail, over, awaited) = (queue.tail, queue.is_over(), queue.waiting_for_room > 0);
+        let awaited = queue.waiting_for_room > 0 || queue.room_wakers.len() > 0;
+        let (tail, over) = (queue.tail, queue.is_over());
         drop(queue);
         if over {
             return Err(Stop::Over);
@@ -199,7 +238,7 @@ impl Core {
             }
         };
         drop(queue);
-        self.room.notify_all();
+        self.tell_of_room();
         let Some(failed) = failed else { return Ok(()) };
         if failed.poison {
             self.poison(failed.error.clone().with_kind(ErrorKind::Poisoned));
@@ -246,7 +285,7 @@ fn capacity_for(frame_bytes: u64, tail: Tail, options: &Options) -> Result<u64> 
 /// The log's own preparer. It owns a share of the directory's lock until it returns.
 fn preparer(core: Arc<Core>) {
     loop {
-        {
+        let frame_bytes = {
             let mut queue = core.queue();
             while !queue.is_over() && !queue.spare_wanted {
                 queue = core.ahead.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -255,8 +294,9 @@ fn preparer(core: Arc<Core>) {
                 return;
             }
             queue.spare_wanted = false;
-        }
+            std::mem::take(&mut queue.spare_bytes)
+        };
         // A failure is for whoever needs the spare: that caller tries again and is told.
-        let _ = core.prepare_next(0, By::Background);
+        let _ = core.prepare_next(frame_bytes, By::Background);
     }
 }

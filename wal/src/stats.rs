@@ -15,6 +15,8 @@ pub struct Stats {
     pub groups: u64,
     /// Syncs of segments that commits took, seals included.
     pub syncs: u64,
+    /// Groups whose leader waited for those whom the last sync had released, and all came.
+    pub gathered: u64,
     /// Records admitted.
     pub records: u64,
     /// Bytes written to segments by commits.
@@ -23,6 +25,8 @@ pub struct Stats {
     pub rotations: u64,
     /// Bytes that wait for their sync.
     pub queued_bytes: u64,
+    /// Threads and futures that wait for room in the queue, or for the next segment.
+    pub waiting_for_room: usize,
     /// Segments the log consists of.
     pub segments: usize,
     /// Highest durable LSN.
@@ -40,10 +44,12 @@ impl Stats {
         Stats {
             groups: queue.counters.groups,
             syncs: queue.counters.syncs,
+            gathered: queue.counters.gathered,
             records: queue.counters.records,
             bytes: queue.counters.bytes,
             rotations: queue.counters.rotations,
             queued_bytes: queue.queued_bytes,
+            waiting_for_room: queue.waiting_for_room + queue.room_wakers.len(),
             segments,
             durable_lsn: Lsn::new(core.shared.durable_lsn.load(Ordering::Acquire)),
             head_lsn: core.shared.head(),

@@ -116,7 +116,7 @@ impl Writer {
     }
 
     /// Writes and syncs one group. `seal_after`: the next group begins a new segment, so the
-    /// seal rides in this write.
+    /// seal rides in this write. `written` is called between the write and the sync.
     ///
     /// # Errors
     /// The failed write or sync, with what was being done. The caller poisons the log: nothing
@@ -125,6 +125,7 @@ impl Writer {
         &mut self,
         group: &mut Group,
         seal_after: Option<&SealState>,
+        written: &dyn Fn(),
     ) -> Result<Committed, (&'static str, io::Error)> {
         // Whoever took the lock since then has this segment, too: not a byte into it.
         self.watch.lock_stands().map_err(|e| (LOOKING, e))?;
@@ -148,8 +149,15 @@ impl Writer {
         {
             self.push_seal(state, frames);
         }
+        let early = mutant::is("written:before-the-write");
+        if early {
+            written();
+        }
         let file: &dyn File = &*self.segment.file;
         write_once(file, frames, start).map_err(|e| ("writing a group", e))?;
+        if !early && !mutant::is("written:only-when-durable") {
+            written();
+        }
         if mutant::is("control:before-the-sync") {
             self.control.publish(
                 self.segment.header.sequence,

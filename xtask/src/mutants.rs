@@ -107,7 +107,9 @@ fn build() -> Option<Proofs> {
     let threads = cargo(&["test", "-p", "annals-wal", "--test", "threads", "--no-run"])?;
     let seconds_max = option("--seconds").and_then(|text| text.parse().ok()).unwrap_or(600);
     let rooms = cargo(&["test", "-p", "annals-registry", "--test", "it", "--no-run"])?;
-    Some(Proofs { seam, threads, rooms, xtask, seconds_max })
+    let levels = cargo(&["test", "-p", "annals-wal", "--test", "levels", "--no-run"])?;
+    let room = cargo(&["test", "-p", "annals-wal", "--test", "room", "--no-run"])?;
+    Some(Proofs { seam, threads, rooms, waits: [levels, room], xtask, seconds_max })
 }
 
 /// Runs cargo; the last program that it says it has made.

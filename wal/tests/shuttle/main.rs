@@ -5,7 +5,7 @@
 //! Run it with `cargo xtask schedules`; no ordinary build compiles it. A failure prints the
 //! schedule: `ANNALS_SCHEDULE=... cargo xtask schedules NAME` runs that one again.
 //! Where to look: `explore` (schedulers, seeds), `world` (the oracle), then the scenarios:
-//! `appends`, `ahead`, `futures`, `failures`, `ends`, `trims`.
+//! `appends`, `ahead`, `futures`, `levels`, `failures`, `ends`, `trims`.
 //! Never here: panics (shuttle takes each for the test's own failure; see `tests/panics.rs`), real
 //! files, real time.
 
@@ -24,5 +24,6 @@ mod ends;
 mod explore;
 mod failures;
 mod futures;
+mod levels;
 mod trims;
 mod world;

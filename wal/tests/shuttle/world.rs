@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use annals_wal::fs::gate::Gate;
 use annals_wal::fs::mem::{Keep, MemDir};
 use annals_wal::fs::{Dir, LockMode};
-use annals_wal::{Error, ErrorKind, Log, Lsn, Options, Pending, Record, Result};
+use annals_wal::{Error, ErrorKind, Level, Log, Lsn, Options, Pending, Record, Result};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 
 /// Yields after which a lock that is not free never will be: PCT lets everybody else go first.
@@ -86,11 +86,43 @@ impl World {
 
     /// Appends one record; `name` tells it from all others.
     pub(crate) fn append(&self, log: &Log, name: &str, len: usize) -> Told {
+        self.append_at(log, Level::Durable, name, len)
+    }
+
+    /// Appends one record at a level. What is not durable yet is awaited before it is noted.
+    pub(crate) fn append_at(&self, log: &Log, level: Level, name: &str, len: usize) -> Told {
+        self.note_async(name, len, |record| {
+            let lsn = log.append_at(level, record)?;
+            log.wait_durable(lsn).map(|()| lsn)
+        })
+    }
+
+    /// One record, appended by whatever way.
+    pub(crate) fn note_async(
+        &self,
+        name: &str,
+        len: usize,
+        append: impl FnOnce(Record<'_>) -> Result<Lsn>,
+    ) -> Told {
         let payload = payload(name, len);
-        let result = log.append(Record::new(payload.clone()));
-        let told = told(&result);
+        let told = told(&append(Record::new(&*payload)));
         self.note(payload, None, told);
         told
+    }
+
+    /// One whose future was dropped: certainly not written, unless it had been admitted.
+    pub(crate) fn note_dropped(
+        &self,
+        name: &str,
+        len: usize,
+        admitted: impl FnOnce(Record<'_>) -> bool,
+    ) {
+        let payload = payload(name, len);
+        let told = match admitted(Record::new(&*payload)) {
+            true => Told::Nobody,
+            false => Told::Refused(ErrorKind::WouldBlock),
+        };
+        self.note(payload, None, told);
     }
 
     /// Orders one record. `None` if it was refused.
@@ -206,6 +238,9 @@ fn judge_disk(disk: &MemDir, ledger: &[Entry], end: End) {
         match entry.told {
             Told::Durable(lsn) if lsn < head => assert_eq!(at, None),
             Told::Durable(lsn) => assert_eq!(at, Some(lsn), "acknowledged"),
+            Told::Nobody if end == End::Whole && entry.lsn_if_durable.is_none() => {
+                assert!(at.is_some(), "admitted, and nothing failed");
+            }
             Told::Nobody if end == End::Whole && entry.lsn_if_durable >= Some(head) => {
                 assert_eq!(at, entry.lsn_if_durable, "admitted, and nothing failed");
             }

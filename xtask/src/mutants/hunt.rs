@@ -37,6 +37,8 @@ pub(crate) struct Proofs {
     pub(crate) threads: PathBuf,
     /// The registry's tests on the crashable directory.
     pub(crate) rooms: PathBuf,
+    /// The tests of levels and of the waits for room: the world waits for durability alone.
+    pub(crate) waits: [PathBuf; 2],
     /// This program, built with the mutants.
     pub(crate) xtask: PathBuf,
     /// Processor seconds that a process may use.
@@ -45,8 +47,9 @@ pub(crate) struct Proofs {
 
 impl Proofs {
     /// What is run.
-    pub(crate) fn programs(&self) -> [&PathBuf; 4] {
-        [&self.seam, &self.threads, &self.rooms, &self.xtask]
+    pub(crate) fn programs(&self) -> [&PathBuf; 6] {
+        let [levels, room] = &self.waits;
+        [&self.seam, &self.threads, levels, room, &self.rooms, &self.xtask]
     }
 
     /// The proofs against this mutant, or against the code as it is.
@@ -63,9 +66,15 @@ impl Proofs {
         let rooms = mutant.is_none_or(|mutant| mutant.file.starts_with("registry/"));
         // Sleepers and the log's own preparer are not there either.
         let threads = mutant.is_none_or(|mutant| THREADED.contains(&mutant.file));
+        // Neither is a caller that waits for less than durability, or for room as a future does.
+        let waits = mutant.is_none_or(|mutant| {
+            mutant.name.starts_with("written:") || mutant.name.starts_with("room:")
+        });
         let suites = [
             (true, "conformance", &self.seam, "1"),
             (threads, "threads", &self.threads, "1"),
+            (waits, "levels", &self.waits[0], "2"),
+            (waits, "room", &self.waits[1], "2"),
             (rooms, "registry", &self.rooms, "2"),
         ];
         let died = suites.into_iter().filter(|(wanted, ..)| *wanted).find_map(

@@ -35,7 +35,10 @@ pub(super) struct Disk {
     pub(super) pid: u32,
     pub(super) random: u64,
     pub(super) clock_ms: u64,
-    pub(super) asked_us: u64,
+    /// What the clock shows, and how far a question and a sync move it.
+    pub(super) elapsed: Duration,
+    pub(super) tick: Duration,
+    pub(super) sync_ticks: Duration,
     pub(super) background: bool,
     pub(super) ops: u64,
     pub(super) stop_after: Option<u64>,
@@ -67,7 +70,8 @@ pub(super) enum WriteFate {
 impl Disk {
     pub(super) fn new(seed: u64, standing: Standing) -> Disk {
         let standing = Some(standing);
-        Disk { random: seed, clock_ms: 1_000, pid: 4242, standing, ..Disk::default() }
+        let tick = Duration::from_micros(1);
+        Disk { random: seed, clock_ms: 1_000, pid: 4242, standing, tick, ..Disk::default() }
     }
 
     /// Counts a changing operation that is neither a write nor a sync of a file; fails it if a
@@ -105,6 +109,7 @@ impl Disk {
         name: &str,
     ) -> io::Result<Result<bool, SyncFailure>> {
         let fault = self.count(|| format!("sync {name} ({point:?})"))?;
+        self.elapsed += self.sync_ticks;
         let nth = self.saw(point);
         if let Some(how) = self.faults.take_sync(point, nth) {
             return Ok(Err(how));

@@ -171,6 +171,14 @@ impl MemDir {
         self.lock().sync_takes = takes;
     }
 
+    /// How far the clock of [`Dir::elapsed`] moves: so far each time somebody asks (a microsecond
+    /// unless set), and so far with each sync of a file (not at all unless set). Nobody sleeps.
+    pub fn set_clock(&self, each_question: Duration, each_sync: Duration) {
+        let mut disk = self.lock();
+        disk.tick = each_question;
+        disk.sync_ticks = each_sync;
+    }
+
     /// Leaves out every sync at this point: it returns success and does nothing.
     pub fn leave_out(&self, point: Option<SyncPoint>) {
         self.lock().left_out = point;
@@ -435,11 +443,12 @@ impl Dir for MemDir {
         self.lock().background
     }
 
-    /// A microsecond later each time somebody asks.
+    /// Later each time somebody asks ([`MemDir::set_clock`]).
     fn elapsed(&self) -> Duration {
         let mut disk = self.lock();
-        disk.asked_us += 1;
-        Duration::from_micros(disk.asked_us)
+        let tick = disk.tick;
+        disk.elapsed += tick;
+        disk.elapsed
     }
 
     fn pid(&self) -> u32 {
