@@ -274,6 +274,7 @@ impl<'a> NewLog<'a> {
         let mut salt = [0; 4];
         self.dir.random(&mut salt).map_err(|e| self.failed(&name, e))?;
         let header = SegmentHeader {
+            shared: false,
             compatible: 0,
             log_id: self.log_id,
             sequence,
