@@ -107,6 +107,10 @@ fn make(shared: &Shared) -> Result<Checkpoint> {
         advance(shared, newest)?;
         return done(shared, Some(newest), 0);
     }
+    let looking = |e| Error::io("looking for another process's snapshot", e);
+    if shared.log.is_shared() && snapshot::is_being_written(&**dir).map_err(looking)? {
+        return done(shared, known.first().copied(), 0);
+    }
     if again {
         remove(shared, newest)?;
     }

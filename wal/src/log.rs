@@ -235,6 +235,8 @@ impl Log {
             return Ok(());
         }
         self.core().home.check()?;
+        // A listener may have heard of another process's record a moment before the queue has.
+        self.refresh()?;
         let cohort = {
             let queue = self.core().queue();
             if queue.last_lsn < lsn.get() {
