@@ -2,22 +2,21 @@
 //! bytes around each damage with every payload byte blanked.
 //!
 //! Never here: a byte of a payload. Of the log's own bytes shown are segment headers and the 32 bytes
-//! of frame headers; names of sessions, keys and tools stand in payloads. Next room:
+//! of frame headers, each where its checksum holds; names of sessions, keys and tools stand in payloads. Next room:
 //! [`crate::inspect`].
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use annals_wal::diagnose::{Diagnosis, Scope, SpanKind, diagnose};
 use annals_wal::format::{FRAME_HEADER_LEN, HeaderVerdict, SegmentHeader};
+use annals_wal::fs::{Access, Dir, os::OsDir, read_full};
 use annals_wal::inspect::Depth;
 use annals_wal::salvage::repair::file_marks;
 use annals_wal::scan::{Step, Walker};
 use serde_json::{Value, json};
 
 use crate::damage::{file_name, shown};
-use crate::escape::hex;
+use crate::escape::{escape_pretty, hex};
 use crate::exit::{Exit, Failure};
 use crate::out::Out;
 
@@ -55,7 +54,7 @@ pub(crate) fn bundle(args: &BundleArgs, out: &mut Out) -> Result<Exit, Failure> 
         "segments": segments,
     });
     let text = serde_json::to_string_pretty(&value).unwrap_or_default();
-    crate::inspect::write(&args.to, &(text + "\n"))?;
+    crate::inspect::write(&args.to, &escape_pretty(&text))?;
     let to = shown(&args.to);
     out.line(&format!(
         "{to}: {} files, {} damages; no payload byte is in it",
@@ -72,10 +71,12 @@ fn segment(
     diagnosis: &Diagnosis,
     sequence: annals_wal::Sequence,
 ) -> Result<Value, Failure> {
-    let file = File::open(dir.join(name))?;
-    let len = file.metadata()?.len();
+    // As the log opens it: no link is followed, so no file outside can be read into a report.
+    let file = OsDir::new(dir).open(name, Access::Read)?;
+    let len = file.len()?;
     let mut head = vec![0; 128.min(len) as usize];
-    file.read_exact_at(&mut head, 0)?;
+    let read = read_full(&*file, &mut head, 0)?;
+    head.truncate(read);
     let map = diagnosis.maps.iter().find(|map| map.segment == sequence);
     let spans: Vec<Value> = map
         .into_iter()
@@ -104,7 +105,10 @@ fn segment(
             .filter(|damage| damage.segment == Some(sequence))
             .filter_map(|damage| damage.bytes)
             .collect();
-        frames = list(&std::fs::read(dir.join(name))?, &header, &around)?;
+        let mut bytes = vec![0; len as usize];
+        let read = read_full(&*file, &mut bytes, 0)?;
+        bytes.truncate(read);
+        frames = list(&bytes, &header, &around)?;
     }
     // The last four bytes are a checksum; the rest names the log and says its sizes.
     Ok(

@@ -131,6 +131,7 @@ pub(crate) fn state_name(state: State) -> &'static str {
         State::Unclean => "unclean",
         State::TornTail => "torn_tail",
         State::Corrupt => "corrupt",
+        State::Unfinished => "unfinished",
         State::Unsupported => "unsupported",
     }
 }

@@ -58,6 +58,7 @@ pub(crate) fn session(shown: &Shown) -> Option<&str> {
 /// order survive; that is why the line is put together as text.
 pub(crate) fn json_line(record: &StoredRecord, shown: &Shown) -> serde_json::Result<String> {
     let mut head = Map::new();
+    head.insert("schema".to_owned(), json!("wal.record/1"));
     head.insert("lsn".to_owned(), json!(record.lsn.get()));
     head.insert("kind".to_owned(), json!(kind_name(record)));
     if let Some(session) = session(shown) {

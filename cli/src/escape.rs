@@ -9,18 +9,26 @@ use std::fmt::Write;
 /// The text with every control, bidirectional and invisible formatting character escaped.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            c if c.is_control() || is_format(c) => {
-                let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
+    text.chars().for_each(|c| push_escaped(c, &mut out));
     out
+}
+
+/// One character, escaped if a terminal would obey it.
+pub(crate) fn push_escaped(c: char, out: &mut String) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\t' => out.push_str("\\t"),
+        '\r' => out.push_str("\\r"),
+        c if is_obeyed(c) => {
+            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+        }
+        c => out.push(c),
+    }
+}
+
+/// Whether a character is anything but something to see.
+pub(crate) fn is_obeyed(c: char) -> bool {
+    c.is_control() || is_format(c)
 }
 
 /// Bidirectional controls, zero-width characters, line and paragraph separators, tags.
@@ -37,18 +45,26 @@ fn is_format(c: char) -> bool {
 /// so the ones become spaces and the others `\u` escapes, whatever the text is.
 pub(crate) fn escape_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\0'..='\u{1f}' => out.push(' '),
-            c if c.is_control() || is_format(c) => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-            c => out.push(c),
-        }
-    }
+    json.chars().for_each(|c| push_escaped_json(c, &mut out));
     out
+}
+
+/// The same of several lines, each ended.
+pub(crate) fn escape_pretty(json: &str) -> String {
+    json.lines().map(|line| escape_json(line) + "\n").collect()
+}
+
+/// One character of a JSON text.
+pub(crate) fn push_escaped_json(c: char, out: &mut String) {
+    match c {
+        '\0'..='\u{1f}' => out.push(' '),
+        c if is_obeyed(c) => {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+        c => out.push(c),
+    }
 }
 
 /// At most `width` characters, the cut marked.

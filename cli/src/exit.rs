@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use annals_wal::ErrorKind;
@@ -31,7 +32,7 @@ impl From<State> for Exit {
         match state {
             State::Clean | State::Live | State::Unclean => Exit::Clean,
             State::TornTail => Exit::TornTail,
-            State::Corrupt => Exit::Corrupt,
+            State::Corrupt | State::Unfinished => Exit::Corrupt,
             State::Unsupported => Exit::Unsupported,
         }
     }
@@ -47,6 +48,14 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
         Failure { exit, message: message.into() }
+    }
+
+    /// Damage that ended a reading verb: where it is explained.
+    pub(crate) fn then_inspect(mut self, dir: &Path) -> Failure {
+        if self.exit == Exit::Corrupt {
+            self.message.push_str(&format!("; next: wal inspect {}", crate::damage::shown(dir)));
+        }
+        self
     }
 
     pub(crate) fn exit(&self) -> Exit {

@@ -4,7 +4,7 @@
 //! form that is broken off leaves the file, and the message says so.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, LineWriter, Write};
 use std::path::Path;
 
 use annals_observer::export::{ExportError, Exported, chrome, folded, jsonl, otlp};
@@ -15,6 +15,7 @@ use crate::args::{ExportArgs, ExportFormat};
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, message};
+use crate::shield::Shield;
 
 pub(crate) fn export(args: &ExportArgs, out: &mut Out) -> Result<Exit, Failure> {
     let usage = |error: annals_observer::Error| Failure::new(Exit::Usage, error.to_string());
@@ -51,7 +52,15 @@ pub(crate) fn export(args: &ExportArgs, out: &mut Out) -> Result<Exit, Failure> 
         }
         (None, _) => {
             out.flush()?;
-            match write(args, entries, &mut io::stdout().lock()) {
+            // Exact bytes for a pipe or a file; a terminal would obey some of them.
+            let stdout = io::stdout().lock();
+            let exported = if out.is_terminal() {
+                let json = args.format != ExportFormat::Folded;
+                write(args, entries, &mut LineWriter::new(Shield::new(stdout, json)))
+            } else {
+                write(args, entries, &mut BufWriter::with_capacity(64 << 10, stdout))
+            };
+            match exported {
                 Err(ExportError::Write(e)) if e.kind() == io::ErrorKind::BrokenPipe => {
                     return Ok(Exit::Clean);
                 }
@@ -72,7 +81,7 @@ fn write(
     entries: impl Iterator<Item = annals_observer::Result<StoredEntry>>,
     to: &mut impl Write,
 ) -> Result<Exported, ExportError> {
-    match args.format {
+    let exported = match args.format {
         ExportFormat::Jsonl => jsonl::write(entries, to),
         ExportFormat::Otlp => {
             otlp::write(entries, to, otlp::OtlpOptions { contents: args.contents })
@@ -80,7 +89,9 @@ fn write(
         ExportFormat::ChromeTrace => chrome::write(entries, to),
         ExportFormat::Folded => folded::write(entries, to),
         ExportFormat::Sqlite => Err(ExportError::Write(io::ErrorKind::Unsupported.into())),
-    }
+    }?;
+    to.flush().map_err(ExportError::Write)?;
+    Ok(exported)
 }
 
 #[cfg(feature = "sqlite")]

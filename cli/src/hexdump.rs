@@ -1,13 +1,13 @@
 //! The bytes of a damage, hexadecimal, the bad ones marked.
 //!
 //! Never here: a payload as it stands; the right column shows printable ASCII and dots. Invariant: at
-//! most [`ROWS_MAX`] rows a damage, and the file is opened for reading alone.
+//! most [`ROWS_MAX`] rows a damage, and the file is opened as the log opens it: for reading alone, no
+//! link followed, nothing waited for.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use annals_wal::diagnose::Damaged;
+use annals_wal::fs::{Access, Dir, os::OsDir, read_full};
 
 use crate::damage::file_name;
 use crate::exit::Failure;
@@ -22,11 +22,11 @@ pub(crate) fn print(dir: &Path, damage: &Damaged, out: &mut Out) -> Result<(), F
     let (Some(segment), Some((from, to))) = (damage.segment, damage.bytes) else {
         return Ok(out.line("    bytes     none to show: the file is not there")?);
     };
-    let file = match File::open(dir.join(file_name(segment))) {
+    let file = match OsDir::new(dir).open(&file_name(segment), Access::Read) {
         Ok(file) => file,
         Err(error) => return Ok(out.line(&format!("    bytes     {error}"))?),
     };
-    let len = file.metadata()?.len();
+    let len = file.len()?;
     let flip = damage.flip.map(|flip| flip.byte);
     // A flipped bit is the place to look at; else the beginning and the end.
     let focus = flip.unwrap_or(from);
@@ -43,7 +43,8 @@ pub(crate) fn print(dir: &Path, damage: &Damaged, out: &mut Out) -> Result<(), F
     let mut before = String::new();
     while at < first_end {
         let mut row = vec![0; ROW.min(len - at) as usize];
-        file.read_exact_at(&mut row, at)?;
+        let read = read_full(&*file, &mut row, at)?;
+        row.truncate(read);
         // Rows that would look the same are shown once; the last one always.
         let look = line(
             0,

@@ -5,9 +5,11 @@
 
 use std::path::Path;
 
-use annals_wal::Lsn;
-use annals_wal::diagnose::{Diagnosis, Scope, diagnose};
+use annals_observer::archive::manifest::Manifest;
+use annals_wal::diagnose::{DAMAGES_MAX, Diagnosis, Scope, diagnose};
 use annals_wal::inspect::{Depth, Report, Role, SegmentReport, State};
+use annals_wal::recover::Row;
+use annals_wal::{ErrorKind, Lsn};
 use serde_json::{Value, json};
 
 use crate::args::{Format, InspectArgs, VerifyArgs};
@@ -29,7 +31,7 @@ pub(crate) fn inspect(args: &InspectArgs, out: &mut Out) -> Result<Exit, Failure
     let diagnosis = if args.deep {
         with_progress(&args.dir, scope)?
     } else {
-        diagnose(&args.dir, scope, &mut |_| ())?
+        or_new_archive(&args.dir, diagnose(&args.dir, scope, &mut |_| ()))?
     };
     show("inspect", &args.dir, &diagnosis, args.format, args.hex, out)?;
     if args.map && args.format == Format::Text {
@@ -77,13 +79,48 @@ fn with_progress(dir: &Path, scope: Scope) -> Result<Diagnosis, Failure> {
     let bar = bytes_progress(directory_bytes(dir));
     let diagnosis = diagnose(dir, scope, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
-    Ok(diagnosis?)
+    or_new_archive(dir, diagnosis)
+}
+
+/// An archive to which nothing was handed over yet has a manifest and no segment. The log's library
+/// knows no manifests.
+fn or_new_archive(
+    dir: &Path,
+    diagnosis: annals_wal::Result<Diagnosis>,
+) -> Result<Diagnosis, Failure> {
+    let error = match diagnosis {
+        Err(error) if error.kind() == ErrorKind::Corrupt => error,
+        diagnosis => return Ok(diagnosis?),
+    };
+    let Ok(Some(manifest)) = Manifest::read(dir) else { return Err(error.into()) };
+    if !manifest.segments.is_empty() {
+        let why = format!(
+            "{} is an archive that lists {} segments, and none is there: restore them, or remove it and \
+             hand over anew",
+            dir.display(),
+            manifest.segments.len()
+        );
+        return Err(Failure::new(Exit::Corrupt, why));
+    }
+    Ok(Diagnosis::of(Report {
+        state: State::Clean,
+        live: false,
+        row: Row::F,
+        log_id: None,
+        generation: None,
+        head: manifest.next(),
+        holds: Vec::new(),
+        last_lsn: None,
+        proven_lsn: None,
+        records: Some(0),
+        segments: Vec::new(),
+        findings: Vec::new(),
+        findings_cut: 0,
+        leftovers: Vec::new(),
+    }))
 }
 
 fn exit(diagnosis: &Diagnosis) -> Exit {
-    if diagnosis.unfinished.is_some() {
-        return Exit::Corrupt;
-    }
     diagnosis.report.state.into()
 }
 
@@ -129,7 +166,7 @@ fn show(
     }
     if let Some(what) = &diagnosis.unfinished {
         out.line("")?;
-        out.line(&format!("  {}: {}", out.toned(Tone::Bad, "unfinished"), escape(what)))?;
+        out.line(&format!("  its mark says: {}", escape(what)))?;
     }
     print_damages(dir, diagnosis, hex, out)
 }
@@ -150,12 +187,23 @@ fn print_damages(
     if diagnosis.report.state == State::Corrupt {
         out.line("")?;
         let dir = shown(dir);
-        out.line(&format!("  what can still be read: wal salvage {dir} --dry-run"))?;
+        out.line(&format!(
+            "  what can still be read, behind the damage too: wal salvage {dir} --dry-run"
+        ))?;
     }
     if count > DAMAGES_SHOWN {
         out.line("")?;
         let more = count - DAMAGES_SHOWN;
-        out.line(&format!("  ... and {more} more; --format json lists all"))?;
+        out.line(&format!("  ... and {more} more; --format json lists them"))?;
+    }
+    if diagnosis.damages_cut > 0 {
+        out.line("")?;
+        out.line(&format!(
+            "  {} more damages were counted and are not explained: of a segment at most {}, of a log \
+             at most {DAMAGES_MAX} are. A salvage does not depend on that",
+            diagnosis.damages_cut,
+            DAMAGES_MAX / 10
+        ))?;
     }
     Ok(())
 }
@@ -218,6 +266,9 @@ fn print_verdict(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failu
 
 fn headline(dir: &Path, report: &Report, out: &Out) -> String {
     let dir = escape(&dir.display().to_string());
+    if report.state == State::Clean && report.segments.is_empty() {
+        return format!("{dir}: {}", out.toned(Tone::Good, "an archive that holds no segment yet"));
+    }
     let (tone, word) = state_word(report.state);
     let live = if report.live && report.state != State::Live { " (in use)" } else { "" };
     format!("{dir}: {}{live}", out.toned(tone, word))
@@ -232,6 +283,7 @@ fn state_word(state: State) -> (Tone, &'static str) {
         }
         State::TornTail => (Tone::Notice, "torn tail: it ended inside a write"),
         State::Corrupt => (Tone::Bad, "CORRUPT"),
+        State::Unfinished => (Tone::Bad, "UNFINISHED: a copy that was broken off, no log"),
         State::Unsupported => (Tone::Bad, "unsupported: a newer version wrote it"),
     }
 }
@@ -239,11 +291,14 @@ fn state_word(state: State) -> (Tone, &'static str) {
 fn print_next(dir: &Path, diagnosis: &Diagnosis, out: &mut Out) -> Result<(), Failure> {
     let dir = shown(dir);
     let next = match diagnosis.report.state {
-        _ if diagnosis.unfinished.is_some() => {
-            format!("rm -r {dir}, and run the command that was making it once more")
+        State::Clean if diagnosis.report.segments.is_empty() => {
+            format!("wal archive LOG --to {dir}, when the log has a sealed segment")
         }
         State::Clean | State::Unclean | State::Live => format!("wal cat {dir}"),
         State::TornTail => format!("wal repair {dir} --plan plan.json"),
+        State::Unfinished => {
+            format!("rm -r {dir}, and run the command that was making it once more")
+        }
         State::Corrupt => format!(
             "wal salvage {dir} --to {dir}.salvaged  (writes a new log, changes nothing here; \
              --hex shows the bytes, --map where they are)"
@@ -303,6 +358,7 @@ pub(crate) fn as_json(dir: &Path, diagnosis: &Diagnosis, schema: &str) -> Value 
         "findings": diagnosis.damages.iter()
             .map(|damage| damage::as_json(dir, damage))
             .collect::<Vec<_>>(),
+        "findings_cut": diagnosis.damages_cut,
         "leftovers": report.leftovers,
     })
 }

@@ -29,6 +29,7 @@ mod out;
 mod picture;
 mod registry;
 mod salvage;
+mod shield;
 mod stats;
 mod tail;
 mod timeline;
@@ -53,10 +54,12 @@ pub fn main() -> ExitCode {
     let outcome = match &args.verb {
         Verb::Inspect(verb) => inspect::inspect(verb, &mut out),
         Verb::Verify(verb) => inspect::verify(verb, &mut out),
-        Verb::Cat(verb) => cat::cat(verb, &mut out),
+        Verb::Cat(verb) => cat::cat(verb, &mut out).map_err(|e| e.then_inspect(&verb.dir)),
         Verb::Tail(verb) => tail::tail(verb, &mut out),
-        Verb::Stats(verb) => stats::stats(verb, &mut out),
-        Verb::Timeline(verb) => timeline::timeline(verb, &mut out),
+        Verb::Stats(verb) => stats::stats(verb, &mut out).map_err(|e| e.then_inspect(&verb.dir)),
+        Verb::Timeline(verb) => {
+            timeline::timeline(verb, &mut out).map_err(|e| e.then_inspect(&verb.dir))
+        }
         Verb::Completions(verb) => manual::completions(verb, &mut out),
         Verb::Man(verb) => manual::man(verb, &mut out),
         Verb::Salvage(verb) => salvage::salvage(verb, &mut out),

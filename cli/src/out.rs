@@ -2,14 +2,19 @@
 //!
 //! Never here: `println!`, which panics when the reader goes away.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::shield::shielded;
 
 /// Buffered stdout, or memory.
 pub(crate) struct Out {
     to: To,
     colour: bool,
+    /// Whether somebody's terminal gets it.
+    terminal: bool,
     /// The reader of our output went away (`| head`): nothing more is printed, and that is no
     /// failure. Whatever is being done besides printing goes on.
     gone: bool,
@@ -48,14 +53,14 @@ impl Out {
     pub(crate) fn stdout() -> Out {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let colour = !plain && io::stdout().is_terminal();
+        let terminal = io::stdout().is_terminal();
         let to = To::Stdout(BufWriter::with_capacity(64 << 10, io::stdout()));
-        Out { to, colour, gone: false }
+        Out { to, colour: !plain && terminal, terminal, gone: false }
     }
 
     /// What would be printed, kept: without colours, as off a terminal.
     pub(crate) fn memory() -> Out {
-        Out { to: To::Memory(Vec::new()), colour: false, gone: false }
+        Out { to: To::Memory(Vec::new()), colour: false, terminal: false, gone: false }
     }
 
     /// What was kept.
@@ -66,11 +71,18 @@ impl Out {
         }
     }
 
-    /// One line.
+    /// Whether a terminal gets it, and not a pipe or a file.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// One line, or several. To a pipe or a file as it is.
     pub(crate) fn line(&mut self, line: &str) -> io::Result<()> {
         if self.gone {
             return Ok(());
         }
+        let line: Cow<'_, str> =
+            if self.terminal { shielded(line).into() } else { Cow::Borrowed(line) };
         let written = self.to.write_all(line.as_bytes()).and_then(|()| self.to.write_all(b"\n"));
         self.unless_gone(written)
     }
@@ -129,7 +141,7 @@ impl Out {
 
 /// A message for a person. A stderr that is gone is nobody to tell.
 pub(crate) fn message(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", shielded(text));
 }
 
 /// Progress in bytes, drawn on stderr if that is a terminal.

@@ -58,8 +58,8 @@ pub(crate) fn svg(dir: &Path, diagnosis: &Diagnosis) -> String {
     let longest = maps.iter().map(|map| map.len).max().unwrap_or(1).max(1) as f64;
     let legend = legend(maps);
     let per_line = 4;
-    let lines = legend.len().div_ceil(per_line) as f64;
-    let height = 66.0 + maps.len() as f64 * ROW + 24.0 + lines * 20.0;
+    let lines = (legend.len() + 1).div_ceil(per_line) as f64;
+    let height = 80.0 + maps.len() as f64 * ROW + 40.0 + lines * 20.0;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          width=\"{WIDTH}\" height=\"{height}\" font-family=\"system-ui, sans-serif\" \
@@ -79,12 +79,29 @@ pub(crate) fn svg(dir: &Path, diagnosis: &Diagnosis) -> String {
         report.segments.len(),
         diagnosis.damages.len()
     );
-    let mut y = 62.0;
+    let _ = writeln!(
+        out,
+        "<text x=\"{}\" y=\"70\" text-anchor=\"end\" fill=\"#555\">segment</text>",
+        LEFT - 8.0
+    );
+    let mut y = 78.0;
     for map in maps {
         row(&mut out, map, diagnosis, y, longest);
         y += ROW;
     }
-    y += 16.0;
+    scale(&mut out, y, longest);
+    y += 30.0;
+    let end = legend.len();
+    let (x, at) = (12.0 + (end % per_line) as f64 * 230.0, y + (end / per_line) as f64 * 20.0);
+    let _ = writeln!(
+        out,
+        "<path d=\"M{} {}v14\" stroke=\"#000\" stroke-width=\"1.5\"/>\
+         <text x=\"{}\" y=\"{}\">durable up to here</text>",
+        x + 7.0,
+        at,
+        x + 20.0,
+        at + 11.0
+    );
     for (index, (kind, meaning)) in legend.iter().enumerate() {
         let x = 12.0 + (index % per_line) as f64 * 230.0;
         let y = y + (index / per_line) as f64 * 20.0;
@@ -93,6 +110,21 @@ pub(crate) fn svg(dir: &Path, diagnosis: &Diagnosis) -> String {
     }
     out.push_str("</svg>\n");
     out
+}
+
+/// How many bytes a bar's length is.
+fn scale(out: &mut String, y: f64, longest: f64) {
+    for tick in 0..=4 {
+        let share = f64::from(tick) / 4.0;
+        let _ = writeln!(
+            out,
+            "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"#888\" font-size=\"10\" \
+             text-anchor=\"middle\">{}</text>",
+            LEFT + share * (WIDTH - LEFT - RIGHT),
+            y + 10.0,
+            size((longest * share) as u64)
+        );
+    }
 }
 
 fn legend(maps: &[SegmentMap]) -> Vec<(SpanKind, &'static str)> {
@@ -158,14 +190,16 @@ fn row(out: &mut String, map: &SegmentMap, diagnosis: &Diagnosis, y: f64, longes
         );
     }
     let own = diagnosis.report.segments.iter().find(|own| own.sequence == map.segment);
-    let note = match own.and_then(|own| own.lsns) {
-        _ if !map.present => "missing".to_owned(),
-        Some((first, last)) => format!("LSN {first}\u{2013}{last}"),
-        None => String::new(),
+    let bad = diagnosis.damages.iter().filter(|damage| damage.segment == Some(map.segment)).count();
+    let (fill, note) = match own.and_then(|own| own.lsns) {
+        _ if !map.present => ("#d7191c", "missing".to_owned()),
+        _ if bad > 0 => ("#d7191c", format!("{bad} damage{}", if bad == 1 { "" } else { "s" })),
+        Some((first, last)) => ("#555", format!("LSN {first}\u{2013}{last}")),
+        None => ("#555", String::new()),
     };
     let _ = writeln!(
         out,
-        "<text x=\"{}\" y=\"{}\" fill=\"#555\">{note}</text>",
+        "<text x=\"{}\" y=\"{}\" fill=\"{fill}\">{note}</text>",
         WIDTH - RIGHT + 10.0,
         y + 12.0
     );

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::args::Format;
 use crate::damage::{class_word, place, shown};
-use crate::escape::{escape, escape_json};
+use crate::escape::{escape, escape_json, escape_pretty};
 use crate::exit::{Exit, Failure};
 use crate::map::size;
 use crate::out::{Out, bytes_progress};
@@ -116,9 +116,14 @@ fn why(dir: &Path) -> Vec<Damaged> {
 fn print_report(report: &SalvageReport, damages: &[Damaged], out: &mut Out) -> Result<(), Failure> {
     let last = report.last_lsn.map_or("none".to_owned(), |lsn| lsn.to_string());
     out.line(&format!("  LSNs {} to {last} under their own numbers", report.first_lsn))?;
+    let before = before_first(report, damages);
+    for (first, last, damage) in before.iter().take(RANGES_SHOWN) {
+        let what = format!("{} in {}", class_word(damage.class), place(damage));
+        out.line(&format!("  not in it: {} ({})", range(*first, *last), escape(&what)))?;
+    }
     let lost = report.lost_records();
     if lost == 0 {
-        out.line("  lost: none")?;
+        out.line(if before.is_empty() { "  lost: none" } else { "  lost of those: none" })?;
     } else {
         out.line(&format!(
             "  lost: {lost} records; an empty record of kind `lost` stands for each"
@@ -152,6 +157,19 @@ fn print_report(report: &SalvageReport, damages: &[Damaged], out: &mut Out) -> R
     Ok(())
 }
 
+/// What is gone below the first record that can be read: LSNs without a placeholder.
+fn before_first<'a>(
+    report: &SalvageReport,
+    damages: &'a [Damaged],
+) -> Vec<(Lsn, Lsn, &'a Damaged)> {
+    let lost = damages.iter().filter_map(|damage| Some((damage.lsns?, damage)));
+    lost.filter(|((first, last), damage)| {
+        *first <= *last && *last < report.first_lsn && damage.loss.records != Some(0)
+    })
+    .map(|((first, last), damage)| (first, last, damage))
+    .collect()
+}
+
 fn causes(damages: &[Damaged], first: Lsn, last: Lsn) -> impl Iterator<Item = &Damaged> {
     damages
         .iter()
@@ -183,6 +201,10 @@ fn report_json(report: &SalvageReport, damages: &[Damaged], schema: &str) -> Val
         "first_lsn": report.first_lsn.get(),
         "last_lsn": report.last_lsn.map(Lsn::get),
         "kept": report.kept,
+        "not_in_it": before_first(report, damages).iter()
+            .map(|(first, last, _)| (*first, *last))
+            .map(|(a, b)| json!({ "first_lsn": a.get(), "last_lsn": b.get() }))
+            .collect::<Vec<_>>(),
         "lost_records": report.lost_records(),
         "lost": lost,
         "broken_batches": pairs(&report.broken_batches),
@@ -256,7 +278,7 @@ pub(crate) fn repair(args: &RepairArgs, out: &mut Out) -> Result<Exit, Failure> 
     if let Some(file) = &args.plan {
         let plan = repair::plan(&args.dir, options)?;
         let text = serde_json::to_string_pretty(&plan_json(&args.dir, &plan)).unwrap_or_default();
-        crate::inspect::write(file, &(text + "\n"))?;
+        crate::inspect::write(file, &escape_pretty(&text))?;
         print_plan(&args.dir, &plan, out)?;
         out.line("")?;
         out.line(&match plan.method {

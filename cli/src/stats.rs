@@ -32,7 +32,7 @@ enum By {
 #[derive(clap::Args, Debug)]
 pub(crate) struct StatsArgs {
     /// The log's directory.
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// What to count by; without it all four.
     #[arg(long, value_enum)]
     by: Option<By>,

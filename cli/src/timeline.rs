@@ -24,7 +24,7 @@ use crate::waterfall;
 #[derive(clap::Args, Debug)]
 pub(crate) struct TimelineArgs {
     /// The log's directory.
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// The session; without it the sessions are listed, and one alone is shown.
     session: Option<String>,
     /// Write one page that loads nothing into this file, which must not exist.
@@ -264,10 +264,12 @@ fn finish(call: &mut Call, entry: &Entry, at: f64) {
     {
         // Nobody named the model: what it said tells the calls apart.
         let said = serde_json::from_str::<String>(text).unwrap_or_else(|_| text.clone());
-        call.label = cut(said.trim(), 80);
+        call.label = one_line(&said);
     }
     if entry.tokens_in.is_some() || entry.tokens_out.is_some() {
-        call.tokens = Some((entry.tokens_in.unwrap_or(0), entry.tokens_out.unwrap_or(0)));
+        let tokens = (entry.tokens_in.unwrap_or(0), entry.tokens_out.unwrap_or(0));
+        // A source that counts nothing says nought.
+        call.tokens = Some(tokens).filter(|tokens| *tokens != (0, 0));
     }
 }
 
@@ -284,11 +286,17 @@ fn label(entry: &Entry, sort: Sort) -> String {
         (None, Some(input)) if sort == Sort::Tool => {
             // Of a string the text, of anything else the JSON.
             let text = serde_json::from_str::<String>(input.as_str());
-            text.unwrap_or_else(|_| input.as_str().to_owned()).trim().to_owned()
+            one_line(&text.unwrap_or_else(|_| input.as_str().to_owned()))
         }
         _ if sort == Sort::Event => entry.kind.to_string(),
         _ => String::new(),
     }
+}
+
+/// The beginning of a text, its lines and blanks run together: a label has one line.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().take(40).collect();
+    cut(&words.join(" "), 80)
 }
 
 fn print(run: &Run, out: &mut Out) -> Result<(), Failure> {

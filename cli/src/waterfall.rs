@@ -20,7 +20,8 @@ summary{display:grid;grid-template-columns:56px 340px 1fr 190px;gap:8px;align-it
 padding:2px 0;cursor:pointer;list-style:none;border-bottom:1px solid #f0f0f0}\
 summary::-webkit-details-marker{display:none}summary:hover{background:#f6f8fa}\
 .n{color:#888;text-align:right;font-variant-numeric:tabular-nums}\
-.l{white-space:nowrap;overflow:hidden;text-overflow:ellipsis}.l b{font-weight:600;margin-right:6px}\
+.bare summary,.bare.axis{grid-template-columns:56px 340px 1fr 8px}\
+details[open]>summary{background:#eef3f8}.l{white-space:nowrap;overflow:hidden;text-overflow:ellipsis}.l b{font-weight:600;margin-right:6px}\
 .t{position:relative;height:14px;background:#f4f5f7}\
 .t i{position:absolute;top:2px;height:10px;min-width:3px;border-radius:2px}\
 .m{color:#555;font-size:12px;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}\
@@ -31,7 +32,7 @@ pre{white-space:pre-wrap;word-break:break-word;background:#fafafa;border-left:3p
 margin:4px 0 10px 64px;padding:6px 10px;max-height:340px;overflow:auto}\
 .key span{display:inline-block;margin-right:16px}.key i{display:inline-block;width:12px;height:10px;\
 margin-right:5px}.axis{display:grid;grid-template-columns:56px 340px 1fr 190px;gap:8px;color:#888;\
-font-size:11px}.axis div{display:flex;justify-content:space-between}";
+font-size:11px}.axis .u{text-align:right}.axis div{display:flex;justify-content:space-between}";
 
 pub(crate) fn html(run: &Run) -> String {
     let mut body = format!("<h1>session {}</h1>\n<p>{}</p>\n", xml(&run.session), facts(run));
@@ -46,10 +47,14 @@ pub(crate) fn html(run: &Run) -> String {
         "<span><i class=\"tool bad\"></i>error</span><span><i class=\"tool open\"></i>unfinished\
          </span> click a row for what went in and out</p>\n",
     );
-    body.push_str(&axis(run));
+    // Nothing to note beside any bar: the bars have the room.
+    let bare = run.calls.iter().all(|call| notes(call).is_empty() && call.error.is_none());
+    let class = if bare { " bare" } else { "" };
+    let _ = write!(body, "<div class=\"run{class}\">\n{}", axis(run, class));
     for call in &run.calls {
         body.push_str(&row(call, run.length));
     }
+    body.push_str("</div>\n");
     page(&format!("session {}", run.session), STYLE, &body)
 }
 
@@ -69,7 +74,7 @@ fn facts(run: &Run) -> String {
     )
 }
 
-fn axis(run: &Run) -> String {
+fn axis(run: &Run, class: &str) -> String {
     let ticks: String = (0..=4)
         .map(|tick| {
             let at = run.length * f64::from(tick) / 4.0;
@@ -77,7 +82,11 @@ fn axis(run: &Run) -> String {
             format!("<span>{text}</span>")
         })
         .collect();
-    format!("<div class=\"axis\"><span></span><span></span><div>{ticks}</div><span></span></div>\n")
+    let unit = if run.timed { "time" } else { "entry of the session, counted from 0" };
+    format!(
+        "<div class=\"axis{class}\"><span class=\"n\">LSN</span><span class=\"u\">{unit}</span>\
+         <div>{ticks}</div><span></span></div>\n"
+    )
 }
 
 fn row(call: &Call, length: f64) -> String {
@@ -91,11 +100,7 @@ fn row(call: &Call, length: f64) -> String {
     if call.unfinished.is_some() {
         classes.push_str(" open");
     }
-    let mut notes = Vec::new();
-    notes.extend(call.duration.map(|d| short_time(d.as_micros() as u64)));
-    notes.extend(call.tokens.map(|(read, wrote)| format!("{read}+{wrote} tokens")));
-    notes.extend(call.unfinished.map(str::to_owned));
-    let mut notes = xml(&notes.join("  "));
+    let mut notes = xml(&notes(call).join("  "));
     if let Some(error) = &call.error {
         let _ = write!(notes, " <span class=\"err\">{}</span>", xml(&cut(error, 80)));
     }
@@ -118,9 +123,31 @@ fn row(call: &Call, length: f64) -> String {
     out
 }
 
-/// A JSON string as its text, line by line; anything else as it stands.
+/// What was measured, and what is missing.
+fn notes(call: &Call) -> Vec<String> {
+    let mut notes = Vec::new();
+    notes.extend(call.duration.map(|d| short_time(d.as_micros() as u64)));
+    notes.extend(call.tokens.map(|(read, wrote)| format!("{read}+{wrote} tokens")));
+    notes.extend(call.unfinished.map(str::to_owned));
+    notes
+}
+
+/// A conversation as most runtimes hand it to a model: who says what.
+fn messages(text: &str) -> Option<String> {
+    let all: Vec<serde_json::Value> = serde_json::from_str(text).ok()?;
+    let one = |message: &serde_json::Value| {
+        let (role, content) = (message.get("role")?.as_str()?, message.get("content")?.as_str()?);
+        Some(format!("[{role}]\n{}\n", content.trim_end()))
+    };
+    let all: Option<Vec<String>> = all.iter().map(one).collect();
+    all.filter(|all| !all.is_empty()).map(|all| all.join("\n"))
+}
+
+/// A JSON string as its text, line by line; a conversation message by message; anything else as it
+/// stands.
 fn readable(text: &str) -> String {
-    let plain = serde_json::from_str::<String>(text).unwrap_or_else(|_| text.to_owned());
+    let plain = serde_json::from_str::<String>(text).ok().or_else(|| messages(text));
+    let plain = plain.unwrap_or_else(|| text.to_owned());
     let short = cut(&plain, TEXT_MAX);
     let lines: Vec<String> = short.lines().map(xml).collect();
     let more = if short.len() < plain.len() {

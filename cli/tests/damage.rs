@@ -10,29 +10,19 @@
     reason = "a test may fail loudly"
 )]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use annals_wal::{Log, Options};
 use serde_json::Value;
 
-fn wal(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wal"));
-    command.args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn segment(dir: &Path, sequence: u64) -> PathBuf {
-    dir.join(format!("{sequence:020}.wal"))
-}
+use common::{contents, last_used, segment, text, wal};
 
 /// Four segments and a little of a fifth; the same payloads each time.
 fn log(path: &Path) {
@@ -59,11 +49,6 @@ fn copy(from: &Path, to: &Path) {
 fn used_end(file: &Path) -> u64 {
     let bytes = fs::read(file).unwrap();
     bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
-}
-
-fn last_used(dir: &Path) -> u64 {
-    (1..).take_while(|n| segment(dir, *n).exists() && used_end(&segment(dir, *n)) > 128).count()
-        as u64
 }
 
 type Harm = fn(&Path);
@@ -191,11 +176,6 @@ fn every_class_has_its_golden_its_exit_code_and_its_schema() {
         assert!(first.iter().any(|finding| finding["class"] == class), "{name}: {findings}");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
-    entries.map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())).collect()
 }
 
 const READING: [&[&str]; 11] = [
@@ -355,6 +335,31 @@ fn a_follower_sees_what_comes_and_stops_at_damage() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(4), "{stderr}");
     assert!(output.stdout.len() > 1000 && stderr.contains("segment 2"), "{stderr}");
+}
+
+/// What is gone below the first record that can be read has no placeholder: it is said.
+#[test]
+fn a_salvage_says_what_is_gone_before_its_first_record() {
+    let home = tempfile::tempdir().unwrap();
+    let (made, dir) = (home.path().join("made"), home.path().join("log"));
+    log(&made);
+    copy(&made, &dir);
+    fs::remove_file(segment(&dir, 1)).unwrap();
+    let output = wal(&["salvage", text(&dir), "--dry-run"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        printed.contains("not in it: LSNs 1 to ") && !printed.contains("lost: none"),
+        "{printed}"
+    );
+    let output = wal(&["salvage", text(&dir), "--dry-run", "--format", "json"]);
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["not_in_it"][0]["first_lsn"], 1);
+    assert_eq!(value["not_in_it"][0]["last_lsn"], value["first_lsn"].as_u64().unwrap() - 1);
+    // A reading verb that ends in damage says where to look.
+    let output = wal(&["cat", text(&dir)]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains(&format!("next: wal inspect {}", text(&dir))), "{said}");
 }
 
 /// From a damaged copy to rescued data, by the commands that the tool itself prints.

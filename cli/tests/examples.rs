@@ -107,3 +107,22 @@ fn every_example_of_every_help_runs() {
         }
     }
 }
+
+/// The README's commands, in their order, in one place.
+#[test]
+fn every_command_of_the_readme_runs() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let lines: Vec<&str> = readme.lines().filter(|line| line.starts_with("wal ")).collect();
+    assert!(lines.len() >= 10, "{lines:?}");
+    let home = tempfile::tempdir().unwrap();
+    fixture(home.path());
+    for line in &lines {
+        let (ok, why) = shell(home.path(), line);
+        assert!(ok, "`{line}`: {why}");
+    }
+    // Every verb but those that are no work of a day: printing help, and the demo, which has a test.
+    let named = |verb: &String| lines.iter().any(|line| line.split(' ').nth(1) == Some(verb));
+    let missing: Vec<String> = verbs(&[]).into_iter().filter(|verb| !named(verb)).collect();
+    println!("not in the README: {missing:?}");
+}

@@ -9,36 +9,31 @@
     reason = "a test may fail loudly"
 )]
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+mod common;
+
+use std::process::Output;
 
 use serde_json::{Value, json};
 
+use common::{code, contents, stderr, stdout};
+
+/// The tool's verbs for registries.
 fn wal(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wal"));
-    command.arg("registry").args(args).stdin(Stdio::null()).output().unwrap()
+    common::wal(&[&["registry"], args].concat())
 }
 
 /// Runs, and must end well: what it printed.
 fn ok(args: &[&str]) -> String {
     let output = wal(args);
     assert!(output.status.success(), "{args:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    stdout(&output)
 }
 
 /// Runs, and must end with this code: what it said.
-fn fails(code: i32, args: &[&str]) -> String {
+fn fails(expected: i32, args: &[&str]) -> String {
     let output = wal(args);
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
-    String::from_utf8(output.stderr).unwrap()
-}
-
-fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
-    entries
-        .map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap()))
-        .collect()
+    assert_eq!(code(&output), expected, "{args:?}: {output:?}");
+    stderr(&output)
 }
 
 #[test]
@@ -196,4 +191,44 @@ fn compact_trims_what_two_snapshots_hold() {
     // A compact writes a checkpoint record too, so revisions have gaps.
     assert!(ok(&["put", log, "k", "3"]).starts_with("revision "));
     assert_eq!(ok(&["get", log, "k"]), "3\n");
+}
+
+/// What an export of all cannot say as it is stored is said; a document that would be wrong is none.
+#[test]
+fn an_export_is_exact_or_says_what_is_not_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let log = path.to_str().unwrap();
+    // Broken into lines, it is JSON all the same.
+    ok(&["put", log, "a", "{\n \"n\": 1.50\n}"]);
+    let output = wal(&["export", log]);
+    assert_eq!(
+        (stdout(&output).as_str(), stderr(&output).as_str()),
+        ("{\"a\":{  \"n\": 1.50 }}\n", "")
+    );
+    let got = ok(&["get", log, "a", "--format", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&got).unwrap()["value"], json!({"n": 1.5}));
+    // No JSON at all.
+    let registry = annals_registry::Registry::on(annals_wal::Log::open(&path).unwrap()).unwrap();
+    let raw = annals_registry::Value::raw(*b"text");
+    registry.put(&annals_registry::Key::new("b").unwrap(), raw).unwrap();
+    let open = registry.log().clone();
+    drop(registry);
+    open.close().unwrap();
+    let output = wal(&["export", log]);
+    assert_eq!(stdout(&output), "{\"a\":{  \"n\": 1.50 },\"b\":\"text\"}\n");
+    assert!(stderr(&output).contains("1 values are no JSON"), "{output:?}");
+    assert!(stderr(&output).contains("the first is b"), "{output:?}");
+    // Beside an imported document.
+    let file = dir.path().join("T1.json");
+    std::fs::write(&file, r#"{"task_id":"T1","agents":[{"id":"A7"}]}"#).unwrap();
+    ok(&["import", log, file.to_str().unwrap()]);
+    let output = wal(&["export", log]);
+    assert_eq!(stdout(&output), "{\"task_id\":\"T1\",\"agents\":[{\"id\":\"A7\"}]}\n");
+    assert!(stderr(&output).contains("2 keys are of no imported registry"), "{output:?}");
+    ok(&["put", log, "tasks/T1/agents/A7/notes", "1"]);
+    for args in [&["export", log][..], &["export", log, "tasks/T1"]] {
+        let said = fails(1, args);
+        assert!(said.contains("tasks/T1/agents/A7/notes"), "{said}");
+    }
 }

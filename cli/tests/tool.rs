@@ -9,33 +9,15 @@
     reason = "a test may fail loudly"
 )]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use annals_wal::{Batch, Codec, Kind, Log, Options, Record};
 use serde_json::Value;
 
-fn wal(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wal"));
-    command.args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or(-1)
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use common::{code, contents, last_used, segment, stderr, stdout, text, wal};
 
 /// A closed log of several 64 KiB segments.
 fn closed_log(dir: &Path) -> PathBuf {
@@ -46,25 +28,6 @@ fn closed_log(dir: &Path) -> PathBuf {
     }
     log.close().unwrap();
     path
-}
-
-/// Every file with its bytes.
-fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
-    entries
-        .map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap()))
-        .collect()
-}
-
-/// The number of the last segment that is no spare: those have a header and zeros.
-fn last_used(dir: &Path) -> u64 {
-    let used = |bytes: &Vec<u8>| bytes[128..].iter().any(|byte| *byte != 0);
-    let segments = contents(dir).into_iter().filter(|(name, _)| name.ends_with(".wal"));
-    segments.filter(|(_, bytes)| used(bytes)).count() as u64
-}
-
-fn segment(dir: &Path, sequence: u64) -> PathBuf {
-    dir.join(format!("{sequence:020}.wal"))
 }
 
 #[test]

@@ -202,6 +202,7 @@ fn any_report(input: &mut Input<'_>) -> Report {
         holds: (0..input.below(3)).map(|_| (text(input), Lsn::FIRST)).collect(),
         segments: (0..input.below(30)).map(|_| segment(input)).collect(),
         findings: (0..input.below(4)).map(|_| finding(input)).collect(),
+        findings_cut: if input.one_in(4) { input.number() } else { 0 },
         leftovers: (0..input.below(3)).map(|_| text(input)).collect(),
     }
 }

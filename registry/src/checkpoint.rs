@@ -5,14 +5,15 @@
 //! their checksums checked; the hold moved, durable; the older ones deleted; the log trimmed.
 //! Invariants: the hold stands after the *older* of two snapshots that were read back whole, so
 //! that a damaged newest one leaves everything that the older one needs; with fewer than two it
-//! does not move. A snapshot that fails leaves everything as it was. Next room:
-//! [`crate::snapshot`].
+//! does not move. A snapshot that fails leaves everything as it was, its own files removed. No file
+//! is made or removed without the log's tenure. Next room: [`crate::snapshot`].
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use annals_wal::format::{self, SnapshotHeader};
-use annals_wal::{Codec, Lsn, Record};
+use annals_wal::fs::Dir;
+use annals_wal::{Codec, Lsn, Record, Tenure};
 
 use crate::codec::{self, CHECKPOINT};
 use crate::error::{Error, Result};
@@ -22,12 +23,15 @@ use crate::options::Trim;
 use crate::rebuild::HOLD;
 use crate::registry::Registry;
 use crate::shared::Shared;
-use crate::snapshot::{self, Sink};
+use crate::snapshot::{self, Sink, Unusable};
 use crate::source::{OURS, Source};
 use crate::value::Revision;
 
 /// Keys that are looked at while a promotion may wait.
 const CHUNK_KEYS: usize = 256;
+
+/// Records that are read between two looks whether to go on.
+const LOOKS: u64 = 1024;
 
 /// What a checkpoint did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,37 +99,109 @@ pub(crate) fn run(shared: &Shared) -> Result<Checkpoint> {
     made
 }
 
+/// A checkpoint under way.
+struct Work<'r> {
+    shared: &'r Shared,
+    /// `None` in a mutant only.
+    tenure: Option<Tenure>,
+}
+
+impl Work<'_> {
+    fn of(shared: &Shared) -> Result<Work<'_>> {
+        let tenure = shared.log.tenure().map_err(Error::of_log)?;
+        let tenure = (!mutant::is("snapshot:anybodys-directory")).then_some(tenure);
+        Ok(Work { shared, tenure })
+    }
+
+    /// Asked before each step: whoever drops or closes the registry is not kept waiting, and no name
+    /// is made or removed in a directory that is another owner's by now.
+    fn go_on(&self) -> Result<()> {
+        if self.shared.bell.is_closed() {
+            return Err(Error::invalid("the registry was dropped while its snapshot was written"));
+        }
+        self.tenure.as_ref().map_or(Ok(()), Tenure::check).map_err(Error::of_log)
+    }
+
+    fn dir(&self) -> &dyn Dir {
+        &**self.shared.log.dir()
+    }
+
+    /// A snapshot's own bytes, read back.
+    fn verify(&self, lsn: Lsn) -> Result<std::result::Result<(), Unusable>> {
+        snapshot::verify(self.dir(), lsn, &|| self.go_on())
+    }
+
+    fn remove(&self, lsn: Lsn) -> Result<()> {
+        self.go_on()?;
+        removed(self.dir().remove(&format::snapshot_name(lsn)))
+    }
+
+    /// Takes back what a snapshot that failed has left, in a directory that is still the log's; also
+    /// where that is about to be closed. What cannot be removed goes with the next snapshot. On a
+    /// shared log nothing is: the file may be another process's snapshot of the same LSN.
+    fn take_back(&self, lsn: Lsn) {
+        let stands = self.tenure.as_ref().is_none_or(|tenure| tenure.stands().is_ok());
+        if !stands || self.shared.log.is_shared() || mutant::is("snapshot:failed-ones-stay") {
+            return;
+        }
+        for name in [format::snapshot_tmp_name(lsn), format::snapshot_name(lsn)] {
+            if let Err(error) = removed(self.dir().remove(&name)) {
+                tracing::warn!(%error, name, "what a failed registry snapshot left");
+            }
+        }
+    }
+}
+
+fn removed(result: std::io::Result<()>) -> Result<()> {
+    match result {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("removing a snapshot of the registry", e))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn make(shared: &Shared) -> Result<Checkpoint> {
     shared.refuse_poisoned()?;
+    let work = Work::of(shared)?;
     let newest = shared.durable_now().applied();
-    let dir = shared.log.dir();
-    let known = snapshot::list(&**dir)?;
+    let known = snapshot::list(work.dir())?;
     let Some(newest) = newest else { return done(shared, None, 0) };
     // One that is as new and whole is not written again; a damaged one is replaced.
     let again = known.contains(&newest);
-    if again && snapshot::verify(&**dir, newest)?.is_ok() {
-        advance(shared, newest)?;
+    if again && work.verify(newest)?.is_ok() {
+        advance(&work, newest)?;
         return done(shared, Some(newest), 0);
     }
     let looking = |e| Error::io("looking for another process's snapshot", e);
-    if shared.log.is_shared() && snapshot::is_being_written(&**dir).map_err(looking)? {
+    if shared.log.is_shared() && snapshot::is_being_written(work.dir()).map_err(looking)? {
         return done(shared, known.first().copied(), 0);
     }
     if again {
-        remove(shared, newest)?;
+        work.remove(newest)?;
     }
-    let (lsn, bytes) = write(shared)?;
+    let begun = Begun::of(shared)?;
+    let lsn = begun.lsn;
+    let written = write(&work, begun).and_then(|bytes| record(&work, lsn, bytes));
+    // It must not stay: each further one would take its space beside it.
+    let bytes = written.inspect_err(|_| work.take_back(lsn))?;
+    advance(&work, lsn)?;
+    done(shared, Some(lsn), bytes)
+}
+
+/// Says in the log that there is a snapshot, and reads it back. Its size.
+fn record(work: &Work<'_>, lsn: Lsn, bytes: u64) -> Result<u64> {
+    work.go_on()?;
     let payload = codec::encode_checkpoint(lsn, bytes)?;
     let record = Record::new(payload).kind(CHECKPOINT).codec(Codec::BINCODE);
-    shared.log.append(record).map_err(Error::of_log)?;
-    if let Err(why) = snapshot::verify(&**dir, lsn)? {
-        shared.meter.corrupt();
-        // It must not stay: each further one would take its space beside it.
-        remove(shared, lsn)?;
-        return Err(Error::corrupt_file(&format::snapshot_name(lsn), why.0));
+    work.shared.log.append(record).map_err(Error::of_log)?;
+    match work.verify(lsn)? {
+        Ok(()) => Ok(bytes),
+        Err(why) => {
+            work.shared.meter.corrupt();
+            Err(Error::corrupt_file(&format::snapshot_name(lsn), why.0))
+        }
     }
-    advance(shared, lsn)?;
-    done(shared, Some(lsn), bytes)
 }
 
 fn done(shared: &Shared, lsn: Option<Lsn>, bytes: u64) -> Result<Checkpoint> {
@@ -135,13 +211,12 @@ fn done(shared: &Shared, lsn: Option<Lsn>, bytes: u64) -> Result<Checkpoint> {
     Ok(Checkpoint { revision: lsn.map(Revision::new), bytes, hold, head })
 }
 
-/// Writes and names the snapshot; its LSN and size.
-fn write(shared: &Shared) -> Result<(Lsn, u64)> {
-    let dir = &**shared.log.dir();
+/// Writes and names the snapshot; its size.
+fn write(work: &Work<'_>, begun: Begun<'_>) -> Result<u64> {
+    let (shared, dir, lsn) = (work.shared, work.dir(), begun.lsn);
     let failed = |e| Error::io("writing a snapshot of the registry", e);
+    work.go_on()?;
     snapshot::remove_leftovers(dir).map_err(failed)?;
-    let begun = Begun::of(shared)?;
-    let lsn = begun.lsn;
     let header =
         SnapshotHeader { log_id: shared.log.log_id(), lsn, generation: shared.log.generation() };
     let record = shared.log.get(lsn).map_err(Error::of_log)?;
@@ -149,9 +224,7 @@ fn write(shared: &Shared) -> Result<(Lsn, u64)> {
     let wall_ms = shared.options.clock.wall_ms();
     sink.begin(crc32fast::hash(&record.payload), wall_ms).map_err(failed)?;
     loop {
-        if shared.bell.is_closed() {
-            return Err(Error::invalid("the registry was dropped while its snapshot was written"));
-        }
+        work.go_on()?;
         let entries = shared.durable().next_of_shot(CHUNK_KEYS);
         if entries.is_empty() {
             break;
@@ -160,8 +233,9 @@ fn write(shared: &Shared) -> Result<(Lsn, u64)> {
     }
     drop(begun);
     let bytes = sink.end().map_err(failed)?;
+    work.go_on()?;
     snapshot::publish(dir, lsn).map_err(failed)?;
-    Ok((lsn, bytes))
+    Ok(bytes)
 }
 
 /// A snapshot under way in the map; over when this is dropped.
@@ -185,11 +259,11 @@ impl Drop for Begun<'_> {
 }
 
 /// Moves the hold if there are two whole snapshots, removes the others, and trims.
-fn advance(shared: &Shared, newest: Lsn) -> Result<()> {
-    let dir = &**shared.log.dir();
+fn advance(work: &Work<'_>, newest: Lsn) -> Result<()> {
+    let shared = work.shared;
     let mut older = None;
-    for lsn in snapshot::list(dir)?.into_iter().filter(|lsn| *lsn < newest) {
-        match snapshot::verify(dir, lsn)? {
+    for lsn in snapshot::list(work.dir())?.into_iter().filter(|lsn| *lsn < newest) {
+        match work.verify(lsn)? {
             Ok(()) => {
                 older = Some(lsn);
                 break;
@@ -204,27 +278,18 @@ fn advance(shared: &Shared, newest: Lsn) -> Result<()> {
     if hold.is_none_or(|(_, lsn)| lsn < after) {
         shared.log.set_hold(HOLD, after).map_err(Error::of_log)?;
     }
-    for lsn in snapshot::list(dir)?.into_iter().filter(|lsn| *lsn < newest && *lsn != kept) {
-        remove(shared, lsn)?;
+    for lsn in snapshot::list(work.dir())?.into_iter().filter(|lsn| *lsn < newest && *lsn != kept) {
+        work.remove(lsn)?;
     }
-    trim(shared, after)
+    trim(work, after)
 }
 
-fn remove(shared: &Shared, lsn: Lsn) -> Result<()> {
-    match shared.log.dir().remove(&format::snapshot_name(lsn)) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("removing an old snapshot of the registry", e))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn trim(shared: &Shared, below: Lsn) -> Result<()> {
-    let log = &shared.log;
-    let to = match shared.options.trim {
+fn trim(work: &Work<'_>, below: Lsn) -> Result<()> {
+    let log = &work.shared.log;
+    let to = match work.shared.options.trim {
         Trim::Never => return Ok(()),
         Trim::ToHolds => below,
-        Trim::OwnRecords => first_of_others(shared, below)?.map_or(below, |lsn| lsn.min(below)),
+        Trim::OwnRecords => first_of_others(work, below)?.map_or(below, |lsn| lsn.min(below)),
     };
     if to > log.head_lsn() {
         log.trim(to).map_err(Error::of_log)?;
@@ -233,7 +298,8 @@ fn trim(shared: &Shared, below: Lsn) -> Result<()> {
 }
 
 /// The first record below `below` that is another room's.
-fn first_of_others(shared: &Shared, below: Lsn) -> Result<Option<Lsn>> {
+fn first_of_others(work: &Work<'_>, below: Lsn) -> Result<Option<Lsn>> {
+    let shared = work.shared;
     let known = shared.others.load(Ordering::Relaxed);
     if known >= shared.log.head_lsn().get() {
         return Ok(Lsn::new(known));
@@ -242,6 +308,9 @@ fn first_of_others(shared: &Shared, below: Lsn) -> Result<Option<Lsn>> {
     let mut ours = Source::Own(&shared.log).all_records(due)?.only(OURS);
     // LSNs are dense: the first that is missing among ours is another room's.
     while due < below {
+        if due.get().is_multiple_of(LOOKS) {
+            work.go_on()?;
+        }
         match ours.next_ref().transpose().map_err(Error::of_log)? {
             Some(record) if record.lsn == due => {}
             _ => {
@@ -256,12 +325,18 @@ fn first_of_others(shared: &Shared, below: Lsn) -> Result<Option<Lsn>> {
 }
 
 /// Called after a commit: begins a checkpoint if the log has grown enough. On a thread of its own
-/// where there may be one, else here.
+/// where there may be one, else here. The thread is one of those who own the directory's lock: it
+/// stops at its next step once the last handle is dropped, nobody waits for it then but who closes
+/// the log, and there is never a second one.
 pub(crate) fn after_growth(shared: &Arc<Shared>) {
     let max = shared.options.snapshot_bytes;
     if max == 0 || shared.grown_bytes.load(Ordering::Relaxed) < max {
         return;
     }
+    if shared.behind.swap(true, Ordering::AcqRel) {
+        return; // one is under way; the commit after its end sees what has grown meanwhile
+    }
+    let turn = Turn { shared: shared.clone() };
     // Whoever sets it to 0 makes the snapshot.
     if shared.grown_bytes.swap(0, Ordering::Relaxed) < max {
         return;
@@ -271,21 +346,23 @@ pub(crate) fn after_growth(shared: &Arc<Shared>) {
         let _ = run(shared);
         return;
     }
-    let behind = shared.clone();
     let thread = std::thread::Builder::new().name("annals-snapshot".to_owned());
     let started = thread.spawn(move || {
-        let _ = run(&behind);
+        let _ = run(&turn.shared);
     });
-    match started {
-        Ok(thread) => {
-            let before = shared.behind.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = { before }.replace(thread);
-            // The one before has ended, or waits for its turn behind nobody but this one.
-            drop(before);
-        }
-        Err(error) => {
-            shared.meter.snapshot_failed();
-            tracing::error!(%error, "no thread for a registry snapshot");
-        }
+    if let Err(error) = started {
+        shared.meter.snapshot_failed();
+        tracing::error!(%error, "no thread for a registry snapshot");
+    }
+}
+
+/// The turn of one checkpoint that comes by itself.
+struct Turn {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.shared.behind.store(false, Ordering::Release);
     }
 }

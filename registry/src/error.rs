@@ -69,6 +69,9 @@ pub enum ErrorKind {
     NotAllowed,
     /// A JSON registry that cannot be imported. Nothing was changed.
     Import,
+    /// What stands under an imported registry is no longer a document like it: the message names the
+    /// key. Move or delete that one.
+    Export,
 }
 
 /// Why a call on a registry failed. Cheap to clone.
@@ -232,6 +235,18 @@ impl Error {
         Error::invalid(format!("revision {lsn} is past the durable end of the log{end}"))
     }
 
+    /// A child made by fork uses what its parent's thread stands behind.
+    pub(crate) fn forked(path: &std::path::Path, parent: u32, child: u32) -> Error {
+        Error::new(
+            ErrorKind::Log(annals_wal::ErrorKind::Locked),
+            format!(
+                "this belongs to process {parent}, and this process ({child}) inherited it by fork \
+                 without the thread behind it: read {} with a RegistryReader",
+                path.display()
+            ),
+        )
+    }
+
     /// What happened at `lsn` can no longer be told.
     pub(crate) fn no_base(lsn: Lsn, head: Lsn) -> Error {
         Error::new(
@@ -295,6 +310,13 @@ impl Error {
         Error::new(
             ErrorKind::Import,
             format!("{file} was not imported: {why}. Nothing was changed"),
+        )
+    }
+
+    pub(crate) fn export(key: &Key, why: impl fmt::Display) -> Error {
+        Error::new(
+            ErrorKind::Export,
+            format!("{key} cannot be written into the JSON document: {why}. Move or delete it"),
         )
     }
 

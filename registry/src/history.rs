@@ -80,9 +80,7 @@ pub struct AsOf {
 impl AsOf {
     /// Rebuilds the state at `lsn`, which is durable.
     pub(crate) fn of(source: Source<'_>, lsn: Lsn) -> Result<AsOf> {
-        let base = rebuild::base(source, Some(lsn), None)?;
-        let (durable, _) = rebuild::replay(source, base, Some(lsn))?;
-        Ok(AsOf { durable })
+        Ok(AsOf { durable: rebuild::state(source, Some(lsn))? })
     }
 
     /// The entry that `key` had.

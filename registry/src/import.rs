@@ -11,25 +11,29 @@
 //! ```
 //!
 //! Invariants: a document is imported whole, in one transaction, or not at all; texts stay byte for
-//! byte; what does not fit is reported and changes nothing of what is imported. Next rooms:
-//! `document` (shapes), `findings` (what does not fit).
+//! byte; what does not fit is reported and changes nothing of what is imported; a key that no import
+//! made is never changed by one. Next rooms: `document` (shapes), `findings` (what does not fit),
+//! `export` (the way back).
 
 mod document;
+mod export;
 mod findings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use annals_wal::Codec;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 pub use findings::Finding;
 
 use crate::change::{Abort, Outcome, TxResult};
 use crate::error::{Error, Result};
 use crate::key::{Key, Prefix};
-use crate::reader::RegistryReader;
+use crate::mutant;
 use crate::registry::Registry;
-use crate::value::{Entry, Revision, Value};
+use crate::tx::Tx;
+use crate::value::{Revision, Value};
 use document::{Document, Form, Group};
 
 /// What became of an import.
@@ -59,6 +63,9 @@ struct GroupLayout {
     /// An array of objects, or an object by id.
     array: bool,
     ids: Vec<String>,
+    /// Entries whose id comes again later in `ids`, by their place there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    earlier: BTreeMap<usize, Box<RawValue>>,
 }
 
 /// Stands where no member can: its colon is escaped in members' names.
@@ -67,12 +74,13 @@ const LAYOUT: &str = ":layout";
 impl Registry {
     /// Imports a registry that is a JSON document, in one transaction. `name` is what messages call
     /// it; a task's registry that does not name its task takes its name from there. With `replace`
-    /// an earlier import of the same task, or of the global registry, is replaced; without it a
-    /// different one is refused, and an equal one changes nothing.
+    /// an earlier import of the same task, or of the global registry, is replaced: the keys that it
+    /// made, and no others. Without it a different one is refused, and an equal one changes nothing.
     ///
     /// # Errors
-    /// `Import` for a text that is no JSON or no registry, or where another document was imported;
-    /// `TooLarge`; else as [`Registry::transact`]. Nothing is changed.
+    /// `Import` for a text that is no JSON or no registry, where another document was imported, or
+    /// where it would change a key that no import made, with `replace` too; `TooLarge`; else as
+    /// [`Registry::transact`]. Nothing is changed.
     ///
     /// ```
     /// use annals_registry::{Key, Prefix, Registry};
@@ -93,27 +101,27 @@ impl Registry {
     /// ```
     pub fn import_json(&self, name: &str, text: &str, replace: bool) -> Result<Imported> {
         let document = Document::parse(name, text)?;
-        let root = document.root()?;
-        let wanted = keys_of(&document, &root)?;
+        let (root, wanted) = wanted(name, &document)?;
         let outcome = self.transact(|tx| -> TxResult<_, Error> {
-            let found = tx.scan(&root)?;
-            let same = found.len() == wanted.len()
-                && found.iter().all(|(key, value)| wanted.get(key) == Some(value));
-            if !same && !found.is_empty() && !replace {
-                let why = format!(
-                    "another document stands under {root} already ({} keys); say that it is to be \
-                     replaced, or name another directory",
-                    found.len()
-                );
-                return Err(Abort::Because(Error::import(name, why)));
-            }
-            if !same {
-                for (key, _) in found.iter().filter(|(key, _)| !wanted.contains_key(key)) {
-                    tx.delete(key);
+            let refuse = |why| Abort::Because(Error::import(name, why));
+            let before = before(tx, name, &root)?;
+            let plan = Plan::of(tx, &wanted, before.as_ref())?;
+            if !plan.is_empty() {
+                if let Some(before) = before.filter(|_| !replace) {
+                    return Err(refuse(format!(
+                        "another document stands under {root} already ({} keys); say that it is to \
+                         be replaced, or name another directory",
+                        before.len()
+                    )));
                 }
-                for (key, value) in &wanted {
-                    tx.put(key, value.clone());
+                if let Some(key) = plan.foreign {
+                    return Err(refuse(format!(
+                        "{key} is there with another value, and no import made it: move or delete \
+                         it, or name another directory"
+                    )));
                 }
+                plan.gone.iter().for_each(|key| tx.delete(key));
+                plan.put.iter().for_each(|(key, value)| tx.put(key, (*value).clone()));
                 tx.note("import", name);
             }
             // Read here, so that what is reported fits what is committed.
@@ -132,26 +140,6 @@ impl Registry {
             Outcome::Conflict { attempts, .. } => Err(Error::gave_up(attempts)),
         }
     }
-
-    /// The JSON document under `root` again (`tasks/TASK` or `global`), as one line, with what has
-    /// changed since: its members and lists in their old order, what is new after them. `None` if
-    /// nothing was imported there.
-    ///
-    /// # Errors
-    /// `Decode` for a value that is not JSON.
-    pub fn export_json(&self, root: &Prefix) -> Result<Option<String>> {
-        export(root, self.scan(root).into_iter().collect())
-    }
-}
-
-impl RegistryReader {
-    /// [`Registry::export_json`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn export_json(&self, root: &Prefix) -> Result<Option<String>> {
-        export(root, self.scan(root).map(|(key, entry)| (key.clone(), entry.clone())).collect())
-    }
 }
 
 /// Whether a text is a registry that can be imported, without a log: what
@@ -165,9 +153,76 @@ impl RegistryReader {
 /// assert!(error.to_string().contains("lists neither agents nor tasks"));
 /// ```
 pub fn check_json(name: &str, text: &str) -> Result<()> {
-    let document = Document::parse(name, text)?;
-    keys_of(&document, &document.root()?)?;
+    wanted(name, &Document::parse(name, text)?)?;
     Ok(())
+}
+
+/// Where the document stands, and everything of it there. What no key can hold is an `Import` error.
+fn wanted(name: &str, document: &Document<'_>) -> Result<(Prefix, BTreeMap<Key, Value>)> {
+    let root = document.root().map_err(|error| Error::import(name, error))?;
+    let keys = keys_of(document, &root).map_err(|error| Error::import(name, error))?;
+    Ok((root, keys))
+}
+
+/// The keys that the import made which stands under `root`, its layout among them.
+fn before(tx: &mut Tx<'_>, name: &str, root: &Prefix) -> Result<Option<BTreeSet<Key>>> {
+    let at = layout_key(root)?;
+    let Some(value) = tx.get(&at)? else { return Ok(None) };
+    let layout: Layout = value.decode_json().map_err(|_| {
+        Error::import(name, format!("{at} holds no layout of an import: move or delete it"))
+    })?;
+    let mut keys = BTreeSet::from([at]);
+    for name in &layout.members {
+        match layout.groups.get(name) {
+            Some(group) => {
+                for id in &group.ids {
+                    keys.insert(key(root, &[name, id])?);
+                }
+            }
+            None => drop(keys.insert(key(root, &[name])?)),
+        }
+    }
+    Ok(Some(keys))
+}
+
+/// What an import would change.
+struct Plan<'w> {
+    gone: Vec<Key>,
+    put: Vec<(&'w Key, &'w Value)>,
+    /// The first key that it would change and that no import made.
+    foreign: Option<&'w Key>,
+}
+
+impl<'w> Plan<'w> {
+    fn of(
+        tx: &mut Tx<'_>,
+        wanted: &'w BTreeMap<Key, Value>,
+        before: Option<&BTreeSet<Key>>,
+    ) -> Result<Plan<'w>> {
+        let mut plan = Plan { gone: Vec::new(), put: Vec::new(), foreign: None };
+        for key in before.into_iter().flatten().filter(|key| !wanted.contains_key(*key)) {
+            if tx.get(key)?.is_some() {
+                plan.gone.push(key.clone());
+            }
+        }
+        for (key, value) in wanted {
+            let now = tx.get(key)?;
+            if now.as_ref() == Some(value) {
+                continue;
+            }
+            let ours = before.is_some_and(|before| before.contains(key));
+            let ours = ours || mutant::is("import:any-key");
+            if now.is_some() && !ours && plan.foreign.is_none() {
+                plan.foreign = Some(key);
+            }
+            plan.put.push((key, value));
+        }
+        Ok(plan)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.gone.is_empty() && self.put.is_empty()
+    }
 }
 
 /// Everything below the root, as it is to be.
@@ -181,16 +236,23 @@ fn keys_of(document: &Document<'_>, root: &Prefix) -> Result<BTreeMap<Key, Value
             keys.insert(key(root, &[name])?, json(text));
             continue;
         };
-        let ids = group.items.iter().map(|(id, _)| id.clone()).collect();
-        let array = group.form == Form::Array;
-        layout.groups.insert(name.clone(), GroupLayout { array, ids });
+        let (array, ids) = (group.form == Form::Array, group.order.clone());
+        let raw = |text: &str| {
+            RawValue::from_string(text.to_owned()).map_err(|_| Error::encode("JSON", "it is none"))
+        };
+        let earlier = group.earlier.iter().map(|(at, text)| Ok((*at, raw(text)?)));
+        let earlier = earlier.collect::<Result<_>>()?;
+        layout.groups.insert(name.clone(), GroupLayout { array, ids, earlier });
         for (id, text) in &group.items {
             keys.insert(key(root, &[name, id])?, json(text));
         }
     }
-    let at = Key::new(format!("{root}/{LAYOUT}"))?;
-    keys.insert(at, Value::json(&layout)?);
+    keys.insert(layout_key(root)?, Value::json(&layout)?);
     Ok(keys)
+}
+
+fn layout_key(root: &Prefix) -> Result<Key> {
+    Key::new(format!("{root}/{LAYOUT}"))
 }
 
 /// A key below the root; what a key cannot hold is escaped.
@@ -218,7 +280,7 @@ pub(crate) fn escaped(part: &str) -> String {
     out
 }
 
-/// What [`escaped`] was given.
+/// What [`escaped`] was given. A part that it never makes stands for itself.
 fn unescaped(part: &str) -> String {
     if part == "%" {
         return String::new();
@@ -237,67 +299,6 @@ fn unescaped(part: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn export(root: &Prefix, entries: BTreeMap<Key, Entry>) -> Result<Option<String>> {
-    let at = Key::new(format!("{root}/{LAYOUT}"))?;
-    let Some(layout) = entries.get(&at) else { return Ok(None) };
-    let layout: Layout = layout.value.decode_json()?;
-    let (mut plain, mut groups) = (BTreeMap::new(), BTreeMap::<String, BTreeMap<_, _>>::new());
-    for (key, entry) in entries.iter().filter(|(key, _)| **key != at) {
-        let below = key.as_str().strip_prefix(root.as_str()).and_then(|r| r.strip_prefix('/'));
-        let Some(below) = below else { continue };
-        let text = text_of(key, entry)?;
-        match below.split_once('/') {
-            None => {
-                plain.insert(unescaped(below), text);
-            }
-            Some((group, id)) => {
-                groups.entry(unescaped(group)).or_default().insert(unescaped(id), text);
-            }
-        }
-    }
-    let mut members = Vec::new();
-    for name in &layout.members {
-        if let Some(group) = layout.groups.get(name) {
-            let items = groups.remove(name).unwrap_or_default();
-            members.push((name.clone(), group_text(group, items)));
-        } else if let Some(text) = plain.remove(name) {
-            members.push((name.clone(), text.to_owned()));
-        }
-    }
-    members.extend(plain.into_iter().map(|(name, text)| (name, text.to_owned())));
-    let new = GroupLayout { array: false, ids: Vec::new() };
-    members.extend(groups.into_iter().map(|(name, items)| (name, group_text(&new, items))));
-    Ok(Some(object(members.iter().map(|(name, text)| (name.as_str(), text.as_str())))))
-}
-
-/// A list as it was laid out, without what is gone, what is new at its end.
-fn group_text(layout: &GroupLayout, mut items: BTreeMap<String, &str>) -> String {
-    let mut ordered = Vec::new();
-    for id in &layout.ids {
-        if let Some(text) = items.remove(id) {
-            ordered.push((id.clone(), text));
-        }
-    }
-    ordered.extend(items);
-    if layout.array {
-        let texts: Vec<&str> = ordered.iter().map(|(_, text)| *text).collect();
-        format!("[{}]", texts.join(","))
-    } else {
-        object(ordered.iter().map(|(id, text)| (id.as_str(), *text)))
-    }
-}
-
-fn object<'m>(members: impl Iterator<Item = (&'m str, &'m str)>) -> String {
-    let members: Vec<String> =
-        members.map(|(name, text)| format!("{}:{text}", serde_json::Value::from(name))).collect();
-    format!("{{{}}}", members.join(","))
-}
-
-fn text_of<'e>(key: &Key, entry: &'e Entry) -> Result<&'e str> {
-    let text = std::str::from_utf8(entry.value.bytes()).ok();
-    text.filter(|_| entry.codec() == Codec::JSON)
-        .ok_or_else(|| Error::decode("JSON", format!("the value of {key} is stored otherwise")))
+    let name = String::from_utf8(out).ok();
+    name.filter(|name| escaped(name) == part).unwrap_or_else(|| part.to_owned())
 }

@@ -4,7 +4,8 @@
 //! Never here: types, the registry. Texts in, a text out. The document is what is stored; *before*
 //! is the struct as it was decoded from it, serialized again; *after* is the struct as the closure
 //! left it. A member in *before* and not in *after* goes; one that differs or is new is written;
-//! one that is in neither is unknown and keeps its bytes, its name's spelling too. An array or a
+//! one that is in neither is unknown and keeps its bytes, its name's spelling too. An object that
+//! comes anew where the document has one keeps what the struct does not know of it. An array or a
 //! scalar that differs is replaced whole.
 //! Invariants: numbers of unknown members are never parsed; a document with a member twice is not
 //! merged; whatever the text, this ends with a text or a reason. Next room: [`crate::typed`].
@@ -96,6 +97,10 @@ fn merge_object(
         let new = is.get(&member.name).map(|at| after[*at].value);
         let value = match (old, new) {
             (Some(old), Some(new)) => merge_value(member.value, old, new)?,
+            // The struct left it out before (a default, say): what it does not know of it stays.
+            (None, Some(new)) if member.value.starts_with('{') => {
+                merge_value(member.value, "{}", new)?
+            }
             (None, Some(new)) => Some(new.to_owned()),
             (None, None) => None,
             (Some(_), None) => {

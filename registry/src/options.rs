@@ -88,7 +88,9 @@ impl Options {
 
     /// After how many bytes of transactions the registry writes a snapshot by itself, on a thread of
     /// its own. Default 64 MiB; 0 for never. An opening reads the newest snapshot and the
-    /// transactions after it, so less makes openings faster and writes more.
+    /// transactions after it, so less makes openings faster and writes more. The thread stops at its
+    /// next step once the registry is dropped, which waits for nothing, or the log closed, which
+    /// waits for that step; the directory stays locked until then.
     pub fn snapshot_bytes(mut self, bytes: u64) -> Options {
         self.snapshot_bytes = bytes;
         self

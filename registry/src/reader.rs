@@ -44,6 +44,20 @@ pub struct RegistryReader {
 /// How often a reading begins anew because the owner trimmed what it was reading.
 const TRIES: u32 = 16;
 
+/// Reads with a fresh reader, and anew if the owner was faster.
+pub(crate) fn anew<T>(
+    open: impl Fn() -> annals_wal::Result<LogReader>,
+    mut read: impl FnMut(LogReader) -> Result<T>,
+) -> Result<T> {
+    let mut tries = 1;
+    loop {
+        match read(open().map_err(Error::of_log)?) {
+            Err(error) if tries < TRIES && is_overtaken(&error) => tries += 1,
+            other => return other,
+        }
+    }
+}
+
 impl RegistryReader {
     /// Reads the registry in the log at `path`.
     ///
@@ -51,14 +65,7 @@ impl RegistryReader {
     /// `Log(NotALog)` if there is no log; `Corrupt`, `Unsupported` and `Trimmed` as
     /// [`crate::Registry::on`].
     pub fn open(path: impl AsRef<Path>) -> Result<RegistryReader> {
-        let mut tries = 1;
-        loop {
-            let log = LogReader::open(path.as_ref()).map_err(Error::of_log)?;
-            match RegistryReader::on(log) {
-                Err(error) if tries < TRIES && is_overtaken(&error) => tries += 1,
-                other => return other,
-            }
-        }
+        anew(|| LogReader::open(path.as_ref()), RegistryReader::on)
     }
 
     /// Reads the registry in a log that is open for reading.
@@ -66,19 +73,25 @@ impl RegistryReader {
     /// # Errors
     /// As [`RegistryReader::open`], and `Trimmed` where the owner has trimmed since.
     pub fn on(log: LogReader) -> Result<RegistryReader> {
-        let base = rebuild::base(Source::Foreign(&log), None, None)?;
-        let (durable, _) = rebuild::replay(Source::Foreign(&log), base, None)?;
+        let durable = rebuild::state(Source::Foreign(&log), None)?;
         Ok(RegistryReader { log, durable })
     }
 
     /// Catches up with what has become durable since.
     ///
     /// # Errors
-    /// As [`RegistryReader::open`]; after an error, and after `Trimmed`, open it anew.
+    /// As [`RegistryReader::open`]; what is shown is then as it was. After `Trimmed` open it anew.
     pub fn refresh(&mut self) -> Result<()> {
-        let durable = std::mem::take(&mut self.durable);
-        self.durable = rebuild::replay(Source::Foreign(&self.log), durable, None)?.0;
+        let mut newer = Vec::new();
+        let take = |transaction, _| newer.push(transaction);
+        rebuild::each_after(Source::Foreign(&self.log), self.durable.applied(), None, take)?;
+        newer.into_iter().for_each(|transaction| self.durable.apply(transaction));
         Ok(())
+    }
+
+    /// Calls with a reader that knows the head of by now.
+    fn fresh<T>(&self, read: impl FnMut(LogReader) -> Result<T>) -> Result<T> {
+        anew(|| LogReader::open_in(self.log.dir().clone()), read)
     }
 
     /// The entry of `key`.
@@ -109,7 +122,7 @@ impl RegistryReader {
     /// # Errors
     /// As there.
     pub fn history(&self, key: &Key) -> Result<History> {
-        History::of(Source::Foreign(&self.log), key)
+        self.fresh(|log| History::of(Source::Foreign(&log), key))
     }
 
     /// [`crate::Registry::as_of`].
@@ -120,7 +133,7 @@ impl RegistryReader {
         if Some(revision) > self.revision() {
             return Err(Error::out_of_range(revision.lsn(), self.durable.applied()));
         }
-        AsOf::of(Source::Foreign(&self.log), revision.lsn())
+        self.fresh(|log| AsOf::of(Source::Foreign(&log), revision.lsn()))
     }
 
     /// [`crate::Registry::watch`], by asking again and again.
@@ -128,7 +141,7 @@ impl RegistryReader {
     /// # Errors
     /// As there.
     pub fn watch(&self, prefix: Prefix, after: After) -> Result<Watch> {
-        Watch::foreign(Source::Foreign(&self.log), prefix, after)
+        Watch::foreign(&self.log, &prefix, after, self.durable.applied())
     }
 }
 

@@ -7,7 +7,7 @@
 //! Invariant: a state is rebuilt whole or not at all: from a snapshot after which every LSN is
 //! kept, or from LSN 1. Next room: [`crate::registry`].
 
-use annals_wal::{Log, Lsn};
+use annals_wal::{ErrorKind as LogErrorKind, Log, Lsn};
 
 use crate::codec::{self, TRANSACTION};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,13 +56,22 @@ fn rebuild_once(log: &Log, meter: &Meter) -> Result<Rebuilt> {
     Ok(Rebuilt { durable, ends, replayed_bytes })
 }
 
+/// The state as it was after the transaction at `until`, or as it is: one base, one replay, for all
+/// who read and own nothing.
+pub(crate) fn state(source: Source<'_>, until: Option<Lsn>) -> Result<Durable> {
+    let base = base(source, until, None)?;
+    match (replay(source, base, until), until) {
+        // Somebody trimmed meanwhile.
+        (Err(error), Some(lsn)) if error.kind() == ErrorKind::Log(LogErrorKind::Trimmed) => {
+            Err(Error::no_base(lsn, source.head()))
+        }
+        (replayed, _) => Ok(replayed?.0),
+    }
+}
+
 /// The state at the newest snapshot at or below `at_most` that can be used; empty where LSN 1 is
 /// kept and there is none.
-pub(crate) fn base(
-    source: Source<'_>,
-    at_most: Option<Lsn>,
-    meter: Option<&Meter>,
-) -> Result<Durable> {
+fn base(source: Source<'_>, at_most: Option<Lsn>, meter: Option<&Meter>) -> Result<Durable> {
     let dir = source.dir();
     for lsn in snapshot::list(&*dir)? {
         let reached = lsn.next().is_some_and(|next| next >= source.head());
@@ -92,32 +101,36 @@ pub(crate) fn base(
 }
 
 /// Adds the transactions after the base, up to `until`. Also how many bytes they had.
-pub(crate) fn replay(
-    source: Source<'_>,
-    mut durable: Durable,
-    until: Option<Lsn>,
-) -> Result<(Durable, u64)> {
-    let from = match durable.applied() {
-        Some(lsn) => lsn.next(),
-        // Not the head of by now: a trim since the base was chosen must be told, not passed over.
-        None => Some(Lsn::FIRST),
-    };
+fn replay(source: Source<'_>, mut durable: Durable, until: Option<Lsn>) -> Result<(Durable, u64)> {
     let mut bytes = 0;
-    let Some(from) = from else { return Ok((durable, bytes)) };
+    each_after(source, durable.applied(), until, |transaction, payload_bytes| {
+        bytes += payload_bytes;
+        durable.apply(transaction);
+    })?;
+    Ok((durable, bytes))
+}
+
+/// The durable transactions after `base`, up to `until`, in order, each with its length in bytes.
+pub(crate) fn each_after(
+    source: Source<'_>,
+    base: Option<Lsn>,
+    until: Option<Lsn>,
+    mut take: impl FnMut(Transaction, u64),
+) -> Result<()> {
+    // Not the head of by now: a trim since the base was chosen must be told, not passed over.
+    let Some(from) = base.map_or(Some(Lsn::FIRST), Lsn::next) else { return Ok(()) };
     let mut records = source.records(from)?;
     while let Some(record) = records.next_ref() {
         let record = record.map_err(Error::of_log)?;
         if until.is_some_and(|until| record.lsn > until) {
             break;
         }
-        if record.kind != TRANSACTION {
-            continue;
+        if record.kind == TRANSACTION {
+            let changes = codec::decode_all(record.lsn, record.payload)?.changes;
+            take(Transaction { lsn: record.lsn, changes }, record.payload.len() as u64);
         }
-        bytes += record.payload.len() as u64;
-        let changes = codec::decode_all(record.lsn, record.payload)?.changes;
-        durable.apply(Transaction { lsn: record.lsn, changes });
     }
-    Ok((durable, bytes))
+    Ok(())
 }
 
 /// Makes sure that the log is held from where the base ends. A hold that keeps more stays: an older
@@ -130,3 +143,6 @@ fn keep(log: &Log, base: Option<Lsn>) -> Result<()> {
     }
     log.set_hold(HOLD, needed).map_err(Error::of_log)
 }
+
+#[cfg(test)]
+mod tests;

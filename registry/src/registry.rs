@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use annals_wal::{Listen, Log};
+use annals_wal::{Claim, Listen, Log};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -55,6 +55,9 @@ impl fmt::Debug for Registry {
 /// What the clones of a handle share; its drop is the last handle's.
 struct Living {
     shared: Arc<Shared>,
+    /// Keeps every other registry away from this open log. Not in `shared`, of which a snapshot
+    /// under way keeps a share until its next step.
+    _claim: Claim,
 }
 
 impl Drop for Living {
@@ -62,13 +65,9 @@ impl Drop for Living {
         if self.shared.log.check_process().is_err() {
             return; // a child made by fork: the thread and the locks are its parent's
         }
-        // Watches end, and a snapshot under way stops; the directory is free when this returns.
+        // Watches end, and a snapshot under way stops at its next step. Nobody waits for it here: it
+        // owns a share of the directory's lock, as the log's own threads do, until it returns.
         self.shared.bell.close();
-        let behind = self.shared.behind.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = behind {
-            // A snapshot that panicked has failed, which harms nobody.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -108,8 +107,8 @@ impl Registry {
         // Before the log is read, so that nothing falls between the two.
         log.listen(&listener).map_err(Error::of_log)?;
         let rebuilt = rebuild::rebuild(&log, &meter)?;
-        let shared = Arc::new(Shared::new(log, claim, options, meter, rebuilt, others));
-        let living = Arc::new(Living { shared: shared.clone() });
+        let shared = Arc::new(Shared::new(log, options, meter, rebuilt, others));
+        let living = Arc::new(Living { shared: shared.clone(), _claim: claim });
         Ok(Registry { shared, _living: living })
     }
 

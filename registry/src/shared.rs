@@ -21,12 +21,11 @@
 //! Invariant: a transaction is applied to `state` before the queue lock under which it was pushed
 //! is released, so whatever the log says is durable is already there. Next room: [`crate::tx`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use annals_wal::{Batch, Claim, Codec, EncodedBatch, Log, Lsn, Record, Turn};
+use annals_wal::{Batch, Codec, EncodedBatch, Log, Lsn, Record, Turn};
 
 use crate::bell::Bell;
 use crate::change::{Change, Note};
@@ -44,8 +43,6 @@ use crate::state::{Ahead, Durable, Transaction};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) log: Log,
-    /// Keeps every other registry away from this open log.
-    _claim: Claim,
     pub(crate) options: Options,
     /// Who may order a transaction: all, or the one that was overtaken twice. Comes first.
     gate: RwLock<()>,
@@ -57,8 +54,8 @@ pub(crate) struct Shared {
     pub(crate) bell: Arc<Bell>,
     /// One checkpoint at a time. Held through its I/O; comes before every other lock.
     pub(crate) checkpoints: Mutex<()>,
-    /// The thread of the last checkpoint that had one. Taken alone.
-    pub(crate) behind: Mutex<Option<JoinHandle<()>>>,
+    /// Whether a checkpoint that came by itself is under way.
+    pub(crate) behind: AtomicBool,
     /// Bytes of transactions since the last checkpoint began.
     pub(crate) grown_bytes: AtomicU64,
     /// The first LSN of another room's record that a checkpoint met; 0 before that.
@@ -76,7 +73,6 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         log: Log,
-        claim: Claim,
         options: Options,
         meter: Meter,
         rebuilt: Rebuilt,
@@ -87,13 +83,12 @@ impl Shared {
         others_heard.begin(&state, ends.applied);
         Shared {
             log,
-            _claim: claim,
             options,
             gate: RwLock::new(()),
             meter,
             bell: Arc::default(),
             checkpoints: Mutex::new(()),
-            behind: Mutex::new(None),
+            behind: AtomicBool::new(false),
             grown_bytes: AtomicU64::new(rebuilt.replayed_bytes),
             others: AtomicU64::new(0),
             durable: RwLock::new(durable),

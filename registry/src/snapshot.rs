@@ -156,6 +156,8 @@ type Read<T> = std::result::Result<T, Trouble>;
 /// Why a snapshot was not read.
 enum Trouble {
     Io(io::Error),
+    /// Whoever takes the blocks wants no more.
+    Stopped(Error),
     Unusable(Unusable),
 }
 
@@ -208,18 +210,28 @@ pub(crate) struct Snapshot {
 /// Reads a snapshot whole. The inner error is of its own bytes.
 pub(crate) fn read(dir: &dyn Dir, lsn: Lsn) -> Result<std::result::Result<Snapshot, Unusable>> {
     let mut entries = Vec::new();
-    match read_blocks(dir, lsn, &mut |block| entries.extend(block)) {
-        Ok((header, record_crc)) => Ok(Ok(Snapshot { header, record_crc, entries })),
-        Err(Trouble::Unusable(why)) => Ok(Err(why)),
-        Err(Trouble::Io(e)) => Err(Error::io(format!("reading {}", format::snapshot_name(lsn)), e)),
-    }
+    let mut keep = |block| {
+        entries.extend(block);
+        Ok(())
+    };
+    let judged = judged(lsn, read_blocks(dir, lsn, &mut keep))?;
+    Ok(judged.map(|(header, record_crc)| Snapshot { header, record_crc, entries }))
 }
 
-/// [`read`] without keeping anything.
-pub(crate) fn verify(dir: &dyn Dir, lsn: Lsn) -> Result<std::result::Result<(), Unusable>> {
-    match read_blocks(dir, lsn, &mut drop) {
-        Ok(_) => Ok(Ok(())),
+/// [`read`] without keeping anything, for as long as `go_on` lets it.
+pub(crate) fn verify(
+    dir: &dyn Dir,
+    lsn: Lsn,
+    go_on: &dyn Fn() -> Result<()>,
+) -> Result<std::result::Result<(), Unusable>> {
+    judged(lsn, read_blocks(dir, lsn, &mut |_| go_on()).map(drop))
+}
+
+fn judged<T>(lsn: Lsn, read: Read<T>) -> Result<std::result::Result<T, Unusable>> {
+    match read {
+        Ok(read) => Ok(Ok(read)),
         Err(Trouble::Unusable(why)) => Ok(Err(why)),
+        Err(Trouble::Stopped(error)) => Err(error),
         Err(Trouble::Io(e)) => Err(Error::io(format!("reading {}", format::snapshot_name(lsn)), e)),
     }
 }
@@ -227,7 +239,7 @@ pub(crate) fn verify(dir: &dyn Dir, lsn: Lsn) -> Result<std::result::Result<(), 
 fn read_blocks(
     dir: &dyn Dir,
     lsn: Lsn,
-    take: &mut dyn FnMut(Vec<(Key, Entry)>),
+    take: &mut dyn FnMut(Vec<(Key, Entry)>) -> Result<()>,
 ) -> Read<(SnapshotHeader, u32)> {
     let file = dir.open(&format::snapshot_name(lsn), Access::Read)?;
     let len = file.len()?;
@@ -255,7 +267,7 @@ fn read_blocks(
                     last = Some(key.clone());
                 }
                 found += entries.len() as u64;
-                take(entries);
+                take(entries).map_err(Trouble::Stopped)?;
             }
             Block::End { count } if count == found && blocks.at == len => {
                 return Ok((header, record_crc));

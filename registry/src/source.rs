@@ -42,13 +42,15 @@ impl Source<'_> {
         .map_err(Error::of_log)
     }
 
-    pub(crate) fn follow(self, from: Lsn) -> annals_wal::Result<Follow> {
+    pub(crate) fn follow(self, from: Lsn) -> Result<Follow> {
         match self {
             Source::Own(log) => log.follow(from),
             Source::Foreign(reader) => reader.follow(from),
         }
+        .map_err(Error::of_log)
     }
 
+    /// The first LSN kept; of a foreign log, as it was when its reader was opened.
     pub(crate) fn head(self) -> Lsn {
         match self {
             Source::Own(log) => log.head_lsn(),

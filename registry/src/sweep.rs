@@ -5,7 +5,8 @@
 //! so every reopening, gives every lease its whole ttl again.
 //! Invariants: the sweep is a transaction that reads the lease; a renewal that commits first makes
 //! it leave the lease alone. Until it has committed the lease is valid. What it did is in the log:
-//! who, why, and when by the wall clock. Next room: [`crate::writer`].
+//! who, why, and when by the wall clock. A forked child ends and awaits no sweeping of its parent.
+//! Next room: [`crate::writer`].
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -18,6 +19,7 @@ use crate::ids::{LeaseId, WriterId};
 use crate::key::Key;
 use crate::lease::{self, Lease, done};
 use crate::mutant;
+use crate::process::Process;
 use crate::registry::Registry;
 use crate::value::Revision;
 use crate::writer;
@@ -88,10 +90,14 @@ impl Sweeper {
     /// # Errors
     /// As [`Registry::transact`]; the leases ended before the failure are ended.
     pub fn sweep(&mut self) -> Result<Swept> {
+        // Before any lock: in a forked child nobody may ever leave it.
+        self.registry.log().check_process().map_err(Error::of_log)?;
         let mut swept = Swept::default();
+        let clock = &self.registry.shared().options.clock;
+        let early = mutant::is("lease:granted-is-seen").then(|| clock.now());
         let leases = self.registry.leases()?;
         // After the look: a lease granted in between must not count as seen before it was.
-        let now = self.registry.shared().options.clock.now();
+        let now = early.unwrap_or_else(|| clock.now());
         self.leases.retain(|id, _| leases.iter().any(|lease| lease.id == *id));
         for lease in leases {
             let seen = see(&mut self.leases, lease.id, lease.revision, now);
@@ -162,6 +168,7 @@ impl Sweeper {
     /// # Errors
     /// `Io` if there is no thread to be had.
     pub fn in_background(self, every: Duration) -> Result<Sweeping> {
+        let process = Process::here(self.registry.log().dir().clone());
         let (stop, stopped) = mpsc::channel();
         let mut sweeper = self;
         let sweeping = move || {
@@ -180,7 +187,7 @@ impl Sweeper {
         };
         let thread = std::thread::Builder::new().name("annals-sweeper".to_owned());
         let thread = thread.spawn(sweeping).map_err(|e| Error::io("starting the sweeper", e))?;
-        Ok(Sweeping { stop: Some(stop), thread: Some(thread) })
+        Ok(Sweeping { stop: Some(stop), thread: Some(thread), process })
     }
 }
 
@@ -193,24 +200,32 @@ fn see<I: Ord>(seen: &mut BTreeMap<I, Seen>, id: I, revision: Revision, now: Dur
     entry.1
 }
 
-/// A sweeper at work. Dropping it ends the work and waits for a sweep that is under way.
+/// A sweeper at work. Dropping it ends the work and waits for a sweep that is under way; in a child
+/// made by fork it does neither, since the work is the parent's.
 #[derive(Debug)]
 #[must_use = "the sweeping ends when this is dropped"]
 pub struct Sweeping {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<Option<Error>>>,
+    process: Process,
 }
 
 impl Sweeping {
     /// Ends the work, and says why it had ended by itself, if it had.
     ///
     /// # Errors
-    /// What the last sweep failed with.
+    /// What the last sweep failed with; `Locked` in a child made by fork.
     pub fn stop(mut self) -> Result<()> {
+        self.process.check()?;
         self.end().map_or(Ok(()), Err)
     }
 
     fn end(&mut self) -> Option<Error> {
+        if !self.process.is_here() {
+            // Left as they are: the channel has a lock, and the thread is not there.
+            std::mem::forget((self.stop.take(), self.thread.take()));
+            return None;
+        }
         self.stop = None;
         self.thread.take().and_then(|thread| thread.join().ok().flatten())
     }

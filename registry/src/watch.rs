@@ -4,25 +4,26 @@
 //! goes from history to the present without changing hands, so there is no gap; a reader that is
 //! overtaken by a trim says so, so there is no silence.
 //! Invariants: a transaction is delivered whole (as far as the prefix covers it), durable, once,
-//! in order; after [`Event::Lagged`] and after an error nothing comes. Next room:
-//! [`crate::history`].
+//! in order; after [`Event::Lagged`] and after an error nothing comes, and nothing ends without one
+//! of the two while its registry lives. Next rooms: `stream`, [`crate::history`].
 
-use std::collections::VecDeque;
-use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
-use std::thread::JoinHandle;
+mod stream;
+
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use annals_wal::{Follow, Lsn};
-use futures_core::Stream;
+use annals_wal::{Follow, LogReader, Lsn};
+
+pub use stream::WatchStream;
 
 use crate::bell::Bell;
 use crate::change::{Change, Note};
 use crate::codec::{self, TRANSACTION};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::Prefix;
 use crate::mutant;
+use crate::process::Process;
+use crate::reader;
 use crate::registry::Registry;
 use crate::shared::Shared;
 use crate::source::{OURS, Source};
@@ -71,6 +72,7 @@ pub struct Watch {
     follow: Follow,
     prefix: Prefix,
     owner: Option<Owner>,
+    process: Process,
     /// Everything up to here was told.
     told: Option<Lsn>,
     /// The last progress that was told, or where the watch began.
@@ -122,46 +124,88 @@ impl Registry {
         {
             return Err(Error::out_of_range(revision.lsn(), durable));
         }
-        let after = if after == After::Now { Some(durable) } else { begin(after) };
-        Watch::of(Source::Own(&shared.log), prefix, after, Some(owner))
-    }
-}
-
-/// The LSN to begin after: `None` for the head, `Some(None)` for before the first.
-fn begin(after: After) -> Option<Option<Lsn>> {
-    match after {
-        After::Revision(revision) => Some(Some(revision.lsn())),
-        After::Start | After::Now => None,
+        let begin = match after {
+            After::Start => None,
+            After::Revision(revision) => Some(Some(revision.lsn())),
+            After::Now => Some(durable),
+        };
+        Watch::of(Source::Own(&shared.log), prefix, begin, Some(owner))
     }
 }
 
 impl Watch {
-    /// A watch of a log that another process owns. `After::Now` is what is durable as far as this
-    /// process can tell.
-    pub(crate) fn foreign(source: Source<'_>, prefix: Prefix, after: After) -> Result<Watch> {
-        if let After::Revision(revision) = after
-            && revision.lsn() >= source.head()
-            && source.all_records(revision.lsn())?.next().is_none()
-        {
-            return Err(Error::out_of_range(revision.lsn(), None));
-        }
-        let mut watch = Watch::of(source, prefix, begin(after), None)?;
-        while after == After::Now && watch.try_next()?.is_some() {}
-        Ok(watch)
+    /// A watch of a log that another process owns, whose state was read up to `read`. `After::Now`
+    /// is what is durable as far as this process can tell when it is called.
+    ///
+    /// The owner may trim at any moment. What this looks at before the watch begins is looked at
+    /// anew then: a watch that began behind the head would end with its first look.
+    pub(crate) fn foreign(
+        log: &LogReader,
+        prefix: &Prefix,
+        after: After,
+        read: Option<Lsn>,
+    ) -> Result<Watch> {
+        // The head of the reader that read the state may be long gone.
+        reader::anew(
+            || LogReader::open_in(log.dir().clone()),
+            |now| {
+                let made = Watch::foreign_once(Source::Foreign(&now), prefix, after, read);
+                match (made, after) {
+                    // A revision that was trimmed does not come back.
+                    (Err(error), After::Revision(revision))
+                        if revision.lsn().next() < Some(now.head_lsn()) =>
+                    {
+                        Ok(Err(error))
+                    }
+                    (made, _) => made.map(Ok),
+                }
+            },
+        )?
     }
 
+    fn foreign_once(
+        source: Source<'_>,
+        prefix: &Prefix,
+        after: After,
+        read: Option<Lsn>,
+    ) -> Result<Watch> {
+        let head = source.head();
+        let begin = match after {
+            After::Start => None,
+            After::Revision(revision) => {
+                let lsn = revision.lsn();
+                if lsn >= head {
+                    let first = source
+                        .all_records(lsn)
+                        .and_then(|mut records| records.next().transpose().map_err(Error::of_log));
+                    if first.map_err(|error| trimmed(error, lsn, head))?.is_none() {
+                        return Err(Error::out_of_range(lsn, None));
+                    }
+                }
+                Some(Some(lsn))
+            }
+            After::Now => {
+                let known = read.filter(|read| *read >= head);
+                Some(last_of(source, known.unwrap_or(head))?.or(known).or(before(head)))
+            }
+        };
+        Watch::of(source, prefix.clone(), begin, None)
+    }
+
+    /// `after`: `None` for the head, `Some(None)` for before the first.
     fn of(
         source: Source<'_>,
         prefix: Prefix,
         after: Option<Option<Lsn>>,
         owner: Option<Owner>,
     ) -> Result<Watch> {
-        let told = after.unwrap_or_else(|| source.head().get().checked_sub(1).and_then(Lsn::new));
+        let told = after.unwrap_or_else(|| before(source.head()));
         let from = told.map_or(Some(Lsn::FIRST), Lsn::next);
         let from = from.ok_or_else(|| Error::invalid("no LSN follows this revision"))?;
         let from = if mutant::is("watch:skips-one") { from.next().unwrap_or(from) } else { from };
         let follow = source.follow(from).map_err(|error| trimmed(error, from, source.head()))?;
-        Ok(Watch { follow: follow.only(OURS), prefix, owner, told, progressed: told, ended: false })
+        let (follow, process) = (follow.only(OURS), Process::here(source.dir()));
+        Ok(Watch { follow, prefix, owner, process, told, progressed: told, ended: false })
     }
 
     /// The next event if there is one by now. Never waits.
@@ -172,9 +216,14 @@ impl Watch {
         if self.ended {
             return Ok(None);
         }
-        let found = self.find();
+        let found = self.admit().and_then(|()| self.find());
         self.ended = matches!(found, Err(_) | Ok(Some(Event::Lagged { .. })));
         found
+    }
+
+    /// The owner's registry has locks that a forked child must not touch.
+    fn admit(&self) -> Result<()> {
+        if self.owner.is_some() { self.process.check() } else { Ok(()) }
     }
 
     fn find(&mut self) -> Result<Option<Event>> {
@@ -219,6 +268,10 @@ impl Watch {
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Event>> {
         let mut left = timeout;
         loop {
+            if let Err(error) = self.admit() {
+                let told = std::mem::replace(&mut self.ended, true);
+                return if told { Ok(None) } else { Err(error) };
+            }
             let rings = self.owner.as_ref().map_or(0, |owner| owner.bell.rings());
             let alive = self.alive();
             // Looked at after that, so that nothing durable is missed at the end.
@@ -287,132 +340,24 @@ impl Iterator for Watch {
     }
 }
 
-fn trimmed(error: annals_wal::Error, from: Lsn, head: Lsn) -> Error {
+/// The LSN before this one; `None` before the first.
+fn before(lsn: Lsn) -> Option<Lsn> {
+    lsn.get().checked_sub(1).and_then(Lsn::new)
+}
+
+/// The last durable record of the registry's, from `from` on.
+fn last_of(source: Source<'_>, from: Lsn) -> Result<Option<Lsn>> {
+    let mut records = source.all_records(from)?.only(OURS);
+    let mut last = None;
+    while let Some(record) = records.next_ref() {
+        last = Some(record.map_err(Error::of_log)?.lsn);
+    }
+    Ok(last)
+}
+
+fn trimmed(error: Error, from: Lsn, head: Lsn) -> Error {
     match error.kind() {
-        annals_wal::ErrorKind::Trimmed => Error::watch_trimmed(from, head),
-        _ => Error::of_log(error),
-    }
-}
-
-/// A watch as a [`Stream`]: no runtime is needed, any can poll it. Cancel-safe: an event leaves the
-/// buffer only when it is returned. Dropping it ends its thread.
-///
-/// ```
-/// use annals_registry::{After, Event, Key, Prefix, Registry, Value};
-/// use futures_util::StreamExt;
-/// # use annals_wal::Log;
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let dir = tempfile::tempdir()?;
-/// # let registry = Registry::on(Log::open(dir.path().join("log"))?)?;
-/// registry.put(&Key::new("agents/A7")?, Value::json(&1)?)?;
-/// let mut events = registry.watch(Prefix::all(), After::Start)?.into_stream(16)?;
-/// let first = futures_executor::block_on(events.next());
-/// assert!(matches!(first, Some(Ok(Event::Changed { .. }))));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct WatchStream {
-    pipe: Arc<Pipe>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-struct Pipe {
-    buffer: Mutex<Buffer>,
-    room: Condvar,
-    events_max: usize,
-}
-
-#[derive(Default, Debug)]
-struct Buffer {
-    events: VecDeque<Result<Event>>,
-    waker: Option<Waker>,
-    /// The reader has gone: what is in the buffer is all.
-    ended: bool,
-    /// The stream has gone.
-    dropped: bool,
-}
-
-impl Pipe {
-    fn buffer(&self) -> MutexGuard<'_, Buffer> {
-        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether anybody still wants events.
-    fn push(&self, event: Result<Event>) -> bool {
-        let mut buffer = self.buffer();
-        while buffer.events.len() >= self.events_max && !buffer.dropped {
-            buffer = self.room.wait(buffer).unwrap_or_else(PoisonError::into_inner);
-        }
-        if buffer.dropped {
-            return false;
-        }
-        buffer.events.push_back(event);
-        wake(buffer);
-        true
-    }
-
-    fn end(&self) {
-        let mut buffer = self.buffer();
-        buffer.ended = true;
-        wake(buffer);
-    }
-}
-
-fn wake(mut buffer: MutexGuard<'_, Buffer>) {
-    let waker = buffer.waker.take();
-    drop(buffer);
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-impl WatchStream {
-    fn of(mut watch: Watch, events_max: usize) -> Result<WatchStream> {
-        let buffer = Mutex::new(Buffer::default());
-        let pipe = Arc::new(Pipe { buffer, room: Condvar::new(), events_max });
-        let into = pipe.clone();
-        let reading = move || {
-            while !into.buffer().dropped && !watch.ended {
-                let event = watch.next_timeout(TICK).transpose();
-                if event.is_some_and(|event| !into.push(event)) {
-                    break;
-                }
-            }
-            into.end();
-        };
-        let thread = std::thread::Builder::new().name("annals-watch".to_owned());
-        let thread = thread.spawn(reading).map_err(|e| Error::io("starting a watch", e))?;
-        Ok(WatchStream { pipe, thread: Some(thread) })
-    }
-}
-
-impl Stream for WatchStream {
-    type Item = Result<Event>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut buffer = self.pipe.buffer();
-        if let Some(event) = buffer.events.pop_front() {
-            self.pipe.room.notify_one();
-            return Poll::Ready(Some(event));
-        }
-        if buffer.ended {
-            return Poll::Ready(None);
-        }
-        buffer.waker = Some(context.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl Drop for WatchStream {
-    fn drop(&mut self) {
-        self.pipe.buffer().dropped = true;
-        self.pipe.room.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // A reader that panicked has told nothing more; there is nobody left to tell.
-            let _ = thread.join();
-        }
+        ErrorKind::Log(annals_wal::ErrorKind::Trimmed) => Error::watch_trimmed(from, head),
+        _ => error,
     }
 }

@@ -282,6 +282,8 @@ impl Writers {
     /// # Errors
     /// As [`Registry::writer`]; what `call` returns is its own.
     pub fn with<T>(&self, call: impl FnOnce(&mut Writer) -> T) -> Result<T> {
+        // Before the lock, which in a forked child nobody may ever leave.
+        self.registry.log().check_process().map_err(Error::of_log)?;
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut writer = idle.map_or_else(|| self.registry.writer(), Ok)?;
         let result = call(&mut writer);

@@ -24,6 +24,9 @@ use crate::room::Seat;
 /// Dropped before it was admitted, the batch is certainly not written; dropped later, it may be,
 /// and usually is. [`AppendAsync::is_admitted`] tells which. Polled again after its end it gives
 /// the same answer again.
+///
+/// Until it is admitted it is a handle of the log: one that is parked and forgotten keeps the directory
+/// locked. It must not be dropped inside the closure of [`Log::ordered`], whose lock its drop takes.
 #[must_use = "futures do nothing unless polled"]
 pub struct AppendAsync {
     state: State,

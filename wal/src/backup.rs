@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::commit::SegmentBound;
-use crate::diagnose::UNFINISHED;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Name};
 use crate::fs::{Access, Dir, File, SyncPoint, os::OsDir, read_full, write_zeros};
@@ -18,6 +17,7 @@ use crate::ids::{Lsn, Sequence};
 use crate::log::Log;
 use crate::mutant;
 use crate::options::Options;
+use crate::recover::facts::UNFINISHED;
 use crate::trust;
 
 /// What a backup holds.

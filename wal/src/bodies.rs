@@ -32,7 +32,7 @@ impl Body {
         let file = dir.open(&name, Access::Read).map_err(|e| reading(dir, &name, e))?;
         // What lies beyond the capacity is a finding by its being there.
         let window = Window::limited(file, self.header.capacity.min(self.file_len));
-        Survey::of(window, &self.header).map_err(|e| reading(dir, &name, e))
+        Survey::of_sealed(window, &self.header).map_err(|e| reading(dir, &name, e))
     }
 }
 

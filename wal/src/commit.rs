@@ -146,14 +146,14 @@ impl Core {
         }
     }
 
-    /// Waits until everything that was admitted is written and nobody prepares a segment. For a
-    /// log that admits nothing more: after this no thread touches a file, so the directory's lock
-    /// may go to the next owner.
+    /// Waits until everything that was admitted is written, nobody prepares a segment and no room
+    /// has a tenure. For a log that admits nothing more: after this no thread touches a file, so the
+    /// directory's lock may go to the next owner.
     pub(crate) fn drain(&self) -> Result<()> {
         loop {
             let last = {
                 let mut queue = self.queue();
-                while queue.preparing {
+                while queue.preparing || queue.tenures > 0 {
                     queue = self.wait_room(queue);
                 }
                 if let Mode::Poisoned(cause) = &queue.mode {

@@ -47,6 +47,8 @@ pub(crate) struct Cursor {
     mapped: bool,
     /// A segment whose index led astray.
     distrusted: Option<Sequence>,
+    /// LSN of the record after the last one that was wanted and found.
+    delivered: u64,
     /// Bytes read of files that were left.
     bytes_read: u64,
     /// The first record of a batch whose end was not seen yet; for unproven readers only.
@@ -82,13 +84,15 @@ struct Place {
     after: u64,
     /// Where the run that is read is to end.
     run_to: Option<Start>,
-    /// Where an index has led last, and the record that was next before.
-    led: Option<(u64, u64)>,
+    /// Where an index has led last.
+    led: Option<u64>,
+    /// The record that was next when the segment was opened.
+    entered: u64,
 }
 
 impl Place {
-    fn lead(&mut self, to: Start, next: u64) {
-        self.led = Some((to.offset, next));
+    fn lead(&mut self, to: Start) {
+        self.led = Some(to.offset);
         self.walker.jump(to.offset, to.lsn.saturating_sub(1));
     }
 }
@@ -111,6 +115,7 @@ impl Cursor {
             filter: Filter::new(),
             mapped: false,
             distrusted: None,
+            delivered: 0,
             bytes_read: 0,
             open_from: None,
             open_batch: Vec::new(),
@@ -286,7 +291,7 @@ impl Cursor {
         let midway = self.next_lsn > span.before.saturating_add(1);
         if place.sequence >= bound.sequence {
             let start = self.view.start(place.sequence, self.next_lsn).filter(|_| midway);
-            start.into_iter().for_each(|start| place.lead(start, self.next_lsn));
+            start.into_iter().for_each(|start| place.lead(start));
             return;
         }
         if !midway && !self.filter.is_narrow() {
@@ -308,13 +313,13 @@ impl Cursor {
         let Some(place) = &mut self.at else { return Advance::AtBound };
         let ends_well = |to: Start| place.walker.stands_at(to.offset, to.lsn);
         if !place.run_to.is_none_or(ends_well) {
-            return self.distrust(self.next_lsn);
+            return self.distrust();
         }
         let Some(run) = place.runs.next() else {
             self.next_lsn = self.next_lsn.max(place.after);
             return Advance::NextSegment;
         };
-        place.lead(run.from, self.next_lsn);
+        place.lead(run.from);
         place.walker.source_mut().set_ahead_end(run.to.offset);
         place.jump_at = run.to.offset;
         place.run_to = Some(run.to);
@@ -323,11 +328,14 @@ impl Cursor {
     }
 
     /// An index led to something else than the frame that it names, or its run ended elsewhere than
-    /// it says: the segment is read without.
+    /// it says: the segment is read without, from the last record delivered on, or whole. What it led
+    /// past before that record was checked when the segment was opened ([`seek::runs`]).
     #[cold]
-    fn distrust(&mut self, next: u64) -> Advance {
-        self.next_lsn = next;
-        self.distrusted = self.leave().map(|place| place.sequence);
+    fn distrust(&mut self) -> Advance {
+        let place = self.leave();
+        let entered = place.as_ref().map_or(self.next_lsn, |place| place.entered);
+        self.next_lsn = entered.max(self.delivered);
+        self.distrusted = place.map(|place| place.sequence);
         Advance::Went
     }
 
@@ -357,9 +365,10 @@ impl Cursor {
         // Who passes over most of it has no use for its pages being there at once.
         let whole = !self.filter.is_narrow();
         let map = if sealed && self.mapped { file.map(file_len, whole) } else { Ok(None) };
-        let lens = match map.map_err(reading)? {
-            Some(map) => Lens::mapped(map),
-            None => Lens::Read(Window::limited(file.clone(), file_len)),
+        // No room in the address space, a limit on maps, a file that cannot be mapped: it is read then.
+        let lens = match map {
+            Ok(Some(map)) => Lens::mapped(map),
+            Ok(None) | Err(_) => Lens::Read(Window::limited(file.clone(), file_len)),
         };
         let walker = Walker::new(lens, &header);
         Ok(Place {
@@ -374,6 +383,7 @@ impl Cursor {
             after: 0,
             run_to: None,
             led: None,
+            entered: self.next_lsn,
         })
     }
 
@@ -407,10 +417,8 @@ impl Cursor {
     #[cold]
     fn meet(&mut self, mark: Mark, bound: SegmentBound) -> Result<Advance> {
         let Some(place) = &mut self.at else { return Ok(Advance::AtBound) };
-        if let Some((offset, next)) = place.led
-            && offset == mark.offset()
-        {
-            return Ok(self.distrust(next));
+        if place.led == Some(mark.offset()) {
+            return Ok(self.distrust());
         }
         let mut met = place.walker.take_met();
         if met.as_ref().is_some_and(is_trouble) {
@@ -463,6 +471,9 @@ impl Cursor {
             return self.take_unproven(wanted);
         }
         self.go_past();
+        if wanted {
+            self.delivered = self.next_lsn;
+        }
         Ok(if wanted { Advance::Deliver } else { Advance::Went })
     }
 

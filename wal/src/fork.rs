@@ -4,8 +4,9 @@
 //! Never here: locks. A child has copies of the queue, of locks that some thread held at that
 //! moment, and of no thread but its own: it must touch none of them, so this is asked first of
 //! all. Two processes that write by copies of one queue would write over each other
-//! (mumble-voip/mumble#5031, google/leveldb#623). The number is compared at each admission and not
-//! remembered, because nothing tells a library of a fork. Next room: [`crate::log`].
+//! (mumble-voip/mumble#5031, google/leveldb#623). The number is asked at each admission and not
+//! remembered, because nothing tells a library of a fork; the directory may know without a system
+//! call (`fs/map.rs`). Not seen: a child by `clone` that shares the memory of its parent and is no thread of it. Next room: [`crate::log`].
 
 use std::sync::Arc;
 

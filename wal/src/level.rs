@@ -21,8 +21,8 @@ use crate::record::{Batch, Record};
 /// | level | kill -9 of the process | kernel crash, power cut | what the caller waits for |
 /// |---|---|---|---|
 /// | [`Durable`](Level::Durable) | survives | survives | the group's write and sync |
-/// | [`Written`](Level::Written) | survives | may be lost | the write, and a sync that runs before it |
-/// | [`Buffered`](Level::Buffered) | may be lost | may be lost | room in the queue |
+/// | [`Written`](Level::Written) | survives | may be lost | the groups before it, and its write |
+/// | [`Buffered`](Level::Buffered) | may be lost | may be lost | room, and a segment (it may make it) |
 ///
 /// What is lost is always the end of the log: if a record is there, so is every record before it.
 /// The LSN that a lower level returns is the record's own if it survives. If it does not, a later

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, FLAG_BATCH_FIRST, KIND_CLOSE, OwnBody};
 use crate::fs::Dir;
 use crate::ids::{Generation, LogId, Lsn};
+use crate::mutant;
 use crate::options::Options;
 use crate::pending::{Ordered, Pending, Refused, Slot, SlotOutcome};
 use crate::queue::{LINKED_BYTES, Mode, NoPlace};
@@ -370,7 +371,11 @@ impl Log {
     }
 
     /// Ends the log cleanly: writes what was admitted and a close record, syncs, and frees the
-    /// directory's lock. Of a shared log only the last process writes the record. Other handles get `Closed` from then on.
+    /// directory's lock. Of a shared log only the last process writes the record. Other handles get
+    /// `Closed` from then on. A room that has a [`Tenure`] (a registry's snapshot under way) is waited
+    /// for; it learns of this before its next step.
+    ///
+    /// [`Tenure`]: crate::Tenure
     ///
     /// # Errors
     /// `Poisoned` or `Closed` if it already was; the lock is then freed by the last handle.
@@ -384,7 +389,11 @@ impl Log {
             queue.mode = Mode::Closed;
             Ok(())
         })?;
-        core.tell_of_room();
+        if mutant::is("close:futures-forgotten") {
+            core.room.notify_all();
+        } else {
+            core.tell_of_room();
+        }
         core.ahead.notify_all();
         core.drain()?;
         let last = core.is_last();

@@ -184,6 +184,7 @@ pub(crate) fn core_of(
         holds: plan.holds.clone(),
         spare: opened.spare,
         preparing: false,
+        tenures: 0,
         preparations_failed: 0,
         preparation_error: None,
         writer: Some(writer),

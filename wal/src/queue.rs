@@ -152,6 +152,8 @@ pub(crate) struct Queue {
     pub(crate) spare: Option<Prepared>,
     /// Whether somebody prepares one.
     pub(crate) preparing: bool,
+    /// Rooms that make files of their own: a close waits for them.
+    pub(crate) tenures: u32,
     /// Counts preparations that failed, so that everybody who waits for one
     /// learns of its failure and nobody of an older one's.
     pub(crate) preparations_failed: u64,

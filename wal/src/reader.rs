@@ -36,8 +36,8 @@ use crate::view::{Snapshot, View};
 #[derive(Clone, Debug)]
 pub struct LogReader {
     view: View,
-    head: Lsn,
-    log_id: Option<LogId>,
+    /// As of opening.
+    snapshot: Snapshot,
 }
 
 impl LogReader {
@@ -60,7 +60,7 @@ impl LogReader {
             let facts = Facts::read(&**view.dir())?;
             return Err(crate::inspect::no_segment(&**view.dir(), &facts));
         }
-        Ok(LogReader { view, head: snapshot.head, log_id: snapshot.log_id })
+        Ok(LogReader { view, snapshot })
     }
 
     /// The same reader, delivering also whole batches above the bound that anything proves. With
@@ -80,15 +80,17 @@ impl LogReader {
 
     /// The log's random id; `None` where no segment says it.
     pub fn log_id(&self) -> Option<LogId> {
-        self.log_id
+        self.snapshot.log_id
     }
 
     /// The first LSN kept, as of opening this reader.
     pub fn head_lsn(&self) -> Lsn {
-        self.head
+        self.snapshot.head
     }
 
-    /// The durable record with this number.
+    /// The durable record with this number. While the control block tells how far the segment is
+    /// durable that was written when this reader was opened, no more of it is read than up to the
+    /// record.
     ///
     /// # Errors
     /// `Trimmed` below the head, `OutOfRange` past what is known to be durable, `Corrupt`, `Io`.
@@ -97,7 +99,9 @@ impl LogReader {
             let why = format!("LSN {lsn} is not known to be durable: wait, or follow the log");
             Error::new(ErrorKind::OutOfRange, why)
         };
-        self.range(lsn..=lsn)?.next().unwrap_or_else(|| Err(past()))
+        let snapshot = self.view.refreshed(&self.snapshot)?;
+        let records = Records::by(self.view.clone(), snapshot, lsn..=lsn)?;
+        records.into_iter().next().unwrap_or_else(|| Err(past()))
     }
 
     /// The durable records of a range, as of now.

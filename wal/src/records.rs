@@ -75,6 +75,15 @@ impl Records {
 
     pub(crate) fn of(view: View, lsns: impl RangeBounds<Lsn>) -> Result<Records> {
         let snapshot = view.snapshot()?;
+        Records::by(view, snapshot, lsns)
+    }
+
+    /// By a snapshot that the caller has.
+    pub(crate) fn by(
+        view: View,
+        snapshot: Snapshot,
+        lsns: impl RangeBounds<Lsn>,
+    ) -> Result<Records> {
         let from = match lsns.start_bound() {
             Bound::Unbounded => snapshot.head,
             Bound::Included(lsn) => *lsn,

@@ -3,8 +3,9 @@
 //!
 //! Never here: I/O, also not a preparation: the preparer is asked for one. Invariants: a waker is
 //! left under the queue lock, in the same visit in which no place was found, so whoever makes room
-//! later finds it; all of them are called, outside every lock, whenever room may be had, a
-//! preparation ends, the log closes or is poisoned. Locks: queue. Next room: [`crate::spare`].
+//! later finds it; all of them are called, outside the queue's lock and every lock that an append
+//! takes, whenever room may be had, a preparation ends, the log closes or is poisoned (a trim that
+//! fails poisons with its list of segments locked). Locks: queue. Next room: [`crate::spare`].
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -115,6 +116,7 @@ impl Core {
                 self.arrivals.fetch_add(1, Ordering::Relaxed);
                 self.see_to_the_spare(queue);
                 self.call_the_committer(queue);
+                *asked = None;
                 Ok(Some(Pending::of(lsns, queue, &self.home)))
             }
             Err(NoPlace::Failed(error)) => Err(error),

@@ -3,12 +3,13 @@
 //! Never here: records, damage. Whatever is amiss with an index, or in reading it, means that there
 //! is none: the segment is then read from its first frame, which is slower and says what is wrong.
 //! Invariants: the seal is the one that the next segment's open record names, both under their
-//! checksums; runs rise and do not overlap. Next rooms: [`crate::index`], [`crate::cursor`].
+//! checksums; runs rise and do not overlap; at the ends of each the frame stands that the index names,
+//! looked at before a record is delivered, because afterwards it is too late to go back. Next rooms: [`crate::index`], [`crate::cursor`].
 
 use crate::filter::Filter;
 use crate::format::{
-    self, FRAMES_START, HeaderVerdict, IndexBlock, KIND_OPEN, KIND_SEAL, SEGMENT_HEADER_LEN,
-    SegmentHeader,
+    self, FRAME_HEADER_LEN, FRAMES_START, FrameHeader, HeaderVerdict, IndexBlock, KIND_OPEN,
+    KIND_SEAL, SEGMENT_HEADER_LEN, SegmentHeader,
 };
 use crate::fs::{Access, Dir, File, read_full};
 use crate::ids::Lsn;
@@ -67,7 +68,21 @@ pub(crate) fn runs(
     if runs.is_empty() && !want.filter.is_narrow() {
         return None;
     }
+    for at in runs.iter().flat_map(|run| [run.from, run.to]).filter(|at| *at != index.end) {
+        bytes_read += FRAME_HEADER_LEN as u64;
+        if !stands(file, header, at) {
+            return None;
+        }
+    }
     Some(Runs { runs, after: index.end.lsn, bytes_read })
+}
+
+/// Whether a record of this LSN stands there. A read that fails says no: the walk will say why.
+fn stands(file: &dyn File, header: &SegmentHeader, at: Start) -> bool {
+    let mut head = [0; FRAME_HEADER_LEN];
+    read_full(file, &mut head, at.offset).is_ok_and(|read| read == head.len())
+        && FrameHeader::decode(&head, header.salt, at.offset)
+            .is_some_and(|frame| frame.lsn == at.lsn && !frame.is_own())
 }
 
 struct SealedIndex {

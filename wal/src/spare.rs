@@ -233,6 +233,8 @@ impl Core {
         let failed = match prepared {
             Ok(spare) => {
                 queue.spare = Some(spare);
+                // What failed before is over: nobody is told of it any more.
+                queue.tried = None;
                 None
             }
             Err(failed) => {

@@ -32,6 +32,8 @@ pub struct Survey {
     pub generation_max: Option<Generation>,
     /// Everything wrong, in order of offset.
     pub damages: Vec<Damage>,
+    /// How much more was wrong and is only counted; see [`Survey::of_sealed`].
+    pub damages_cut: u64,
     /// Sound frames beyond the first damage.
     pub frames_beyond: u64,
     /// Highest LSN in any sound frame, kept or not; 0 if none.
@@ -143,7 +145,17 @@ impl Survey {
     /// # Errors
     /// What the source said; damage is a value, not an error.
     pub fn of(source: impl Source, header: &SegmentHeader) -> io::Result<Survey> {
-        let mut surveyor = Surveyor::new(source.len(), header.capacity);
+        Survey::walk(source, header, false)
+    }
+
+    /// [`Survey::of`] for whoever compares a sealed body with its seal: memory does not follow what is
+    /// in it. Of the own records the last is kept, of the damages some, of the index nothing.
+    pub(crate) fn of_sealed(source: impl Source, header: &SegmentHeader) -> io::Result<Survey> {
+        Survey::walk(source, header, true)
+    }
+
+    fn walk(source: impl Source, header: &SegmentHeader, brief: bool) -> io::Result<Survey> {
+        let mut surveyor = Surveyor::new(source.len(), header.capacity, brief);
         let mut walker = Walker::new(source, header);
         while let Some(step) = walker.step()? {
             match step {
@@ -192,10 +204,15 @@ struct Surveyor {
     running: Kept,
     /// The lowest LSN that can have stood in an unreadable run, until a frame tells the highest.
     open_range: Option<usize>,
+    /// Keep no more than a sealed body's judge asks for.
+    brief: bool,
 }
 
+/// Damages of a sealed body that are kept.
+const DAMAGES_KEPT: usize = 1000;
+
 impl Surveyor {
-    fn new(file_len: u64, capacity: u64) -> Surveyor {
+    fn new(file_len: u64, capacity: u64, brief: bool) -> Surveyor {
         let survey = Survey {
             file_len,
             kept: Kept::empty(),
@@ -203,13 +220,14 @@ impl Surveyor {
             witness: FRAMES_START,
             generation_max: None,
             damages: Vec::new(),
+            damages_cut: 0,
             frames_beyond: 0,
             highest_lsn: 0,
             index: IndexBuilder::new(capacity),
             index_holds: None,
             seal_digest: None,
         };
-        Surveyor { survey, running: Kept::empty(), open_range: None }
+        Surveyor { survey, running: Kept::empty(), open_range: None, brief }
     }
 
     fn frame<S: Source>(
@@ -246,6 +264,9 @@ impl Surveyor {
         self.running.add(&frame.header, &encoded, frame.end());
         if frame.header.is_own() || !frame.header.goes_on() || mutant::is("batch:end") {
             self.survey.kept = self.running.clone();
+        }
+        if self.brief && own.is_some() {
+            self.survey.own.clear();
         }
         self.survey.own.extend(own);
         Ok(())
@@ -307,7 +328,19 @@ impl Surveyor {
 
     fn damage(&mut self, from: u64, to: u64, class: DamageClass, why: String, lsn: u64) {
         let lsns = (lsn.max(1), lsn.max(1));
-        self.survey.damages.push(Damage { from, to, class, why, lsns });
+        self.add(Damage { from, to, class, why, lsns });
+    }
+
+    /// What a newer version wrote decides on the verdict, so one of those is always kept.
+    fn add(&mut self, damage: Damage) {
+        let damages = &mut self.survey.damages;
+        let first_of_newer = damage.class == DamageClass::Unsupported
+            && damages.last().is_none_or(|last| last.class != damage.class);
+        if self.brief && damages.len() >= DAMAGES_KEPT && !first_of_newer {
+            self.survey.damages_cut += 1;
+        } else {
+            damages.push(damage);
+        }
     }
 
     fn unreadable(&mut self, from: u64, to: u64, why: &'static str) {
@@ -319,7 +352,7 @@ impl Surveyor {
         let high = low.saturating_add(most.saturating_sub(1));
         let why = why.to_owned();
         self.open_range = Some(self.survey.damages.len());
-        self.survey.damages.push(Damage { from, to, class, why, lsns: (low, high) });
+        self.add(Damage { from, to, class, why, lsns: (low, high) });
     }
 
     /// A sound frame after an unreadable run says which LSNs can have stood in it.
@@ -350,6 +383,9 @@ impl Surveyor {
         }
         if !mutant::is("index:batch-without-end") {
             self.survey.index.forget_open_batch();
+        }
+        if self.brief {
+            self.survey.index = IndexBuilder::new(crate::format::CAPACITY_MIN);
         }
         // Own records that stand between the kept end and the damage belong to no kept part.
         let end = self.survey.kept.end;

@@ -17,11 +17,12 @@
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 
 use annals_wal::fs::mem::MemDir;
-use annals_wal::{ErrorKind, Log, LogReader, Lsn, Options, Record, Refused, Result};
+use annals_wal::{ErrorKind, Level, Log, LogReader, Lsn, Options, Record, Refused, Result};
 
 const PATIENCE_SECONDS: u32 = 20;
 
@@ -83,6 +84,13 @@ fn every_writing_call_is_refused(log: &Log, copy: &Path) {
     refused("append, with a segment to prepare", log.append(vec![1; 50_000]));
     refused("append_batch", log.append_batch(Record::new("x")));
     refused("submit", log.submit(Record::new("x")));
+    refused("try_submit", log.try_submit(Record::new("x")));
+    refused("written", log.append_at(Level::Written, "x"));
+    refused("buffered", log.append_batch_at(Level::Buffered, Record::new("x")));
+    let mut future = log.append_async(Record::new("x"));
+    let polled = Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(result) = polled else { panic!("it would wait for ever") };
+    refused("append_async", result);
     refused("ordered", log.ordered(|_| Ok::<(), Refused>(())));
     refused("ordered_durable", log.ordered_durable(|_| Ok::<(), Refused>(())));
     refused("wait_durable", log.wait_durable(Lsn::new(1_000).unwrap()));
@@ -135,6 +143,12 @@ fn calls_are_refused_and_reads_go_on() {
 fn a_lock_held_at_the_fork_holds_up_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let log = options().open(dir.path().join("log")).unwrap();
+    // It has left its waker in the queue, and would take it out again.
+    log.append(vec![1; 40_000]).unwrap();
+    let mut seated = log.append_async(Record::new(vec![2; 40_000]));
+    let polled = Pin::new(&mut seated).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending(), "the segment that it needs is not there");
+    let mut leaves = Vec::new();
     let (inside, entered) = mpsc::channel();
     let (leave, left) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
@@ -149,16 +163,18 @@ fn a_lock_held_at_the_fork_holds_up_nobody() {
                 .unwrap();
         });
         entered.recv().unwrap();
-        let mut handle = Some(log.clone());
+        let mut handles = Some((log.clone(), seated));
         Child::new(|| {
-            let log = handle.take().unwrap();
+            let (log, seated) = handles.take().unwrap();
             every_writing_call_is_refused(&log, &dir.path().join("copy"));
+            drop(seated);
             drop(log);
         })
         .join();
-        drop(handle);
+        leaves.extend(handles.take().map(|(_, seated)| seated));
         leave.send(()).unwrap();
     });
+    drop(leaves);
     log.append("goes on").unwrap();
 }
 

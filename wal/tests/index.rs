@@ -297,6 +297,92 @@ fn no_forged_index_makes_a_wrong_record_or_hides_one_that_is_asked_for_by_number
     assert!(told > 400 && layouts > 0);
 }
 
+/// A log of three segments: of stream 1 the first record of each of these blocks of segment 2, of
+/// stream 2 all others. What there is of stream 1.
+fn sparse(disk: &MemDir, wanted: &[usize]) -> Vec<StoredRecord> {
+    let open = |disk: &MemDir| Options::new().segment_bytes(4 << 20).open_in(disk.dir()).unwrap();
+    let record = |stream| Batch::from(Record::new(vec![9; 5000]).stream(Stream(stream)));
+    // Sizes are fixed, so a dry run tells where the blocks begin.
+    let trial = MemDir::new(13);
+    let log = open(&trial);
+    while log.stats().rotations < 2 {
+        log.append_batch(record(2)).unwrap();
+    }
+    let blocks = honest(&trial, 2);
+    assert!(blocks.len() > 8, "{blocks:?}");
+    let first = own(&trial, 2, KIND_SEAL).unwrap().2.seal.unwrap().lsns.unwrap().0.get();
+    let lsns: Vec<u64> = wanted.iter().map(|at| first + u64::from(blocks[*at].lsn_delta)).collect();
+    let log = open(disk);
+    while log.stats().rotations < 2 {
+        let next = log.durable_lsn().map_or(1, |last| last.get() + 1);
+        log.append_batch(record(if lsns.contains(&next) { 1 } else { 2 })).unwrap();
+    }
+    let wanted = scanned(&log).into_iter().filter(|record| record.stream == Stream(1));
+    let wanted: Vec<_> = wanted.collect();
+    assert_eq!(wanted.iter().map(|record| record.lsn.get()).collect::<Vec<_>>(), lsns);
+    log.close().unwrap();
+    wanted
+}
+
+/// An index that is caught in one lie is believed in nothing: what it hid in an earlier block, behind
+/// which a record was delivered already, is found.
+#[test]
+fn a_distrusted_index_means_that_the_whole_segment_is_read() {
+    let disk = MemDir::new(11);
+    let due = sparse(&disk, &[1, 3, 5, 7]);
+    let mut blocks = honest(&disk, 2);
+    // Block 3 says that it has nothing of stream 1; block 7 begins where no frame does.
+    let hidden = &blocks[3];
+    blocks[3] = IndexBlock::new(hidden.offset(), hidden.lsn_delta);
+    blocks[7].offset_8th += 1;
+    forge(&disk, 2, Some(format::encode_index(&blocks)));
+    let log = open(&disk);
+    let filter = Filter::new().stream(Stream(1));
+    let read: Vec<_> = log.range(..).unwrap().only(filter).map(Result::unwrap).collect();
+    assert_eq!(read, due);
+    let reader = LogReader::open_in(disk.dir()).unwrap();
+    let mut follow = reader.follow(lsn(1)).unwrap().only(filter);
+    for record in due {
+        assert_eq!(follow.try_next().unwrap().unwrap(), record);
+    }
+}
+
+/// What a seal says of its own last LSN no digest binds: believed, it led past the segments after it.
+#[test]
+fn a_seal_that_claims_a_later_last_lsn_hides_no_later_record() {
+    let disk = MemDir::new(12);
+    let due = sparse(&disk, &[2, 4]);
+    let log = open(&disk);
+    log.append_batch(Batch::from(Record::new("behind").stream(Stream(1)))).unwrap();
+    log.close().unwrap();
+    let mut bytes = disk.bytes(&name(2)).unwrap();
+    let HeaderVerdict::Good(header) = SegmentHeader::decode(&bytes) else { panic!() };
+    let (at, mut frame, mut body) = own(&disk, 2, KIND_SEAL).unwrap();
+    let seal = body.seal.as_mut().unwrap();
+    seal.lsns = seal.lsns.map(|(first, _)| (first, lsn(1_000_000)));
+    let payload = body.encode();
+    frame.payload_crc = format::crc32(&payload);
+    assert_eq!(frame.len as usize, payload.len());
+    let at = at as usize;
+    bytes[at..at + 32].copy_from_slice(&frame.encode(header.salt, at as u64));
+    bytes[at + 32..at + 32 + payload.len()].copy_from_slice(&payload);
+    disk.set_bytes(&name(2), bytes);
+    let log = open(&disk);
+    let filter = Filter::new().stream(Stream(1));
+    let read: Vec<_> = log.range(..).unwrap().only(filter).map(Result::unwrap).collect();
+    assert_eq!(read.len(), due.len() + 1, "the one behind too");
+    assert_eq!(read[..due.len()], due);
+}
+
+/// More blocks than any writer makes are none: a reader takes no memory for them.
+#[test]
+fn an_index_of_more_blocks_than_there_can_be_is_none() {
+    let blocks = |count| (0..count).map(|n| IndexBlock::new(128 + 64 * n, n as u32));
+    let of = |count| format::encode_index(&blocks(count).collect::<Vec<_>>());
+    assert!(format::decode_index(&of(format::INDEX_BLOCKS_MAX)).is_some());
+    assert_eq!(format::decode_index(&of(format::INDEX_BLOCKS_MAX + 1)), None);
+}
+
 /// A seal without an index is what a recovery behind a close writes, and what older logs have.
 #[test]
 fn a_seal_without_an_index_is_as_good_and_slower() {

@@ -285,3 +285,89 @@ fn a_forked_child_is_refused_and_touches_no_lock() {
     door.open();
     block_on(waiting).unwrap();
 }
+
+/// A failure that is over is nobody's answer any more (a `try_submit` remembered it for ever).
+#[test]
+fn a_failure_that_is_over_is_not_told_again() {
+    let (_, _, full, log) = gated();
+    log.append(vec![1; 40_000]).unwrap();
+    full.store(true, Ordering::SeqCst);
+    let would_block = log.try_submit(Record::new(vec![2; 40_000])).unwrap_err();
+    assert_eq!(would_block.kind(), ErrorKind::WouldBlock);
+    // A second preparation, of this thread, fails too, so that one has failed for certain.
+    assert_eq!(log.append(vec![2; 40_000]).unwrap_err().kind(), ErrorKind::Full);
+    full.store(false, Ordering::SeqCst);
+    log.append(vec![2; 40_000]).unwrap();
+    loop {
+        match log.try_submit(Record::new(vec![3; 40_000])) {
+            Ok(_) => break,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_future_that_is_polled_often_waits_once() {
+    let (_, door, _, log) = gated();
+    fill(&log, &door);
+    let mut waiting = log.append_async(Record::new("waiting"));
+    let (waker, _told) = waker();
+    for _ in 0..1000 {
+        assert!(poll(&mut waiting, &waker).is_pending());
+        assert_eq!(log.stats().waiting_for_room, 1);
+    }
+    drop(waiting);
+    assert_eq!(log.stats().waiting_for_room, 0);
+    door.open();
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("the panic that the test asked for");
+    }
+}
+
+/// It takes neither the other's wake-up nor the group that is being told.
+#[test]
+fn a_waker_that_panics_harms_nobody() {
+    let (_, door, _, log) = gated();
+    fill(&log, &door);
+    let (mut first, mut second) =
+        (log.append_async(Record::new("first")), log.append_async(Record::new("second")));
+    assert!(poll(&mut first, &Waker::from(Arc::new(Panics))).is_pending());
+    let (waker, told) = waker();
+    assert!(poll(&mut second, &waker).is_pending());
+    door.open();
+    told.recv_timeout(PATIENCE).expect("a lost wake-up");
+    block_on(second).unwrap();
+    block_on(first).unwrap();
+    assert!(log.poisoned().is_none());
+}
+
+/// A future that waits for a segment hears of the close itself: the preparation that it waits for
+/// may never end.
+#[test]
+fn a_close_wakes_who_waits_for_a_segment() {
+    let disk = MemDir::new(1);
+    let door = Arc::new(Door::default());
+    let at_door = door.clone();
+    let gate = Gate::new(disk.dir(), move |op| match op {
+        op if op.starts_with("create") => at_door.pass(),
+        _ => Ok(()),
+    });
+    let log = options().open_in(gate).unwrap();
+    log.append(vec![1; 40_000]).unwrap();
+    door.shut();
+    let mut waiting = log.append_async(Record::new(vec![2; 40_000]));
+    let (waker, told) = waker();
+    assert!(poll(&mut waiting, &waker).is_pending());
+    door.await_guest();
+    let closing = std::thread::spawn(move || log.close());
+    told.recv_timeout(PATIENCE).expect("a lost wake-up at the close");
+    assert_eq!(block_on(waiting).unwrap_err().kind(), ErrorKind::Closed);
+    door.open();
+    closing.join().unwrap().unwrap();
+}

@@ -32,6 +32,10 @@ const PAGE: &str = "docs/MUTANTS.md";
 pub(crate) fn command() -> ExitCode {
     let only = option("--only");
     let jobs = option("--jobs").and_then(|text| text.parse().ok()).unwrap_or(2);
+    let names: Vec<&str> = TABLE.iter().map(|mutant| mutant.name).collect();
+    if let Some(unknown) = only.as_deref().filter(|o| !names.iter().any(|name| name.contains(o))) {
+        return crate::proofs::no_such("mutant", unknown, &names);
+    }
     let Some(proofs) = build() else {
         say("the mutants' build failed\n0 passed, 1 failed");
         return ExitCode::FAILURE;

@@ -25,6 +25,10 @@ pub(crate) fn crash_sweep() -> ExitCode {
     };
     let only = option("--only");
     let mut scripts = scripts();
+    let names: Vec<&str> = scripts.iter().map(|script| script.name).collect();
+    if let Some(unknown) = only.as_deref().filter(|only| !names.contains(only)) {
+        return no_such("script", unknown, &names);
+    }
     scripts.retain(|script| only.as_ref().is_none_or(|only| script.name == only));
     let swept = sweep_all(&scripts, Depth::WHOLE, threads(), &told);
     let level = |points: [u64; 3]| format!("{} + {} + {}", points[0], points[1], points[2]);
@@ -108,6 +112,13 @@ pub(crate) fn model() -> ExitCode {
         failed += u64::from(!good);
     }
     finish(passed, failed)
+}
+
+/// A name that nothing has is no proof that passed.
+pub(crate) fn no_such(what: &str, unknown: &str, names: &[&str]) -> ExitCode {
+    let list = names.join("\n  ");
+    say(&format!("there is no {what} `{unknown}`; there are:\n  {list}\n0 passed, 1 failed"));
+    ExitCode::from(2)
 }
 
 fn finish(passed: u64, failed: u64) -> ExitCode {

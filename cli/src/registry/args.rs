@@ -113,7 +113,8 @@ pub(crate) enum RegistryVerb {
         /// The JSON files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Replace what was imported of the same task, or of the global registry, before.
+        /// Replace what was imported of the same task, or of the global registry, before: the keys
+        /// of that import and no others.
         #[arg(long)]
         replace: bool,
     },

@@ -77,7 +77,8 @@ pub(super) fn history(dir: &Path, key: &Key, out: &mut Out) -> Result<Exit, Fail
     Ok(Exit::Clean)
 }
 
-/// The imported documents; where nothing was imported, every key with its value.
+/// The imported documents; where nothing was imported, every key with its value. What is then not in
+/// it, or not as it is stored, is said.
 pub(super) fn export(dir: &Path, root: Option<&Prefix>, out: &mut Out) -> Result<Exit, Failure> {
     let reader = RegistryReader::open(dir)?;
     if let Some(root) = root {
@@ -87,7 +88,7 @@ pub(super) fn export(dir: &Path, root: Option<&Prefix>, out: &mut Out) -> Result
         out.line(&text)?;
         return Ok(Exit::Clean);
     }
-    let mut documents = BTreeMap::new();
+    let (mut documents, mut roots) = (BTreeMap::new(), Vec::new());
     for (key, _) in reader.scan(&Prefix::all()) {
         let mut parts = key.as_str().split('/');
         let root = match (parts.next(), parts.next()) {
@@ -95,25 +96,44 @@ pub(super) fn export(dir: &Path, root: Option<&Prefix>, out: &mut Out) -> Result
             (Some(first), _) => first.to_owned(),
             (None, _) => continue,
         };
-        if let std::collections::btree_map::Entry::Vacant(vacant) = documents.entry(root)
-            && let Some(text) = reader.export_json(&Prefix::new(vacant.key())?)?
-        {
-            vacant.insert(text);
+        if let std::collections::btree_map::Entry::Vacant(vacant) = documents.entry(root) {
+            let root = Prefix::new(vacant.key())?;
+            if let Some(text) = reader.export_json(&root)? {
+                vacant.insert(text);
+                roots.push(root);
+            }
         }
     }
+    let all = || reader.scan(&Prefix::all());
     if documents.is_empty() {
-        let all = reader.scan(&Prefix::all());
-        documents = all.map(|(k, entry)| (k.to_string(), json_text(&entry.value))).collect();
-    } else if documents.len() == 1
-        && let Some(text) = documents.values().next()
-    {
-        out.line(text)?;
-        return Ok(Exit::Clean);
+        let other = all().filter(|(_, entry)| !is_stored_json(&entry.value));
+        told("values are no JSON and are written as texts", other.map(|(key, _)| key));
+        documents = all().map(|(k, entry)| (k.to_string(), json_text(&entry.value))).collect();
+    } else {
+        let other = all().filter(|(key, _)| !roots.iter().any(|root| root.covers(key)));
+        told("keys are of no imported registry and are left out", other.map(|(key, _)| key));
+        if documents.len() == 1
+            && let Some(text) = documents.values().next()
+        {
+            out.line(text)?;
+            return Ok(Exit::Clean);
+        }
     }
     let members: Vec<String> =
         documents.iter().map(|(name, text)| format!("{}:{text}", json!(name))).collect();
     out.line(&format!("{{{}}}", members.join(",")))?;
     Ok(Exit::Clean)
+}
+
+/// Says what an export does not have, or not as it is stored.
+fn told<'k>(what: &str, mut keys: impl Iterator<Item = &'k Key>) {
+    if let Some(first) = keys.next() {
+        let count = 1 + keys.count();
+        crate::out::message(&format!(
+            "wal: {count} {what}; the first is {}",
+            escape(first.as_str())
+        ));
+    }
 }
 
 /// One change as a line.
@@ -148,13 +168,14 @@ fn one_line(value: &Value) -> String {
 /// A value inside a JSON document: JSON as it is stored, text as a string, bytes as hex.
 fn json_text(value: &Value) -> String {
     match std::str::from_utf8(value.bytes()) {
-        Ok(text) if value.codec() == Codec::JSON && is_json(text) => text.to_owned(),
+        // Between its tokens a line break is white space; inside a string there is none.
+        Ok(text) if is_stored_json(value) => text.replace(['\n', '\r'], " "),
         Ok(text) => json!(text).to_string(),
         Err(_) => json!({ "hex": hex(value.bytes()) }).to_string(),
     }
 }
 
-fn is_json(text: &str) -> bool {
-    !text.contains(['\n', '\r'])
-        && serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
+fn is_stored_json(value: &Value) -> bool {
+    value.codec() == Codec::JSON
+        && serde_json::from_slice::<&serde_json::value::RawValue>(value.bytes()).is_ok()
 }

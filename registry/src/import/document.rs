@@ -1,10 +1,11 @@
 //! The shapes of JSON registries: which members are lists of agents and tasks, and whose registry
 //! it is.
 //!
-//! Never here: keys. A list is an array of objects that say their id, or an object by id. What is
-//! no list of that kind is a member like any other. Next room: [`super::findings`].
+//! Never here: keys. A list is an array of objects that say their id, or an object of objects by id.
+//! What is no list of that kind is a member like any other, and a finding says so. Next room:
+//! [`super::findings`].
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
@@ -34,14 +35,22 @@ pub(crate) enum Form {
 #[derive(Debug)]
 pub(crate) struct Group<'t> {
     pub(crate) form: Form,
+    /// Each id once: of several entries the last one counts.
     pub(crate) items: Vec<(String, &'t str)>,
-    /// Ids that came more than once; the last one counts.
-    pub(crate) twice: Vec<String>,
+    /// The ids as the document has them.
+    pub(crate) order: Vec<String>,
+    /// Where the document has entries that a later one of the same id stands for, and their texts.
+    pub(crate) earlier: BTreeMap<usize, &'t str>,
 }
 
 impl Group<'_> {
     pub(crate) fn len(&self) -> usize {
         self.items.len()
+    }
+
+    /// Ids that come more than once.
+    pub(crate) fn twice(&self) -> impl Iterator<Item = &String> {
+        self.earlier.keys().filter_map(|at| self.order.get(*at))
     }
 
     pub(crate) fn text(&self, id: &str) -> Option<&str> {
@@ -62,6 +71,8 @@ pub(crate) struct Document<'t> {
     /// Names and texts, in their order.
     pub(crate) members: Vec<(String, &'t str)>,
     groups: Vec<(&'static str, Group<'t>)>,
+    /// Members with a list's name that are none, and why.
+    pub(crate) no_lists: Vec<(&'static str, String)>,
 }
 
 impl<'t> Document<'t> {
@@ -73,12 +84,13 @@ impl<'t> Document<'t> {
         let members = members_of(raw.get())
             .map_err(|why| Error::import(name, why))?
             .ok_or_else(|| Error::import(name, "it is JSON, but no object"))?;
-        let mut groups = Vec::new();
+        let (mut groups, mut no_lists) = (Vec::new(), Vec::new());
         for (group, ids) in GROUPS {
-            if let Some((_, text)) = members.iter().find(|(name, _)| name == group)
-                && let Some(items) = list(name, group, text, &ids)?
-            {
-                groups.push((group, items));
+            if let Some((_, text)) = members.iter().find(|(name, _)| name == group) {
+                match list(name, group, text, &ids)? {
+                    Ok(items) => groups.push((group, items)),
+                    Err(why) => no_lists.push((group, why)),
+                }
             }
         }
         if groups.is_empty() {
@@ -87,7 +99,7 @@ impl<'t> Document<'t> {
             return Err(Error::import(name, why));
         }
         let whose = whose(name, &members, &groups)?;
-        Ok(Document { whose, members, groups })
+        Ok(Document { whose, members, groups, no_lists })
     }
 
     pub(crate) fn root(&self) -> Result<Prefix> {
@@ -139,8 +151,19 @@ fn whose(
     directory.map(|task| Whose::Task(task.to_owned())).ok_or_else(|| Error::import(name, why))
 }
 
-/// `None` for what is no list of objects.
-fn list<'t>(name: &str, group: &str, text: &'t str, ids: &[&str]) -> Result<Option<Group<'t>>> {
+/// The id that an entry of this list's array says.
+pub(crate) fn said_id(group: &str, entry: &str) -> Option<String> {
+    let (_, ids) = GROUPS.iter().find(|(known, _)| *known == group)?;
+    ids.iter().find_map(|id| text_member(entry, id))
+}
+
+/// The inner error is why it is no list of objects.
+fn list<'t>(
+    name: &str,
+    group: &str,
+    text: &'t str,
+    ids: &[&str],
+) -> Result<std::result::Result<Group<'t>, String>> {
     let bad = |why: String| Error::import(name, why);
     let mut items: Vec<(String, &'t str)> = Vec::new();
     let form = if text.starts_with('[') {
@@ -148,6 +171,9 @@ fn list<'t>(name: &str, group: &str, text: &'t str, ids: &[&str]) -> Result<Opti
             serde_json::from_str(text).map_err(|_| bad(format!("its `{group}` is no array")))?;
         for (n, item) in raw.into_iter().enumerate() {
             let text = item.get();
+            if !text.starts_with('{') {
+                return Ok(Err(format!("entry {} is no object", n + 1)));
+            }
             let id = ids.iter().find_map(|id| text_member(text, id)).ok_or_else(|| {
                 bad(format!("entry {} of `{group}` has no id ({})", n + 1, ids.join(", ")))
             })?;
@@ -155,22 +181,27 @@ fn list<'t>(name: &str, group: &str, text: &'t str, ids: &[&str]) -> Result<Opti
         }
         Form::Array
     } else if let Some(members) = members_of(text).map_err(|why| bad(why.to_owned()))? {
+        if let Some((id, _)) = members.iter().find(|(_, text)| !text.starts_with('{')) {
+            return Ok(Err(format!("its member {id} is no object")));
+        }
         items = members;
         Form::Object
     } else {
-        return Ok(None);
+        return Ok(Err("it is neither an array nor an object".to_owned()));
     };
-    let mut seen = BTreeSet::new();
-    let mut twice = Vec::new();
-    let mut kept: Vec<(String, &'t str)> = Vec::new();
-    for (id, text) in items {
-        if !seen.insert(id.clone()) {
-            kept.retain(|(known, _)| *known != id);
-            twice.push(id.clone());
-        }
-        kept.push((id, text));
-    }
-    Ok(Some(Group { form, items: kept, twice }))
+    Ok(Ok(grouped(form, items)))
+}
+
+fn grouped(form: Form, items: Vec<(String, &str)>) -> Group<'_> {
+    let order: Vec<String> = items.iter().map(|(id, _)| id.clone()).collect();
+    let last: BTreeMap<&str, usize> =
+        order.iter().enumerate().map(|(at, id)| (&**id, at)).collect();
+    let is_last = |at: usize| last.get(&*order[at]) == Some(&at);
+    let all = items.iter().enumerate();
+    let earlier = all.filter(|(at, _)| !is_last(*at)).map(|(at, (_, text))| (at, *text)).collect();
+    let kept = items.iter().enumerate().filter(|(at, _)| is_last(*at));
+    let items = kept.map(|(_, item)| item.clone()).collect();
+    Group { form, items, order, earlier }
 }
 
 /// A member of an object that is a text.

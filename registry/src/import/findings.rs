@@ -58,7 +58,18 @@ pub enum Finding {
         /// Who says so.
         listed: String,
     },
-    /// An agent or task that a list names twice; the last one was imported.
+    /// A member that has a list's name and is no list of objects; it was imported whole, as one
+    /// value.
+    NotAList {
+        /// The registry.
+        place: String,
+        /// The member.
+        member: String,
+        /// What in it is no object.
+        why: String,
+    },
+    /// An agent or task that a list names twice; the last entry is the one under the key. An export
+    /// has both.
     Twice {
         /// The registry.
         place: String,
@@ -99,7 +110,13 @@ impl fmt::Display for Finding {
                 write!(f, "task {task}: named in {listed} and not listed in global/tasks")
             }
             Finding::Twice { place, id } => {
-                write!(f, "{place}: {id} is listed twice; the last entry was imported")
+                write!(f, "{place}: {id} is listed twice; the last entry is the one under its key")
+            }
+            Finding::NotAList { place, member, why } => {
+                write!(
+                    f,
+                    "{place}: {member} is no list of objects ({why}); it is kept as one value"
+                )
             }
             Finding::Dangling { place, agent, role } => {
                 write!(f, "{place}: {agent} is named as {role} and is not listed")
@@ -169,16 +186,25 @@ impl Others {
         if tx.get(&Key::new(format!("global/{}", super::LAYOUT))?)?.is_none() {
             return Ok(());
         }
-        let last = |key: &Key| unescaped(key.as_str().rsplit('/').next().unwrap_or_default());
         let tasks = tx.scan(&Prefix::new("global/tasks")?)?;
-        self.global_tasks = Some(tasks.iter().map(|(key, _)| last(key)).collect());
+        self.global_tasks = Some(tasks.iter().filter_map(|(key, _)| listed(key)).collect());
         for (key, value) in tx.scan(&Prefix::new("global/agents")?)? {
             let text = text(&value);
-            if text_member(&text, "task_id").as_deref() == Some(task) {
-                self.agents.insert((task.to_owned(), last(&key)), text);
+            if text_member(&text, "task_id").as_deref() == Some(task)
+                && let Some(agent) = listed(&key)
+            {
+                self.agents.insert((task.to_owned(), agent), text);
             }
         }
         Ok(())
+    }
+}
+
+/// The id of an entry of a list of the global registry; what lies deeper is somebody else's.
+fn listed(key: &Key) -> Option<String> {
+    match key.as_str().split('/').collect::<Vec<_>>()[..] {
+        [_, _, id] => Some(unescaped(id)),
+        _ => None,
     }
 }
 
@@ -201,9 +227,13 @@ pub(super) fn of(document: &Document<'_>, others: &Others) -> Vec<Finding> {
         Whose::Task(task) => format!("tasks/{}", escaped(task)),
         Whose::Global => "global".to_owned(),
     };
+    findings.extend(document.no_lists.iter().map(|(member, why)| {
+        let (place, member) = (place.clone(), (*member).to_owned());
+        Finding::NotAList { place, member, why: why.clone() }
+    }));
     counts(document, &place, &mut findings);
     for name in ["agents", "tasks"] {
-        let twice = document.group(name).into_iter().flat_map(|group| &group.twice);
+        let twice = document.group(name).into_iter().flat_map(Group::twice);
         findings.extend(twice.map(|id| Finding::Twice { place: place.clone(), id: id.clone() }));
     }
     let Some(agents) = document.group("agents") else { return findings };

@@ -30,6 +30,14 @@ fn objects_merge_member_by_member_and_arrays_whole() {
     assert_eq!(merged(document, before, after), r#"{"o":{"k":2,"u":[ 1 ]},"l":[{"k":2}]}"#);
 }
 
+/// A struct that leaves a default out, and then says it: what it does not know of it stays.
+#[test]
+fn an_object_that_comes_anew_keeps_what_the_struct_does_not_know_of_it() {
+    let document = r#"{"o":{"k":0,"u":1.50},"s":3,"l":[1]}"#;
+    let after = r#"{"o":{"k":5},"s":{},"l":[{"a":1}]}"#;
+    assert_eq!(merged(document, "{}", after), r#"{"o":{"k":5,"u":1.50},"s":{},"l":[{"a":1}]}"#);
+}
+
 #[test]
 fn nothing_that_differs_is_nothing_written() {
     assert_eq!(merge(r#"{"a": 1, "u": 2}"#, r#"{"a":1,"d":0}"#, r#"{"a":1,"d":0}"#), Ok(None));

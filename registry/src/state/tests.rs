@@ -220,3 +220,28 @@ fn after_a_failure_what_waits_can_still_be_promoted() {
     harness.promote(100);
     harness.compare();
 }
+
+/// However large the values are, one look takes few of them: it becomes one block, and no reader
+/// takes a block that is too long.
+#[test]
+fn a_look_of_a_snapshot_is_bounded_by_bytes() {
+    let mut durable = Durable::default();
+    let large = |n: u8| Change::Put {
+        key: Key::new(format!("k/{n:03}")).unwrap(),
+        value: Value::raw(vec![n; 400 << 10]),
+    };
+    let changes = (0..20).map(large).collect();
+    durable.apply(Transaction { lsn: Lsn::FIRST, changes });
+    durable.begin_shot();
+    let (mut seen, mut most) = (0, 0);
+    loop {
+        let entries = durable.next_of_shot(256);
+        if entries.is_empty() {
+            break;
+        }
+        seen += entries.len();
+        most = most.max(entries.iter().map(|(_, entry)| entry.value.bytes().len()).sum());
+    }
+    assert_eq!(seen, 20);
+    assert!(most <= (1 << 20) + (400 << 10), "{most} bytes in one look");
+}

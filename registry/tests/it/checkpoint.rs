@@ -9,7 +9,7 @@ use annals_registry::{
     Change, Commit, ErrorKind, HOLD, Lsn, Options, Prefix, Registry, Trim, WriterId,
 };
 use annals_wal::fs::SyncPoint;
-use annals_wal::fs::gate::Gate;
+use annals_wal::fs::gate::{Door, Gate, eio};
 use annals_wal::fs::mem::{Keep, MemDir};
 
 use crate::support::{add, json, key, meanwhile, number, open, open_log, seeds};
@@ -268,9 +268,11 @@ fn a_snapshot_newer_than_the_log_is_refused_by_the_log() {
     registry.checkpoint().unwrap();
     let newest = snapshots(&disk).pop().unwrap();
     put_file(&old, &newest, &disk.bytes(&newest).unwrap());
+    let ops = old.ops();
     let error = annals_wal::Options::new().open_in(old.dir()).unwrap_err();
     assert_eq!(error.kind(), annals_wal::ErrorKind::Corrupt);
     assert!(error.to_string().contains("snapshot"), "{error}");
+    assert_eq!(old.ops(), ops, "nothing was changed");
 }
 
 /// A log restored from an older copy has gone on by another way: the snapshot's LSN is there, with
@@ -294,9 +296,11 @@ fn a_log_older_than_the_snapshot_is_refused_and_no_older_snapshot_is_tried() {
     drop(registry);
     put_file(&old, &newest, &disk.bytes(&newest).unwrap());
     let log = open_log(&old);
+    let ops = old.ops();
     let error = Registry::on(log).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("older copy"), "{error}");
+    assert_eq!(old.ops(), ops, "nothing was changed");
 }
 
 #[test]
@@ -493,4 +497,202 @@ fn a_snapshot_is_of_one_moment_when_its_keys_change_between_its_pieces() {
     assert_eq!(opened.scan(&Prefix::all()), after, "with the transactions that followed");
     let shot = opened.as_of(made.revision.unwrap()).unwrap();
     assert!(shot.scan(&Prefix::all()).eq(before.iter().map(|(key, entry)| (key, entry))));
+}
+
+/// A registry on a hooked directory, in which something is there to make a snapshot of.
+fn hooked(
+    disk: &MemDir,
+    options: Options,
+    hook: impl Fn(&str) -> std::io::Result<()> + Send + Sync + 'static,
+) -> Registry {
+    let dir = Gate::new(disk.dir(), hook);
+    let log = annals_wal::Options::new().segment_bytes(64 << 10).open_in(dir).unwrap();
+    let registry = options.trim(Trim::ToHolds).on(log).unwrap();
+    add(&registry, &key("n"), 1);
+    registry
+}
+
+fn finished(disk: &MemDir) -> Vec<String> {
+    snapshots(disk).into_iter().filter(|name| name.ends_with(".snap")).collect()
+}
+
+fn files_of_snapshots(disk: &MemDir) -> Vec<String> {
+    let ours = |name: &String| name.contains("registry");
+    disk.names().into_iter().filter(ours).collect()
+}
+
+#[test]
+fn a_snapshot_that_fails_leaves_no_file_of_its_own() {
+    for step in [
+        "write .",
+        "sync SnapshotFile",
+        "link registry-",
+        "remove ",
+        "dirsync SnapshotName",
+        "sync Group",
+    ] {
+        let (disk, fails) = (MemDir::new(1), Arc::new(AtomicBool::new(false)));
+        let of_hook = fails.clone();
+        let registry = hooked(&disk, Options::new().snapshot_bytes(0), move |op| {
+            // The file is written under a name that is none yet.
+            let tmp = op.starts_with("write ") && !op.ends_with(".wal") && !op.contains("CONTROL");
+            let this = if step == "write ." { tmp } else { op.starts_with(step) };
+            if this && of_hook.swap(false, Ordering::SeqCst) { Err(eio()) } else { Ok(()) }
+        });
+        registry.checkpoint().unwrap();
+        add(&registry, &key("n"), 1);
+        let before = files_of_snapshots(&disk);
+        fails.store(true, Ordering::SeqCst);
+        let error = registry.checkpoint().unwrap_err();
+        assert!(!fails.load(Ordering::SeqCst), "{step} was not met: {error}");
+        assert_eq!(files_of_snapshots(&disk), before, "{step}: {error}");
+        assert_eq!(registry.metrics().snapshots_failed, 1);
+        drop(registry);
+        assert_eq!(number(&open(&disk.crash(Keep::Nothing)), &key("n")), Some(2), "{step}");
+    }
+}
+
+/// One that does not read back as it was written goes, and moves nothing.
+#[test]
+fn a_snapshot_that_reads_back_badly_is_removed() {
+    let (disk, armed) = (MemDir::new(1), Arc::new(AtomicBool::new(false)));
+    let (of_hook, hooked_disk) = (armed.clone(), disk.clone());
+    let registry = hooked(&disk, Options::new().snapshot_bytes(0), move |op| {
+        // After the name is durable: the checkpoint's record.
+        if op == "sync Group" && of_hook.load(Ordering::SeqCst) {
+            let name = snapshots(&hooked_disk).pop().unwrap();
+            let mut bytes = hooked_disk.bytes(&name).unwrap();
+            bytes[150] ^= 1;
+            hooked_disk.set_bytes(&name, bytes);
+        }
+        Ok(())
+    });
+    registry.checkpoint().unwrap();
+    add(&registry, &key("n"), 1);
+    let before = files_of_snapshots(&disk);
+    armed.store(true, Ordering::SeqCst);
+    let error = registry.checkpoint().unwrap_err();
+    armed.store(false, Ordering::SeqCst);
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert_eq!((files_of_snapshots(&disk), hold(&registry)), (before, Lsn::FIRST));
+    assert_eq!(registry.metrics().corrupt, 1);
+    registry.checkpoint().unwrap();
+}
+
+/// What lies under our names in a directory that is not ours any more may be somebody's registry.
+#[test]
+fn a_snapshot_changes_no_name_in_a_directory_that_is_another_owners_by_now() {
+    for step in ["sync SnapshotFile", "dirsync SnapshotName"] {
+        let (disk, armed) = (MemDir::new(1), Arc::new(AtomicBool::new(false)));
+        let (of_hook, hooked_disk) = (armed.clone(), disk.clone());
+        let registry = hooked(&disk, Options::new().snapshot_bytes(0), move |op| {
+            if op == step && of_hook.swap(false, Ordering::SeqCst) {
+                hooked_disk.replace("LOCK");
+            }
+            Ok(())
+        });
+        for _ in 0..2 {
+            registry.checkpoint().unwrap();
+            add(&registry, &key("n"), 1);
+        }
+        armed.store(true, Ordering::SeqCst);
+        let before = disk.trace().len();
+        let error = registry.checkpoint().unwrap_err();
+        assert!(error.to_string().contains("LOCK"), "{error}");
+        let trace = disk.trace()[before..].to_vec();
+        let at = trace.iter().position(|op| op.contains(step.split(' ').nth(1).unwrap())).unwrap();
+        let changed: Vec<_> = trace[at + 1..]
+            .iter()
+            .filter(|op| {
+                op.starts_with("link") || op.starts_with("remove") || op.contains("create")
+            })
+            .collect();
+        assert_eq!(changed, Vec::<&String>::new(), "{step}: {trace:#?}");
+        assert_eq!(registry.put(&key("n"), json(7)).unwrap_err().kind(), ErrorKind::Poisoned);
+    }
+}
+
+/// A registry whose snapshot stands before a sync, on a thread of its own.
+fn snapshot_behind_a_door(disk: &MemDir) -> (Registry, Arc<Door>) {
+    disk.set_background(true);
+    let door = Arc::new(Door::default());
+    let of_hook = door.clone();
+    let registry = hooked(disk, Options::new().snapshot_bytes(1), move |op| match op {
+        "sync SnapshotFile" => of_hook.pass(),
+        _ => Ok(()),
+    });
+    while registry.metrics().snapshots + registry.metrics().snapshots_failed == 0 {
+        thread::yield_now(); // the one of the first change
+    }
+    door.shut();
+    // The turn of the one before may just be ending.
+    let mut n = 0;
+    let guest = thread::spawn({
+        let door = door.clone();
+        move || door.await_guest()
+    });
+    while !guest.is_finished() {
+        n += 1;
+        registry.put(&key("m"), json(n)).unwrap();
+    }
+    guest.join().unwrap();
+    (registry, door)
+}
+
+const SOON: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_close_waits_for_a_snapshot_under_way_which_then_stops() {
+    let disk = MemDir::new(1);
+    let (registry, door) = snapshot_behind_a_door(&disk);
+    let _opens = door.shut_for_now();
+    let log = registry.log().clone();
+    let (sender, closed) = std::sync::mpsc::channel();
+    thread::spawn(move || sender.send(log.close()));
+    while !registry.log().is_closed() {
+        thread::yield_now();
+    }
+    let locked = annals_wal::Options::new().open_in(disk.dir()).unwrap_err();
+    assert_eq!(locked.kind(), annals_wal::ErrorKind::Locked);
+    assert!(closed.try_recv().is_err(), "it did not wait");
+    let before = finished(&disk);
+    door.open();
+    closed.recv_timeout(SOON).unwrap().unwrap();
+    assert_eq!(files_of_snapshots(&disk), before, "it stopped, and left nothing");
+    let ops = disk.ops();
+    drop(registry);
+    assert_eq!(disk.ops(), ops, "nobody writes there any more");
+    open(&disk).log().clone().close().unwrap();
+}
+
+/// Nobody waits for a snapshot in a drop. It owns the directory until its step is done.
+#[test]
+fn dropping_the_last_handle_waits_for_no_snapshot() {
+    let disk = MemDir::new(1);
+    let (registry, door) = snapshot_behind_a_door(&disk);
+    let _opens = door.shut_for_now();
+    let log = registry.log().clone();
+    let (sender, dropped) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        drop(registry);
+        sender.send(())
+    });
+    dropped.recv_timeout(SOON).expect("a drop waits");
+    // The next registry on the same log need not wait either.
+    let next = Options::new().snapshot_bytes(0).on(log).unwrap();
+    next.put(&key("n"), json(7)).unwrap();
+    drop(next);
+    let locked = annals_wal::Options::new().open_in(disk.dir()).unwrap_err();
+    assert_eq!(locked.kind(), annals_wal::ErrorKind::Locked, "the snapshot may still write");
+    let before = finished(&disk);
+    door.open();
+    let registry = loop {
+        // A refusal comes after 200 ms, so this asks for some seconds at most.
+        match annals_wal::Options::new().segment_bytes(64 << 10).open_in(disk.dir()) {
+            Ok(log) => break Registry::on(log).unwrap(),
+            Err(error) => assert_eq!(error.kind(), annals_wal::ErrorKind::Locked),
+        }
+    };
+    assert_eq!(files_of_snapshots(&disk), before, "it stopped, and left nothing");
+    assert_eq!(number(&registry, &key("n")), Some(7));
 }

@@ -231,6 +231,8 @@ fn a_sweeper_in_the_background_sweeps_until_it_is_stopped() {
 struct Meddling {
     now: HandClock,
     hook: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// The same, while somebody looks at the clock that leases are judged by.
+    hook_of_now: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl std::fmt::Debug for Meddling {
@@ -241,7 +243,12 @@ impl std::fmt::Debug for Meddling {
 
 impl Clock for Meddling {
     fn now(&self) -> Duration {
-        self.now.now()
+        let now = self.now.now();
+        let hook = self.hook_of_now.lock().unwrap().take();
+        if let Some(hook) = hook {
+            meanwhile(hook);
+        }
+        now
     }
 
     fn wall_ms(&self) -> u64 {
@@ -270,4 +277,23 @@ fn a_renewal_in_the_middle_of_a_sweep_saves_the_lease() {
     assert!(clock.hook.lock().unwrap().is_none(), "it was renewed in the middle");
     assert_eq!(number(&registry, &key("k")), Some(1));
     assert_eq!(registry.lease(lease.id).unwrap().map(|lease| lease.renewals), Some(1));
+}
+
+/// Granted while a sweep looks at the clock: it was not there when that was looked at, so its time
+/// begins with the next sweep.
+#[test]
+fn a_lease_granted_in_the_middle_of_a_sweep_was_not_seen_before_it_was_there() {
+    let clock = Arc::new(Meddling::default());
+    let registry = Options::new().clock(clock.clone()).on(open_log(&MemDir::new(1))).unwrap();
+    let mut sweeper = sweeper(&registry);
+    let (other, of_hook) = (registry.clone(), clock.clone());
+    *clock.hook_of_now.lock().unwrap() = Some(Box::new(move || {
+        of_hook.now.go_on(600);
+        drop(other.grant(TTL, "A7").unwrap());
+    }));
+    assert!(sweeper.sweep().unwrap().leases.is_empty());
+    assert_eq!(registry.leases().unwrap().len(), 1);
+    clock.now.go_on(400); // 400 ms after it was granted
+    assert_eq!(sweeper.sweep().unwrap(), annals_registry::Swept::default());
+    assert_eq!(registry.leases().unwrap().len(), 1, "it lived for 400 of its 1000 ms");
 }

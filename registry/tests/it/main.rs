@@ -3,23 +3,28 @@
 //! Where to look: `keys`, `values`, `calls` (each call's contract), `transact` (what one attempt
 //! may see, forced by hand), `released` (nothing leaves before it is durable), `poison`, `rebuild`,
 //! `leases`, `writers`, `typed`, `machines`, `watches`, `history`, `checkpoint`, `reading`,
-//! `metrics` (each room's promises and its bad input),
+//! `import`, `metrics` (each room's promises and its bad input), `bad_input` (the list of issue 5),
 //! `linear` (histories over crashes and their checker), `invariants` (and bad registries),
 //! `seeds_own` (what the field reports ask for),
 //! `model` (random calls against a `BTreeMap`), `threads` and `races`, `crash`,
 //! `processes` (several on one log).
 
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod checkpoint;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
 mod forked;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]
 mod history;
+#[cfg(test)]
+mod import;
 #[cfg(test)]
 mod invariants;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use annals_registry::{Prefix, Registry, RegistryReader};
+use annals_registry::{ErrorKind, Prefix, Registry, RegistryReader, TxResult};
 use annals_wal::fs::mem::MemDir;
 use annals_wal::{Log, LogReader};
 
@@ -111,4 +111,25 @@ fn whoever_fails_to_open_comes_second_and_nothing_is_lost() {
     let second = Registry::on(Log::open(&path).unwrap()).unwrap();
     second.put(&key("second"), json(2)).unwrap();
     assert_eq!(second.scan(&Prefix::all()).len(), 2);
+}
+
+/// A read may hold the gate, which whoever commits waits for: so it nests like a transaction.
+#[test]
+fn a_commit_inside_a_read_is_refused() {
+    let registry = open(&MemDir::new(1));
+    let nested = registry.read(|view| {
+        assert_eq!(view.get(&key("k"))?, None);
+        let put = registry.put(&key("k"), json(1)).map(drop);
+        let transacted = registry.transact(|_| -> TxResult<()> { Ok(()) }).map(drop);
+        let snapshot = registry.checkpoint().map(drop);
+        // A plain read inside is none.
+        assert_eq!(registry.get(&key("k")), None);
+        assert_eq!(registry.read(|inner| inner.get(&key("k")))?, None);
+        // And the mark is still there after it.
+        Ok([put, transacted, snapshot, registry.delete(&key("k")).map(drop)])
+    });
+    for refused in nested.unwrap() {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Nested);
+    }
+    registry.put(&key("k"), json(1)).unwrap();
 }

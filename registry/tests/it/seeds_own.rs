@@ -1,5 +1,6 @@
 //! The tests that the field reports recommend: terminations at once, slow writes, a race to create.
 
+use std::io::{BufRead, BufReader, Write};
 use std::thread;
 use std::time::Duration;
 
@@ -125,6 +126,7 @@ fn a_creation_race_in_threads_ends_with_one_registry_and_everybodys_data() {
 }
 
 const CHILD: &str = "ANNALS_CREATION_RACE";
+const TURN: &str = "ANNALS_CREATION_RACE_TURN";
 
 fn write_as(path: &std::path::Path, who: &str) {
     let registry = loop {
@@ -142,11 +144,68 @@ fn write_as(path: &std::path::Path, who: &str) {
     log.close().unwrap();
 }
 
-/// Not a test by itself: what the processes of the next one do.
+/// Not a test by itself: what the processes of the next two do.
 #[test]
 fn a_process_of_the_creation_race() {
-    if let Ok(path) = std::env::var(CHILD) {
-        write_as(path.as_ref(), &std::process::id().to_string());
+    let Ok(path) = std::env::var(CHILD) else { return };
+    let path: &std::path::Path = path.as_ref();
+    match std::env::var(TURN).as_deref() {
+        Ok("first") => {
+            let registry = Registry::on(annals_wal::Log::open(path).unwrap()).unwrap();
+            println!("has it");
+            // Until the second one has failed to open it.
+            std::io::stdin().read_line(&mut String::new()).unwrap();
+            registry.put(&key("processes/first"), json(1)).unwrap();
+            let log = registry.log().clone();
+            drop(registry);
+            log.close().unwrap();
+        }
+        Ok("second") => {
+            let error = annals_wal::Log::open(path).unwrap_err();
+            assert_eq!(error.kind(), annals_wal::ErrorKind::Locked);
+            println!("refused: {error}");
+            write_as(path, "second");
+        }
+        _ => write_as(path, &std::process::id().to_string()),
+    }
+}
+
+fn child(path: &std::path::Path, turn: &str) -> std::process::Child {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["seeds_own::a_process_of_the_creation_race", "--exact", "--nocapture"])
+        .env(CHILD, path)
+        .env(TURN, turn)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits for the line that has this in it.
+fn said(lines: &mut impl Iterator<Item = std::io::Result<String>>, word: &str) -> String {
+    lines.map(Result::unwrap).find(|line| line.contains(word)).expect("it ended without a word")
+}
+
+/// The same race, in the order that the field reports tell: one creates, the other fails to open and
+/// comes after it.
+#[test]
+fn the_process_that_fails_to_open_comes_second_and_both_ones_data_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let mut first = child(&path, "first");
+    let mut of_first = BufReader::new(first.stdout.take().unwrap()).lines();
+    said(&mut of_first, "has it");
+    let mut second = child(&path, "second");
+    let mut of_second = BufReader::new(second.stdout.take().unwrap()).lines();
+    let refused = said(&mut of_second, "refused");
+    assert!(refused.contains(&format!("process {}", first.id())), "{refused}");
+    writeln!(first.stdin.take().unwrap(), "go on").unwrap();
+    of_first.for_each(drop);
+    of_second.for_each(drop);
+    assert!(first.wait().unwrap().success() && second.wait().unwrap().success());
+    let registry = Registry::on(annals_wal::Log::open(&path).unwrap()).unwrap();
+    for who in ["processes/first", "processes/second"] {
+        assert_eq!(number(&registry, &key(who)), Some(1), "{who}");
     }
 }
 

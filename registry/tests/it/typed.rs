@@ -97,3 +97,25 @@ fn updates_keep_the_lease_and_see_the_transactions_own_writes() {
     assert_eq!(text(&registry), r#"{"status":"a","retries":3}"#);
     assert_eq!(registry.get(&key("k")).unwrap().lease, Some(lease.id));
 }
+
+/// serde's usual way with a part that is mostly absent: a default is left out of the text.
+#[test]
+fn a_part_that_the_struct_leaves_out_keeps_its_unknown_members() {
+    #[derive(Serialize, Deserialize, Default, PartialEq)]
+    struct Limits {
+        #[serde(default)]
+        tokens: u64,
+    }
+    #[derive(Serialize, Deserialize)]
+    struct Agent {
+        #[serde(default, skip_serializing_if = "is_default")]
+        limits: Limits,
+    }
+    fn is_default(limits: &Limits) -> bool {
+        *limits == Limits::default()
+    }
+    let (registry, k) = with(r#"{"limits":{"cost":1.50,"tokens":0}}"#);
+    let outcome = registry.update_json(&k, |agent: &mut Agent| agent.limits.tokens = 7);
+    assert_eq!(done(outcome.unwrap()), Updated::Written);
+    assert_eq!(text(&registry), r#"{"limits":{"cost":1.50,"tokens":7}}"#);
+}

@@ -7,6 +7,7 @@ use annals_registry::{
     After, Change, ErrorKind, Event, Options, Prefix, Registry, RegistryReader, Revision, Trim,
 };
 use annals_wal::LogReader;
+use annals_wal::fs::gate::Gate;
 use annals_wal::fs::mem::MemDir;
 use futures_util::StreamExt;
 
@@ -209,4 +210,92 @@ fn a_reader_watches_a_log_that_another_owns() {
         }
     };
     assert_eq!(told, third);
+}
+
+/// A log that another one owns, trimmed since its reader was opened.
+fn trimmed_since() -> (MemDir, Registry, RegistryReader) {
+    let disk = MemDir::new(1);
+    let options = Options::new().trim(Trim::ToHolds).snapshot_bytes(0);
+    let registry = options.on(open_log(&disk)).unwrap();
+    registry.put(&key("k"), json(0)).unwrap();
+    let reader = RegistryReader::on(LogReader::open_in(disk.dir()).unwrap()).unwrap();
+    for n in 1..=6 {
+        registry.put(&key("k"), json(n)).unwrap();
+        registry.log().append(vec![7; 40_000]).unwrap();
+        registry.checkpoint().unwrap();
+    }
+    assert!(registry.log().head_lsn().get() > 3);
+    (disk, registry, reader)
+}
+
+fn next_change(watch: &mut annals_registry::Watch) -> Revision {
+    loop {
+        let event = watch.next_timeout(Duration::from_secs(10)).unwrap();
+        match event.expect("it ended in silence") {
+            Event::Changed { revision, .. } => return revision,
+            Event::Progress(_) => {}
+            Event::Lagged { .. } => panic!("nothing was trimmed since it began"),
+        }
+    }
+}
+
+#[test]
+fn a_reader_behind_the_head_watches_from_there_or_from_now() {
+    let (_disk, registry, mut reader) = trimmed_since();
+    let mut now = reader.watch(Prefix::all(), After::Now).unwrap();
+    let mut start = reader.watch(Prefix::all(), After::Start).unwrap();
+    let last = registry.put(&key("k"), json(9)).unwrap();
+    assert_eq!(next_change(&mut now), last);
+    assert!(next_change(&mut start) < last);
+    // What it read before stays what it shows, and the past begins where the log does.
+    assert_eq!(
+        reader.refresh().unwrap_err().kind(),
+        ErrorKind::Log(annals_wal::ErrorKind::Trimmed)
+    );
+    assert_eq!(reader.get(&key("k")).unwrap().value, json(0));
+    let history = reader.history(&key("k")).unwrap();
+    assert!(history.lower_bound() > annals_registry::Lsn::FIRST);
+    assert!(history.map(Result::unwrap).count() >= 1);
+}
+
+/// The owner trims before each single file that a new watch opens: it is told of what comes, or that
+/// it lags.
+#[test]
+fn a_watch_from_now_beside_a_trim_never_ends_in_silence() {
+    let mut opens = 0;
+    loop {
+        let disk = MemDir::new(1);
+        let options = Options::new().trim(Trim::ToHolds).snapshot_bytes(0);
+        let registry = options.on(open_log(&disk)).unwrap();
+        for n in 0..4 {
+            registry.put(&key("k"), json(n)).unwrap();
+            registry.log().append(vec![7; 40_000]).unwrap();
+        }
+        let gate = Gate::new(disk.dir(), |_| Ok(()));
+        let reader = RegistryReader::on(LogReader::open_in(gate.clone()).unwrap()).unwrap();
+        let owner = registry.clone();
+        gate.before_open(opens, move || {
+            for n in 0..3 {
+                owner.put(&key("k"), json(n)).unwrap();
+                owner.log().append(vec![7; 40_000]).unwrap();
+                owner.checkpoint().unwrap();
+            }
+        });
+        let mut watch = reader.watch(Prefix::all(), After::Now).unwrap();
+        let was_called = gate.was_called();
+        let last = registry.put(&key("k"), json(9)).unwrap();
+        loop {
+            let event = watch.next_timeout(Duration::from_secs(10)).unwrap();
+            match event.unwrap_or_else(|| panic!("open {opens}: it ended in silence")) {
+                Event::Changed { revision, .. } if revision == last => break,
+                Event::Changed { .. } | Event::Progress(_) => {}
+                Event::Lagged { .. } => break, // trimmed once it had begun, and that is said
+            }
+        }
+        if !was_called {
+            assert!(opens > 3, "{opens}");
+            return;
+        }
+        opens += 1;
+    }
 }

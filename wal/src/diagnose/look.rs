@@ -13,6 +13,13 @@ use crate::ids::{Lsn, Sequence};
 use crate::inspect::State;
 use crate::scan::{Frame, Source, Step, Trouble, Walker};
 
+/// So many damages of a log are explained, and of one segment a tenth; the others are counted.
+pub const DAMAGES_MAX: usize = 10_000;
+/// Of one segment.
+const DAMAGES_HERE_MAX: usize = DAMAGES_MAX / 10;
+/// A map of more spans than this is drawn coarser: neighbours become one, and the worst of them shows.
+const SPANS_MAX: usize = 4096;
+
 /// What the other files and the recovery table say about a segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Around<'a> {
@@ -32,6 +39,8 @@ pub(crate) struct Around<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Looked {
     pub(crate) damages: Vec<Damaged>,
+    /// Damages beyond the cap.
+    pub(crate) cut: u64,
     pub(crate) spans: Vec<Span>,
     pub(crate) records: u64,
     pub(crate) first_lsn: Option<u64>,
@@ -45,7 +54,8 @@ pub(crate) fn look<S: Source>(
     around: Around<'_>,
 ) -> io::Result<Looked> {
     let len = source.len();
-    let mut look = Look { around, len, last: around.lsns.0, open: None, done: Looked::default() };
+    let mut look =
+        Look { around, len, last: around.lsns.0, open: None, grain: 32, done: Looked::default() };
     look.span(0, FRAMES_START.min(len), SpanKind::Header);
     let mut walker = Walker::new(source, header);
     while let Some(step) = walker.step()? {
@@ -66,6 +76,8 @@ struct Look<'a> {
     last: Option<u64>,
     /// A damage whose last LSN the next frame tells.
     open: Option<usize>,
+    /// Spans that are together no longer than this become one.
+    grain: u64,
     done: Looked,
 }
 
@@ -245,6 +257,11 @@ impl Look<'_> {
             _ => State::TornTail,
         };
         let class = if state == State::TornTail { Class::TornTail } else { judged.class };
+        self.span(from, to.min(self.len), SpanKind::Bad(class));
+        if self.done.damages.len() >= DAMAGES_HERE_MAX {
+            self.done.cut += 1;
+            return;
+        }
         self.done.damages.push(Damaged {
             class,
             state,
@@ -257,7 +274,6 @@ impl Look<'_> {
             loss: Loss { records, promised: Some(promised) },
             flip: judged.flip,
         });
-        self.span(from, to.min(self.len), SpanKind::Bad(class));
     }
 
     /// The last LSN before the frame that was met tells how many the open damage took.
@@ -297,6 +313,28 @@ impl Look<'_> {
         match self.done.spans.last_mut() {
             Some(last) if last.kind == kind && last.to == from => last.to = to,
             _ => self.done.spans.push(Span { from, to, kind }),
+        }
+        if self.done.spans.len() > SPANS_MAX {
+            self.coarsen();
+        }
+    }
+
+    #[cold]
+    fn coarsen(&mut self) {
+        while self.done.spans.len() > SPANS_MAX / 2 {
+            self.grain = self.grain.saturating_mul(2);
+            let mut coarse: Vec<Span> = Vec::with_capacity(SPANS_MAX);
+            for span in self.done.spans.drain(..) {
+                match coarse.last_mut() {
+                    Some(last) if span.to - last.from <= self.grain => {
+                        last.to = span.to;
+                        let bad = matches!(last.kind, SpanKind::Bad(_));
+                        last.kind = if bad { last.kind } else { span.kind };
+                    }
+                    _ => coarse.push(span),
+                }
+            }
+            self.done.spans = coarse;
         }
     }
 }

@@ -5,11 +5,13 @@
 //! [`Diagnosis::report`]. This room looks closely at what they found bad, and at nothing else
 //! unless every byte is asked for. Invariants: every finding of the report is explained by at least
 //! one [`Damaged`]; a class is a judgement from the bytes alone and says how it was reached. Rooms:
-//! [`set`] (files), [`look`] (one segment), [`judge`] (one run of bad bytes), [`flip`], [`salt`].
+//! [`set`] and [`files`] (files), [`ends`] (headers and tails), [`look`] (one segment), [`judge`] (one run of bad bytes), [`flip`], [`salt`].
 
 use std::path::Path;
 use std::sync::Arc;
 
+mod ends;
+mod files;
 pub(crate) mod flip;
 pub(crate) mod judge;
 pub(crate) mod look;
@@ -18,12 +20,11 @@ mod set;
 mod value;
 
 use crate::error::Result;
-use crate::format;
-use crate::fs::{Access, Dir, os::OsDir, read_full};
+use crate::fs::{Dir, os::OsDir};
 use crate::inspect::{Depth, Report, State, inspect_with};
-use crate::recover::facts::reading;
 use crate::recover::{Facts, decide};
 pub use flip::Flip;
+pub use look::DAMAGES_MAX;
 pub use value::{Class, Damaged, Loss, SegmentMap, Span, SpanKind};
 
 /// A log's report and every damage in it, explained.
@@ -31,8 +32,10 @@ pub use value::{Class, Damaged, Loss, SegmentMap, Span, SpanKind};
 pub struct Diagnosis {
     /// The verdict, and what is in the log.
     pub report: Report,
-    /// Lowest segment first, lowest byte first.
+    /// Lowest segment first, lowest byte first; at most [`DAMAGES_MAX`].
     pub damages: Vec<Damaged>,
+    /// How many more were met and are only counted: memory does not follow the damage.
+    pub damages_cut: u64,
     /// What lies where, segment by segment, if it was asked for.
     pub maps: Vec<SegmentMap>,
     /// What the mark says that forbids opening, if there is one and it marks unfinished work.
@@ -44,7 +47,8 @@ impl Diagnosis {
     pub fn of(report: Report) -> Diagnosis {
         let row = report.row;
         let damages = report.findings.iter().map(|f| set::of_finding(f, row)).collect();
-        Diagnosis { report, damages, maps: Vec::new(), unfinished: None }
+        let damages_cut = report.findings_cut;
+        Diagnosis { report, damages, damages_cut, maps: Vec::new(), unfinished: None }
     }
 }
 
@@ -94,10 +98,15 @@ pub fn diagnose_in(
     let report = inspect_with(dir, scope.depth, scope.threads, progress)?;
     let mut diagnosis = Diagnosis {
         damages: Vec::new(),
+        damages_cut: 0,
         maps: Vec::new(),
-        unfinished: unfinished(&**dir)?,
+        unfinished: None,
         report,
     };
+    if diagnosis.report.state == State::Unfinished {
+        diagnosis.unfinished = Facts::read(&**dir)?.unfinished;
+        return Ok(diagnosis);
+    }
     if diagnosis.report.state < State::TornTail && !scope.maps {
         return Ok(diagnosis);
     }
@@ -105,12 +114,14 @@ pub fn diagnose_in(
     let decision = decide(&facts);
     let found = set::explain(&**dir, &facts, &decision, &diagnosis.report, scope)?;
     diagnosis.damages = found.damages;
+    diagnosis.damages_cut = found.cut.max(diagnosis.report.findings_cut);
     diagnosis.maps = found.maps;
     for finding in &diagnosis.report.findings {
         if finding.segment.is_some_and(|segment| found.excused.contains(&segment)) {
             continue;
         }
-        if !diagnosis.damages.iter().any(|damage| damage.explains(finding)) {
+        let cut = found.cut_segments.iter().any(|segment| finding.segment == Some(*segment));
+        if !cut && !diagnosis.damages.iter().any(|damage| damage.explains(finding)) {
             diagnosis.damages.push(set::of_finding(finding, diagnosis.report.row));
         }
     }
@@ -119,22 +130,10 @@ pub fn diagnose_in(
     // second look alone calls bad, after the report did not, is a race with the writer.
     if diagnosis.report.state < State::TornTail {
         diagnosis.damages.clear();
+        diagnosis.damages_cut = 0;
     }
     if diagnosis.report.live {
         diagnosis.damages.retain(|damage| damage.state >= State::Corrupt);
     }
     Ok(diagnosis)
-}
-
-/// How the mark of an unfinished copy begins: `backup` and `salvage` write it first and remove it
-/// last.
-pub(crate) const UNFINISHED: &str = "unfinished: ";
-
-fn unfinished(dir: &dyn Dir) -> Result<Option<String>> {
-    let Ok(file) = dir.open(format::ARCHIVE_NAME, Access::Read) else { return Ok(None) };
-    let mut bytes = [0; 256];
-    let read = read_full(&*file, &mut bytes, 0);
-    let read = read.map_err(|e| reading(dir, format::ARCHIVE_NAME, e))?;
-    let text = String::from_utf8_lossy(&bytes[..read]).trim().to_owned();
-    Ok(text.strip_prefix(UNFINISHED).map(str::to_owned))
 }

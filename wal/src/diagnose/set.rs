@@ -4,24 +4,21 @@
 //! Never here: bytes of frames ([`super::look`]). The *chain* is the segments that bear their own
 //! name or whose header is lost; a file under another's name is explained and then left out, so that
 //! it accuses nobody. Invariant: nothing is invented: whatever the report found and this room cannot
-//! explain keeps the report's own words ([`of_finding`]). Next room: [`super::look`].
-
-use std::io;
+//! explain keeps the report's own words ([`of_finding`]); what is beyond the caps is counted. Next
+//! rooms: [`super::files`], [`super::ends`], [`super::look`].
 
 use super::Scope;
-use super::flip;
-use super::judge::{self, Place};
-use super::look::{Around, Looked, look};
+use super::judge::Place;
+use super::look::{Around, DAMAGES_MAX, Looked, look};
 use super::salt::{Known, header_from_frames};
 use super::value::{Class, Damaged, Loss, SegmentMap, Span, SpanKind};
 use crate::error::Result;
-use crate::format::{self, FRAMES_START, HeaderVerdict, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::format::{self, FRAMES_START, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::fs::{Access, Dir, read_full};
-use crate::ids::{LogId, Lsn, Sequence};
+use crate::ids::{LogId, Sequence};
 use crate::inspect::{Finding, Report, State};
 use crate::recover::facts::{SegmentFacts, reading};
 use crate::recover::{Decision, Facts, Row, trusted_control};
-use crate::scan::{Source, Step, Walker};
 use crate::window::Window;
 
 /// What was found.
@@ -31,6 +28,9 @@ pub(super) struct Explained {
     pub(super) maps: Vec<SegmentMap>,
     /// Segments that the table accuses because of a damage elsewhere, which is explained.
     pub(super) excused: Vec<Sequence>,
+    /// Damages that are counted and not explained, and the segments that they are in.
+    pub(super) cut: u64,
+    pub(super) cut_segments: Vec<Sequence>,
 }
 
 /// A finding in its own words, where nothing closer was found.
@@ -108,13 +108,13 @@ fn known(segment: &SegmentFacts) -> Option<Known> {
     Some(Known { sequence, salt, capacity })
 }
 
-struct Set<'a> {
-    dir: &'a dyn Dir,
-    facts: &'a Facts,
-    decision: &'a Decision,
-    report: &'a Report,
-    log_id: Option<LogId>,
-    done: Explained,
+pub(super) struct Set<'a> {
+    pub(super) dir: &'a dyn Dir,
+    pub(super) facts: &'a Facts,
+    pub(super) decision: &'a Decision,
+    pub(super) report: &'a Report,
+    pub(super) log_id: Option<LogId>,
+    pub(super) done: Explained,
 }
 
 impl<'a> Set<'a> {
@@ -137,151 +137,6 @@ impl<'a> Set<'a> {
     /// Below the head: a crash left it of a trim.
     fn is_leftover(&self, segment: &SegmentFacts) -> bool {
         self.report.leftovers.contains(&format::segment_name(segment.sequence))
-    }
-
-    /// Why a file does not count as the segment that its name says.
-    fn misplaced(&self, segment: &SegmentFacts) -> Option<Damaged> {
-        let whole = |class, expected: &str, found: String, decided: &str| Damaged {
-            class,
-            state: if class == Class::Unsupported { State::Unsupported } else { State::Corrupt },
-            segment: Some(segment.sequence),
-            bytes: Some((0, segment.file_len)),
-            lsns: None,
-            expected: expected.to_owned(),
-            found,
-            decided: decided.to_owned(),
-            loss: Loss { records: None, promised: None },
-            flip: None,
-        };
-        if segment.irregular {
-            let found = "something that is no regular file".to_owned();
-            return Some(whole(Class::ForeignBytes, "a segment's file", found, "its type"));
-        }
-        match &segment.header {
-            HeaderVerdict::Unsupported(what) => {
-                let decided = "the header's checksum holds, so a newer version wrote it";
-                Some(whole(Class::Unsupported, "format version 1", what.clone(), decided))
-            }
-            HeaderVerdict::Good(header) if header.sequence != segment.sequence => {
-                let real = self.facts.segments.iter().find(|s| s.sequence == header.sequence);
-                let real = match real.and_then(SegmentFacts::good_header) {
-                    Some(real) if real.salt == header.salt => {
-                        "that segment is there too, under its own name: this file is a copy"
-                    }
-                    Some(_) => "another file bears that segment's name",
-                    None => "no file bears that segment's name: this file was renamed",
-                };
-                let expected = format!("segment {}", segment.sequence);
-                let found = format!("the header of segment {}; {real}", header.sequence);
-                let decided = "a segment's header repeats the number in its file's name";
-                Some(whole(Class::Overlap, &expected, found, decided))
-            }
-            HeaderVerdict::Good(header) if Some(header.log_id) != self.log_id => {
-                let expected = self.log_id.map_or_else(String::new, |id| format!("log {id}"));
-                let found = format!("a segment of log {}", header.log_id);
-                let decided = "all segments of a log bear its id; most here bear another";
-                Some(whole(Class::ForeignBytes, &expected, found, decided))
-            }
-            _ => None,
-        }
-    }
-
-    /// Segments that are not there.
-    fn gaps(&mut self, chain: &[&SegmentFacts], active: Option<usize>) {
-        let Some(active) = active else { return };
-        let head = self.report.head;
-        if let Some(first) = chain.first() {
-            let base = first.open.as_ref().map_or(0, |open| open.lsn);
-            if first.sequence > Sequence::FIRST && base >= head.get() {
-                let lsns = Lsn::new(base).map(|last| (head, last));
-                let from = Sequence::FIRST;
-                let found = format!("the lowest segment is {}", first.sequence);
-                self.gap(from, before(first.sequence), lsns, found, first.file_len);
-            }
-        }
-        for pair in chain[..=active].windows(2) {
-            let (low, next) = (pair[0], pair[1]);
-            let open = next.open.as_ref().map(|open| open.lsn);
-            let trimmed = open.is_some_and(|lsn| lsn < head.get());
-            let Some(missing) = low.sequence.next().filter(|m| *m < next.sequence) else {
-                continue;
-            };
-            if trimmed {
-                continue;
-            }
-            let last = self.last_lsn_of(low);
-            let lsns = last.and_then(|last| Lsn::new(last + 1)).zip(open.and_then(Lsn::new));
-            let found = format!("segment {} is followed by {}", low.sequence, next.sequence);
-            self.gap(missing, before(next.sequence), lsns, found, low.file_len);
-        }
-        let control = trusted_control(self.facts).map(|control| control.control);
-        if let Some(control) = control
-            && let Some(lost) = Sequence::new(control.sequence)
-            && lost > chain[active].sequence
-        {
-            let low = self.last_lsn_of(chain[active]).and_then(|last| Lsn::new(last + 1));
-            let lsns = low.zip(Lsn::new(control.durable_lsn)).filter(|(a, b)| a <= b);
-            let found = format!("the last segment with data is {}", chain[active].sequence);
-            let missing = chain[active].sequence.next().unwrap_or(lost);
-            self.gap(missing, lost, lsns, found, chain[active].file_len);
-        }
-    }
-
-    /// The LSN at a segment's seal, or of the last record that its survey kept.
-    fn last_lsn_of(&self, segment: &SegmentFacts) -> Option<u64> {
-        let active = self.facts.active.as_ref();
-        let survey = active
-            .filter(|active| self.facts.segments[active.index].sequence == segment.sequence)
-            .and_then(|active| active.survey.as_ref());
-        let seal = segment.seal.as_ref().map(|seal| seal.lsn);
-        seal.or(survey.map(|survey| survey.kept.last_lsn))
-    }
-
-    fn gap(
-        &mut self,
-        first: Sequence,
-        last: Sequence,
-        lsns: Option<(Lsn, Lsn)>,
-        found: String,
-        len: u64,
-    ) {
-        let lsns = lsns.filter(|(low, high)| low <= high);
-        let expected = if first == last {
-            format!("segment {first}")
-        } else {
-            format!("segments {first} to {last}")
-        };
-        self.done.damages.push(Damaged {
-            class: Class::Gap,
-            state: State::Corrupt,
-            segment: Some(first),
-            bytes: None,
-            lsns,
-            expected,
-            found,
-            decided: "segments are numbered without a step, and its records are above the log's \
-                      head"
-                .to_owned(),
-            loss: Loss {
-                records: lsns.map(|(low, high)| high.get() - low.get() + 1),
-                promised: Some(true),
-            },
-            flip: None,
-        });
-        // A few of a long row stand for it.
-        let mut at = Some(first);
-        for _ in 0..16 {
-            let Some(segment) = at.filter(|at| *at <= last) else { break };
-            let spans = vec![Span { from: 0, to: len, kind: SpanKind::Bad(Class::Gap) }];
-            self.done.maps.push(SegmentMap {
-                segment,
-                len,
-                present: false,
-                durable_end: None,
-                spans,
-            });
-            at = segment.next();
-        }
     }
 
     /// A close look at one segment of the chain.
@@ -343,49 +198,21 @@ impl<'a> Set<'a> {
         if !sealed {
             self.torn(segment, &mut looked);
         }
-        self.done.damages.append(&mut looked.damages);
+        self.keep(segment.sequence, &mut looked);
         self.map(segment, looked.spans, (!sealed).then_some(around.promised_end));
         Ok(())
     }
 
-    /// Whether the highest segment with data is one that was never begun: no sound frame in it, and
-    /// no seal in the one before. To the table its bytes look like the beginning of a segment.
-    fn damaged_spare(&mut self, segment: &SegmentFacts, below: &SegmentFacts) -> Result<bool> {
-        let Some(header) = segment.good_header() else { return Ok(false) };
-        if segment.open.is_some() || below.seal.is_some() || below.good_header().is_none() {
-            return Ok(false);
+    /// As many damages as there is room for; the others are counted.
+    fn keep(&mut self, segment: Sequence, looked: &mut Looked) {
+        let room = DAMAGES_MAX.saturating_sub(self.done.damages.len());
+        let cut = looked.cut + looked.damages.len().saturating_sub(room) as u64;
+        looked.damages.truncate(room);
+        self.done.damages.append(&mut looked.damages);
+        if cut > 0 {
+            self.done.cut += cut;
+            self.done.cut_segments.push(segment);
         }
-        let name = format::segment_name(segment.sequence);
-        let failed = |e| reading(self.dir, &name, e);
-        let file = self.dir.open(&name, Access::Read).map_err(failed)?;
-        let mut window = Window::limited(file, header.capacity.min(segment.file_len));
-        let end = window.len();
-        let mut walker = Walker::new(&mut window, header);
-        while let Some(step) = walker.step().map_err(failed)? {
-            if matches!(step, Step::Frame(_)) {
-                return Ok(false);
-            }
-        }
-        let stray = judge::stray(&mut window, (FRAMES_START.min(end), end)).map_err(failed)?;
-        let Some(stray) = stray else { return Ok(false) };
-        self.done.excused.push(below.sequence);
-        self.done.damages.push(Damaged {
-            class: Class::BitRot,
-            state: State::Corrupt,
-            segment: Some(segment.sequence),
-            bytes: Some((stray.first, stray.last + 1)),
-            lsns: None,
-            expected: "a spare: a header, then zeros".to_owned(),
-            found: format!("{} bytes that are not zero, and no frame", stray.count),
-            decided: format!(
-                "segment {} has no seal, so this one was never begun; because of these bytes an \
-                 opening takes it for the active one",
-                below.sequence
-            ),
-            loss: Loss { records: Some(0), promised: Some(false) },
-            flip: stray.flip,
-        });
-        Ok(true)
     }
 
     fn map(&mut self, segment: &SegmentFacts, spans: Vec<Span>, durable_end: Option<u64>) {
@@ -432,98 +259,6 @@ impl<'a> Set<'a> {
         let control = control.map_or(0, |control| control.durable_end);
         survey.map_or(FRAMES_START, |survey| survey.witness).max(control)
     }
-
-    /// What recovery would cut is one torn tail, whatever stands in it.
-    fn torn(&mut self, segment: &SegmentFacts, looked: &mut Looked) {
-        let Decision::Plan(plan) = self.decision else { return };
-        let Some(cut) = plan.cut.filter(|cut| cut.segment == segment.sequence) else { return };
-        let first = looked.damages.first().cloned();
-        looked.damages.clear();
-        let found = first.map_or_else(
-            || format!("the file has {} bytes", segment.file_len),
-            |damage| damage.found,
-        );
-        let records = cut.lsns.map_or(0, |(low, high)| high.get() - low.get() + 1);
-        looked.damages.push(Damaged {
-            class: Class::TornTail,
-            state: State::TornTail,
-            segment: Some(cut.segment),
-            bytes: Some((cut.from, cut.to.max(cut.from))),
-            lsns: cut.lsns,
-            expected: "a whole batch, or zeros".to_owned(),
-            found,
-            decided:
-                "it stands at the end, and nothing proves that a sync had covered it: no later \
-                      frame and no control block that was written here"
-                    .to_owned(),
-            loss: Loss { records: Some(records), promised: Some(false) },
-            flip: None,
-        });
-    }
-
-    /// The first 128 bytes of a segment.
-    fn header_damage(
-        &self,
-        segment: &SegmentFacts,
-        head: &[u8],
-        known: &[Known],
-    ) -> io::Result<Damaged> {
-        let why = match &segment.header {
-            HeaderVerdict::Bad(why) => *why,
-            _ => "",
-        };
-        let flipped = flip::in_segment_header(head);
-        let fits = flipped.filter(|(_, header)| header.sequence == segment.sequence);
-        let mut source = head;
-        let place = Place { salt: 0, known };
-        let judged = judge::by_content(&mut source, (0, head.len() as u64), place, why)?;
-        let (class, decided) = match fits {
-            Some(_) => (Class::BitRot, "with one bit flipped back it is a good header".to_owned()),
-            None if head.len() < SEGMENT_HEADER_LEN => {
-                (Class::LostTail, format!("the file has {} bytes", head.len()))
-            }
-            None => (judged.class, judged.decided),
-        };
-        Ok(Damaged {
-            class,
-            state: State::Corrupt,
-            segment: Some(segment.sequence),
-            bytes: Some((0, FRAMES_START)),
-            lsns: None,
-            expected: format!("the header of segment {}", segment.sequence),
-            found: if fits.is_some() || judged.found == why {
-                why.to_owned()
-            } else {
-                format!("{why}: {}", judged.found)
-            },
-            decided,
-            loss: Loss { records: None, promised: Some(true) },
-            flip: fits.map(|(flip, _)| flip),
-        })
-    }
-
-    fn beyond_capacity(&mut self, segment: &SegmentFacts, header: &SegmentHeader) {
-        if segment.good_header().is_none() || segment.file_len <= header.capacity {
-            return;
-        }
-        self.done.damages.push(Damaged {
-            class: Class::ForeignBytes,
-            state: State::Corrupt,
-            segment: Some(segment.sequence),
-            bytes: Some((header.capacity, segment.file_len)),
-            lsns: None,
-            expected: format!("a file of {} bytes, its capacity", header.capacity),
-            found: format!("{} bytes", segment.file_len),
-            decided: "a segment gets its full size when it is made; nothing makes it longer"
-                .to_owned(),
-            loss: Loss { records: Some(0), promised: Some(false) },
-            flip: None,
-        });
-    }
-}
-
-fn before(sequence: Sequence) -> Sequence {
-    sequence.previous().unwrap_or(sequence)
 }
 
 /// The map of a segment at which nobody looked closely, because nothing was wrong with it.
@@ -532,7 +267,9 @@ fn far_map(segment: &SegmentFacts, report: &Report, beyond: bool) -> SegmentMap 
     let used = own.and_then(|own| own.used_bytes).filter(|_| !beyond);
     let len = segment.file_len;
     let end = used.map_or(if beyond { FRAMES_START } else { len }, |used| used.min(len));
-    let data = if report.records.is_some() { SpanKind::Data } else { SpanKind::Unread };
+    // A seal, or a walk of all of it, tells how many records there are.
+    let told = own.is_some_and(|own| own.records.is_some());
+    let data = if told { SpanKind::Data } else { SpanKind::Unread };
     let spans = [
         Span { from: 0, to: FRAMES_START.min(len), kind: SpanKind::Header },
         Span { from: FRAMES_START, to: end, kind: data },

@@ -3,8 +3,9 @@
 //! hold it with. Feature `testing`.
 //!
 //! Operations are named in words: `create NAME`, `link NAME`, `remove NAME`, `write NAME`,
-//! `sync POINT`, `dirsync POINT`; NAME is the one the file was opened by. Reads, locks and syncs of
-//! the parent pass without a hook, so a hook may read the log.
+//! `sync POINT`, `dirsync POINT`; NAME is the one the file was opened by. `map NAME` changes nothing
+//! and is told too. Reads, locks and syncs of the parent pass without a hook, so a hook may read the
+//! log.
 //! Never here: a lock held while the hook runs, a sleep, an opinion about what is right.
 //! Next rooms: `mem` and [`super::os`], which stand behind it.
 
@@ -15,7 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{
-    Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Standing, Status, SyncPoint,
+    Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Map, Standing, Status, SyncPoint,
 };
 
 /// Told the operation before it happens; an error stands for the operation's own.
@@ -36,7 +37,11 @@ pub struct Gate {
     inner: Arc<dyn Dir>,
     hook: Arc<Hook>,
     stale: Mutex<Option<Vec<DirEntry>>>,
+    opens: Mutex<Option<Opening>>,
 }
+
+/// A number of opens from now, and what happens before that one.
+type Opening = (u64, Box<dyn FnOnce() + Send>);
 
 impl Gate {
     /// `inner` behind a hook.
@@ -44,12 +49,43 @@ impl Gate {
         inner: Arc<dyn Dir>,
         hook: impl Fn(&str) -> io::Result<()> + Send + Sync + 'static,
     ) -> Arc<Gate> {
-        Arc::new(Gate { inner, hook: Arc::new(hook), stale: Mutex::default() })
+        Arc::new(Gate {
+            inner,
+            hook: Arc::new(hook),
+            stale: Mutex::default(),
+            opens: Mutex::default(),
+        })
     }
 
     /// The next listing, and only that one, shows these names: as one that was read a while ago.
     pub fn list_once(&self, names: Vec<DirEntry>) {
         *locked(&self.stale) = Some(names);
+    }
+
+    /// Calls once, before a file is opened to be read or written: the `nth` from now on, the next one
+    /// being 0. What it opens itself does not count if it goes by another way.
+    pub fn before_open(&self, nth: u64, call: impl FnOnce() + Send + 'static) {
+        *locked(&self.opens) = Some((nth, Box::new(call)));
+    }
+
+    /// Whether what [`Gate::before_open`] was given was called.
+    pub fn was_called(&self) -> bool {
+        locked(&self.opens).is_none()
+    }
+
+    fn opening(&self) {
+        let now = {
+            let mut opens = locked(&self.opens);
+            match opens.take() {
+                Some((0, call)) => Some(call),
+                Some((nth, call)) => {
+                    *opens = Some((nth - 1, call));
+                    None
+                }
+                None => None,
+            }
+        };
+        now.into_iter().for_each(|call| call());
     }
 
     /// Whether the listing of [`Gate::list_once`] was asked for.
@@ -101,6 +137,7 @@ impl Dir for Gate {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.opening();
         Ok(self.file(self.inner.open(name, access)?, name))
     }
 
@@ -195,6 +232,11 @@ impl File for GateFile {
 
     fn status(&self) -> io::Result<Status> {
         self.inner.status()
+    }
+
+    fn map(&self, len: u64, whole: bool) -> io::Result<Option<Map>> {
+        (self.hook)(&self.write.replacen("write", "map", 1))?;
+        self.inner.map(len, whole)
     }
 }
 

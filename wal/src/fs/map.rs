@@ -1,20 +1,36 @@
-//! A file in the address space: the one module of this crate with `unsafe` in it.
+//! Maps in the address space, of a file and of one page that a fork wipes: the one module of this
+//! crate with `unsafe` in it.
 //!
-//! Never here: a length field (a map is as long as the file was, or shorter), writes, frames.
-//! Invariant: what is mapped is a sealed segment, which nobody writes again. Next room:
-//! [`crate::lens`].
+//! Never here: a length field (a map is as long as the file was, or shorter), writes to files,
+//! frames. Invariant: what is mapped of files is a sealed segment, which nobody writes again. Next
+//! rooms: [`crate::lens`], [`crate::fork`].
 
 #![expect(unsafe_code, reason = "a file is mapped here and nowhere else")]
 
 use std::fs;
 use std::io;
 
-use memmap2::{Advice, Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 
 /// The first bytes of a file, mapped for reading.
 ///
 /// A disk that fails to read a page, and a file that was cut shorter since, are a SIGBUS to whoever
 /// touches that page.
+///
+/// Its bytes are for this crate alone: outside of it nobody has checked who may write in the
+/// directory.
+///
+/// ```
+/// fn show(map: &annals_wal::fs::Map) -> String {
+///     format!("{map:?}")
+/// }
+/// ```
+///
+/// ```compile_fail,E0624
+/// fn show(map: &annals_wal::fs::Map) -> usize {
+///     map.bytes().len()
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Map {
     map: Mmap,
@@ -51,5 +67,49 @@ impl Map {
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.map
+    }
+}
+
+/// A page of memory that the kernel empties in every child made by fork, so that a process can ask
+/// without a system call whether it is the one that made it. `getpid` is one since glibc remembers
+/// it no more; two or three of them were a twentieth of a registry's transaction.
+#[derive(Debug)]
+pub(crate) struct ForkMark {
+    page: MmapMut,
+}
+
+impl ForkMark {
+    /// Marks this process. `None` where the kernel cannot wipe pages (before Linux 4.14).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn here() -> Option<ForkMark> {
+        use rustix::mm::{Advice, madvise};
+        let mut page = MmapMut::map_anon(1).ok()?;
+        let mut advise = |advice| {
+            // SAFETY: the range is the map made above, which nobody else knows of and which holds
+            // nothing yet; neither advice changes what this process sees of it.
+            unsafe { madvise(page.as_mut_ptr().cast(), page.len(), advice) }
+        };
+        // An emulator may say yes to whatever it is asked and do nothing (qemu's user mode does). Linux
+        // always refuses this one for a map without a file.
+        if advise(Advice::LinuxRemove).is_ok() {
+            return None;
+        }
+        advise(Advice::LinuxWipeOnFork).ok()?;
+        *page.first_mut()? = 1;
+        Some(ForkMark { page })
+    }
+
+    /// Only Linux knows such pages.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn here() -> Option<ForkMark> {
+        None
+    }
+
+    /// Whether no fork lies between the making of the mark and now.
+    #[inline]
+    pub(crate) fn stands(&self) -> bool {
+        // SAFETY: the pointer is to the map's first byte, which lives as long as `self`. Volatile,
+        // because a fork changes it and the compiler must not remember it.
+        unsafe { self.page.as_ptr().read_volatile() == 1 }
     }
 }

@@ -25,6 +25,7 @@ use fs4::TryLockError;
 
 use crate::mutant;
 
+use super::map::ForkMark;
 use super::{
     Access, Dir, DirEntry, DirLock, File, FileSystem, Identity, LockMode, Map, Standing, Status,
     SyncPoint, write_zeros,
@@ -43,6 +44,9 @@ pub struct OsDir {
     absolute: PathBuf,
     /// What [`Dir::elapsed`] counts from.
     origin: Instant,
+    /// The process that named it, and whether this is that process still.
+    pid: u32,
+    mark: Option<Arc<ForkMark>>,
 }
 
 /// Two directories change names, in one step, and their parents are synced.
@@ -78,7 +82,8 @@ impl OsDir {
     pub fn new(path: impl Into<PathBuf>) -> OsDir {
         let path = path.into();
         let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-        OsDir { path, absolute, origin: Instant::now() }
+        let (pid, mark) = (std::process::id(), ForkMark::here().map(Arc::new));
+        OsDir { path, absolute, origin: Instant::now(), pid, mark }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -189,7 +194,8 @@ impl Dir for OsDir {
         if identity_of(&file.metadata()?).inode != self.identity(name)?.inode {
             return Ok(None);
         }
-        Ok(Some(Box::new(OsLock { file, pid: self.pid() })))
+        let mark = ForkMark::here();
+        Ok(Some(Box::new(OsLock { file, pid: std::process::id(), mark })))
     }
 
     fn identity(&self, name: &str) -> io::Result<Identity> {
@@ -214,7 +220,13 @@ impl Dir for OsDir {
     }
 
     fn pid(&self) -> u32 {
-        std::process::id()
+        match &self.mark {
+            Some(mark) if mark.stands() => self.pid,
+            None => std::process::id(),
+            // Another process, even where it has the same number: in a namespace of its own, or
+            // because the number was free again.
+            Some(_) => Some(std::process::id()).filter(|pid| *pid != self.pid).unwrap_or(0),
+        }
     }
 }
 
@@ -315,11 +327,8 @@ impl File for OsFile {
             match fallocate(&self.file, FallocateFlags::empty(), from, to.saturating_sub(from)) {
                 Ok(()) => return Ok(()),
                 Err(Errno::INTR) => {}
-                Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::IO)) => {
-                    return Err(e.into());
-                }
-                // NFS before 4.2 does not know it, a sandbox may forbid it: writing works.
-                Err(_) => return write_zeros(self, from, to),
+                Err(e) if may_be_written(e) => return write_zeros(self, from, to),
+                Err(e) => return Err(e.into()),
             }
         }
     }
@@ -341,6 +350,15 @@ impl File for OsFile {
     }
 }
 
+/// Whether zeros may be had by writing where the system does not give them. NFS before 4.2 does not
+/// know how, a sandbox may forbid it: writing works. On a full or failing disk it would do harm or
+/// take long, and fail as well.
+#[cfg(target_os = "linux")]
+fn may_be_written(refusal: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    !matches!(refusal, Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::IO)
+}
+
 /// flock belongs to the open file description, which a fork shares: it is free when the last copy
 /// is closed, or at once when any process that has a copy unlocks it.
 #[derive(Debug)]
@@ -348,6 +366,7 @@ struct OsLock {
     file: fs::File,
     /// Who took it.
     pid: u32,
+    mark: Option<ForkMark>,
 }
 
 impl DirLock for OsLock {
@@ -385,8 +404,26 @@ impl Drop for OsLock {
         // By whoever took it, and nobody else: a child that unlocked would take the lock from its
         // parent (jnwatson/py-lmdb#346, tox-dev/filelock#634); and an owner that only closed would
         // leave the directory locked for as long as some forked child lives.
-        if self.pid == std::process::id() {
+        if self.pid == std::process::id() && self.mark.as_ref().is_none_or(ForkMark::stands) {
             let _ = fs4::FileExt::unlock(&self.file);
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::may_be_written;
+    use rustix::io::Errno;
+
+    /// A log on such a file system could not be made at all: EPERM under seccomp, ENODEV and EINVAL
+    /// from drivers, beside the two that the manual names.
+    #[test]
+    fn what_cannot_be_allocated_is_written_unless_the_disk_is_full_or_failing() {
+        for errno in [Errno::OPNOTSUPP, Errno::NOSYS, Errno::PERM, Errno::NODEV, Errno::INVAL] {
+            assert!(may_be_written(errno), "{errno}");
+        }
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG, Errno::IO] {
+            assert!(!may_be_written(errno), "{errno}");
         }
     }
 }

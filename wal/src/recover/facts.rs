@@ -34,6 +34,8 @@ pub struct Facts {
     pub snapshots: Vec<SnapshotHeader>,
     /// Whether an archive manifest forbids writing.
     pub archive: bool,
+    /// What the mark in its place says, if it is that of a copy that was broken off.
+    pub unfinished: Option<String>,
     /// Whether any name of the format other than the lock files and `.wal.tmp` exists.
     pub any_log_file: bool,
     /// The active segment: the highest with a byte after its header that is not zero.
@@ -147,6 +149,9 @@ impl Facts {
         }
         segments.sort_unstable();
         facts.tmp_names.sort_unstable();
+        if facts.archive {
+            facts.unfinished = read_unfinished(dir)?;
+        }
         facts.control = read_control(dir)?;
         for name in snapshots {
             facts.snapshots.extend(read_snapshot(dir, &name)?);
@@ -353,6 +358,26 @@ pub(crate) fn read_control(dir: &dyn Dir) -> Result<Option<ControlFacts>> {
 /// nothing can be proven.
 pub(crate) fn is_same_file(a: Identity, b: Identity) -> bool {
     a == b && a.born_ns != 0
+}
+
+/// How the mark of an unfinished copy begins: `backup` and `salvage` write it first and remove it
+/// last.
+pub(crate) const UNFINISHED: &str = "unfinished: ";
+
+/// What the file `ARCHIVE` says, if it is such a mark. Nobody syncs what it says, only its name: a
+/// crash may leave it empty or zeros, which no manifest ever is.
+fn read_unfinished(dir: &dyn Dir) -> Result<Option<String>> {
+    // Whatever else bears that name forbids writing, and says nothing.
+    let Ok(file) = dir.open(format::ARCHIVE_NAME, Access::Read) else { return Ok(None) };
+    let mut bytes = [0; 256];
+    let read = read_full(&*file, &mut bytes, 0);
+    let read = read.map_err(|e| reading(dir, format::ARCHIVE_NAME, e))?;
+    let text = String::from_utf8_lossy(&bytes[..read]);
+    let text = text.trim_matches(|c: char| c == '\0' || c.is_whitespace());
+    if text.is_empty() {
+        return Ok(Some("a copy was broken off here: remove this directory".to_owned()));
+    }
+    Ok(text.strip_prefix(UNFINISHED).map(str::to_owned))
 }
 
 fn read_snapshot(dir: &dyn Dir, name: &str) -> Result<Option<SnapshotHeader>> {

@@ -108,7 +108,9 @@ fn an_end_reaches_futures_that_wait_for_room() {
         let threads: Vec<_> = (0..3)
             .map(|n| {
                 let (world, log) = (world.clone(), log.clone());
-                thread::spawn(move || await_append(&world, &log, &format!("{n}"), 20))
+                // Some wait for room in the queue, some for a segment.
+                let len = [20, 40_000][choose(2) as usize];
+                thread::spawn(move || await_append(&world, &log, &format!("{n}"), len))
             })
             .collect();
         if how == 1 {

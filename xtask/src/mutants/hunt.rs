@@ -68,7 +68,7 @@ impl Proofs {
         let threads = mutant.is_none_or(|mutant| THREADED.contains(&mutant.file));
         // Neither is a caller that waits for less than durability, or for room as a future does.
         let waits = mutant.is_none_or(|mutant| {
-            mutant.name.starts_with("written:") || mutant.name.starts_with("room:")
+            ["written:", "room:", "close:futures"].iter().any(|w| mutant.name.starts_with(w))
         });
         let suites = [
             (true, "conformance", &self.seam, "1"),

@@ -108,6 +108,11 @@ pub(crate) const TABLE: &[Mutant] = &[
         "a failure reaches who waits for a write",
     ),
     m("room:always", "wal/src/room.rs", "a full queue lets nobody in"),
+    m(
+        "close:futures-forgotten",
+        "wal/src/log.rs",
+        "a close wakes the futures that wait for a segment",
+    ),
     m("room:futures-forgotten", COMMIT, "a commit wakes the futures that wait for room"),
     m(
         "room:wakers-left-behind",
@@ -207,7 +212,14 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("snapshot:nothing-put-aside", "registry/src/state/shot.rs", "a snapshot is of one moment"),
     m("snapshot:half-a-state", "registry/src/rebuild.rs", "a state is rebuilt whole or not at all"),
     m("snapshot:hold-after-the-newest", CHECKPOINTS, "the older snapshot keeps its log"),
+    m("snapshot:anybodys-directory", CHECKPOINTS, "a snapshot owns the directory to its last step"),
+    m("snapshot:failed-ones-stay", CHECKPOINTS, "a snapshot that fails takes its files with it"),
     m("watch:skips-one", "registry/src/watch.rs", "a watch has no gap"),
+    m("fork:threads-are-waited-for", "registry/src/process.rs", "a forked child awaits no thread"),
+    m("registry:a-read-takes-commits", "registry/src/view.rs", "a commit inside a read is refused"),
+    m("lease:granted-is-seen", SWEEPER, "a sweep looks at the clock after the leases"),
+    m("import:any-key", "registry/src/import.rs", "an import changes no key that no import made"),
+    m("export:keys-left-out", "registry/src/import/export.rs", "an export says all or refuses"),
     m("observer:flush-does-not-wait", DRAIN, "a flush waits for the sync"),
     m("observer:tickets-twice", DRAIN, "a ticket is given once"),
     m(

@@ -1,0 +1,24 @@
+//! What the menu answers to names that nothing has.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
+
+use std::process::Command;
+
+/// A sweep of no script passed, and said so.
+#[test]
+fn a_name_that_nothing_has_fails_and_lists_the_names() {
+    for (verb, known) in [("crash-sweep", "torn sectors"), ("mutants", "control:any-file")] {
+        let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let output = xtask.args([verb, "--only", "no-such-name"]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(!output.status.success(), "{verb}: {said}");
+        assert!(said.contains("no-such-name") && said.contains("\n  "), "{verb}: {said}");
+        assert!(said.contains(known), "{verb} lists its names: {said}");
+        assert!(said.trim_end().ends_with("0 passed, 1 failed"), "{verb}: {said}");
+    }
+}
