@@ -187,6 +187,10 @@ pub(crate) struct ImportArgs {
     /// Keep secrets that the built-in redactors would replace.
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Make the log for several processes at once, if it is made. One that is there is opened as it
+    /// was made; one that was made for one process is refused.
+    #[arg(long)]
+    pub(crate) shared: bool,
 }
 
 #[derive(clap::Args, Debug)]

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use annals_observer::import::{ImportOptions, ImportOutcome, ImportReport, Importer};
 use annals_observer::{ErrorKind, Observer};
-use annals_wal::Log;
 
 use crate::args::ImportArgs;
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
+use crate::opening;
 use crate::out::{Out, message, steps_progress};
 
 pub(crate) fn import(args: &ImportArgs, out: &mut Out) -> Result<Exit, Failure> {
@@ -20,7 +20,7 @@ pub(crate) fn import(args: &ImportArgs, out: &mut Out) -> Result<Exit, Failure> 
         }
         return Ok(Exit::Failed);
     }
-    let observer = Observer::on(Log::open(&args.dir)?)?;
+    let observer = Observer::on(opening::or_new(&args.dir, args.shared)?)?;
     let mut importer = Importer::new(&observer)?.raw(args.raw);
     let options = ImportOptions { strict: args.strict, again: args.again };
     let bar = steps_progress(args.files.len() as u64, "import");

@@ -105,6 +105,7 @@ fn or_new_archive(
     Ok(Diagnosis::of(Report {
         state: State::Clean,
         live: false,
+        shared: None,
         row: Row::F,
         log_id: None,
         generation: None,
@@ -222,7 +223,11 @@ fn print_text(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failure>
     out.line(&headline(dir, report, out))?;
     let log_id = report.log_id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
     let generation = report.generation.map_or(0, |generation| generation.0);
-    out.line(&format!("  log id {log_id}, generation {generation}, row {}", report.row.letter()))?;
+    let shared = if report.shared == Some(true) { ", shared by processes" } else { "" };
+    out.line(&format!(
+        "  log id {log_id}, generation {generation}, row {}{shared}",
+        report.row.letter()
+    ))?;
     out.line(&format!(
         "  LSNs {} to {}, proven durable up to {}, {} records",
         report.head,
@@ -343,6 +348,7 @@ pub(crate) fn as_json(dir: &Path, diagnosis: &Diagnosis, schema: &str) -> Value 
         "dir": dir.display().to_string(),
         "state": state_name(report.state),
         "live": report.live,
+        "shared": report.shared,
         "unfinished": diagnosis.unfinished,
         "row": report.row.letter(),
         "log_id": report.log_id.map(|id| id.to_string()),

@@ -4,19 +4,20 @@
 
 use std::path::PathBuf;
 
+use annals_wal::Lsn;
 use annals_wal::inspect::{Depth, State, inspect};
-use annals_wal::{Lsn, Options};
 
 use crate::damage::shown;
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
 use crate::map::size;
+use crate::opening;
 use crate::out::Out;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct BackupArgs {
-    /// The log's directory. It is opened for writing, so no other process may have it open; a
-    /// process that has it calls `Log::backup` itself.
+    /// The log's directory. It is opened for writing, so no other process may have it open, unless it
+    /// is shared; a process that has it calls `Log::backup` itself.
     dir: PathBuf,
     /// The new directory, which must not exist or be empty.
     #[arg(long, value_name = "NEW")]
@@ -57,7 +58,7 @@ pub(crate) fn backup(args: &BackupArgs, out: &mut Out) -> Result<Exit, Failure> 
         ))?;
         return Ok(Exit::Clean);
     }
-    let log = Options::new().create(false).open(&args.dir)?;
+    let log = opening::existing(&args.dir)?;
     let report = log.backup(&args.to)?;
     log.close()?;
     let last = report.last_lsn.map_or("none".to_owned(), |lsn| lsn.to_string());
@@ -96,7 +97,7 @@ pub(crate) fn trim(args: &TrimArgs, out: &mut Out) -> Result<Exit, Failure> {
         ))?;
         return Ok(Exit::Clean);
     }
-    let log = Options::new().create(false).open(&args.dir)?;
+    let log = opening::existing(&args.dir)?;
     let head = log.trim(args.before)?;
     log.close()?;
     let (count, bytes) = dropped(head);

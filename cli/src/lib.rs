@@ -25,6 +25,7 @@ mod inspect;
 mod keep;
 mod manual;
 mod map;
+mod opening;
 mod out;
 mod picture;
 mod registry;

@@ -61,6 +61,7 @@ impl Forge<'_> {
     pub fn new<'s>(input: &mut Input<'_>, state: &'s mut State) -> Forge<'s> {
         let odd = input.byte();
         let mut header = SegmentHeader {
+            shared: false,
             compatible: 0,
             log_id: LOG_ID,
             sequence: Sequence::new(state.sequence).unwrap_or(Sequence::FIRST),

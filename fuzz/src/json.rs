@@ -192,6 +192,7 @@ fn any_report(input: &mut Input<'_>) -> Report {
     Report {
         state: state(input),
         live: input.one_in(2),
+        shared: input.pick(&[None, Some(false), Some(true)]),
         row: input.pick(&[Row::A, Row::B, Row::DPrime, Row::Fresh]),
         log_id: Some(LogId([input.byte(); 16])),
         generation: Some(Generation(input.number())),

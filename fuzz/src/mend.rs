@@ -19,6 +19,7 @@ pub fn mend_header(file: &mut Vec<u8>, sequence: u64) -> SegmentHeader {
         _ => {
             let byte = file.first().copied().unwrap_or(0);
             SegmentHeader {
+                shared: false,
                 compatible: 0,
                 log_id: LOG_ID,
                 sequence: Sequence::new(sequence).unwrap_or(Sequence::FIRST),

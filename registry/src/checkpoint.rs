@@ -137,10 +137,11 @@ impl Work<'_> {
     }
 
     /// Takes back what a snapshot that failed has left, in a directory that is still the log's; also
-    /// where that is about to be closed. What cannot be removed goes with the next snapshot.
+    /// where that is about to be closed. What cannot be removed goes with the next snapshot. On a
+    /// shared log nothing is: the file may be another process's snapshot of the same LSN.
     fn take_back(&self, lsn: Lsn) {
         let stands = self.tenure.as_ref().is_none_or(|tenure| tenure.stands().is_ok());
-        if !stands || mutant::is("snapshot:failed-ones-stay") {
+        if !stands || self.shared.log.is_shared() || mutant::is("snapshot:failed-ones-stay") {
             return;
         }
         for name in [format::snapshot_tmp_name(lsn), format::snapshot_name(lsn)] {
@@ -171,6 +172,10 @@ fn make(shared: &Shared) -> Result<Checkpoint> {
     if again && work.verify(newest)?.is_ok() {
         advance(&work, newest)?;
         return done(shared, Some(newest), 0);
+    }
+    let looking = |e| Error::io("looking for another process's snapshot", e);
+    if shared.log.is_shared() && snapshot::is_being_written(work.dir()).map_err(looking)? {
+        return done(shared, known.first().copied(), 0);
     }
     if again {
         work.remove(newest)?;

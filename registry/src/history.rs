@@ -137,6 +137,7 @@ impl Registry {
     /// `Trimmed` if neither is there with all that followed; `Invalid` for a revision that is not
     /// durable here; `Corrupt` or the log's own.
     pub fn as_of(&self, revision: Revision) -> Result<AsOf> {
+        self.shared().look();
         let (lsn, durable) = (revision.lsn(), self.log().durable_lsn());
         if Some(lsn) > durable {
             return Err(Error::out_of_range(lsn, durable));

@@ -84,6 +84,7 @@ mod metrics;
 mod mutant;
 mod nesting;
 mod options;
+mod others;
 mod process;
 mod reader;
 mod rebuild;

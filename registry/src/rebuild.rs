@@ -31,6 +31,20 @@ pub(crate) struct Rebuilt {
 
 /// Makes sure of the hold, then reads.
 pub(crate) fn rebuild(log: &Log, meter: &Meter) -> Result<Rebuilt> {
+    // Another process may make a snapshot and trim between our look at the one and at the other.
+    const TRIES: u32 = 10;
+    for _ in 1..TRIES {
+        match rebuild_once(log, meter) {
+            Err(error) if log.is_shared() && error.kind() == ErrorKind::Trimmed => {
+                log.refresh().map_err(Error::of_log)?;
+            }
+            other => return other,
+        }
+    }
+    rebuild_once(log, meter)
+}
+
+fn rebuild_once(log: &Log, meter: &Meter) -> Result<Rebuilt> {
     let source = Source::Own(log);
     let base = base(source, None, Some(meter))?;
     keep(log, base.applied())?;

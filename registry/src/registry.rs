@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use annals_wal::{Before, Claim, Log, NoneBefore};
+use annals_wal::{Before, Claim, Listen, Log, NoneBefore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,6 +20,7 @@ use crate::key::{Key, Prefix};
 use crate::metrics::{Meter, Metrics};
 use crate::nesting;
 use crate::options::Options;
+use crate::others::Others;
 use crate::rebuild;
 use crate::shared::{Request, Shared};
 use crate::transact;
@@ -29,6 +30,12 @@ use crate::value::{Entry, Revision, Value};
 /// Keys and values on a log, changed by serializable transactions.
 ///
 /// A handle: clones share one registry, from any thread. The log stays usable beside it.
+///
+/// **Several processes.** On a log that is shared ([`annals_wal::Sharing::Processes`]) each process has
+/// its own registry, and transactions are serializable among all of them: in its turn a process reads
+/// what the others committed before it validates its own. Plain reads see every change that any of
+/// them acknowledged before the call. Where the others trimmed what this process had not read yet,
+/// its handle is poisoned with `Trimmed` behind it: open the log again.
 ///
 /// **One registry to a log.** Two on the same open log would not see each other's transactions
 /// and would lose updates, so a second one is refused: clone the one there is.
@@ -95,8 +102,12 @@ impl Registry {
         // Before the log is read: what another registry commits after that would be missed.
         let claim = log.claim(rebuild::HOLD).map_err(Error::of_log)?;
         let meter = Meter::default();
+        let others = Arc::new(Others::default());
+        let listener: Arc<dyn Listen> = others.clone();
+        // Before the log is read, so that nothing falls between the two.
+        log.listen(&listener).map_err(Error::of_log)?;
         let rebuilt = rebuild::rebuild(&log, &meter)?;
-        let shared = Arc::new(Shared::new(log, options, meter, rebuilt));
+        let shared = Arc::new(Shared::new(log, options, meter, rebuilt, others));
         let living = Arc::new(Living { shared: shared.clone(), _claim: claim });
         Ok(Registry { shared, _living: living })
     }

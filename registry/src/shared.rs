@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use annals_wal::{Batch, Before, Codec, EncodedBatch, Log, Lsn, Record};
+use annals_wal::{Batch, Before, Codec, EncodedBatch, Log, Lsn, Record, Turn};
 
 use crate::bell::Bell;
 use crate::change::{Change, Note};
@@ -35,6 +35,7 @@ use crate::metrics::Meter;
 use crate::mutant;
 use crate::nesting;
 use crate::options::Options;
+use crate::others::Others;
 use crate::rebuild::Rebuilt;
 use crate::state::{Ahead, Durable, Transaction};
 
@@ -61,16 +62,25 @@ pub(crate) struct Shared {
     pub(crate) others: AtomicU64,
     /// Guards what is ahead of the durable map, and the ring. Comes last; nobody waits for
     /// anything while holding it.
-    state: Mutex<Ahead>,
+    state: Arc<Mutex<Ahead>>,
+    /// Takes what other processes commit into `state`.
+    others_heard: Arc<Others>,
     /// The LSN up to which the log has been promoted into `durable`; 0 before the first. Follows
     /// the log's durable LSN also where other rooms' records lie between.
     promoted: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(log: Log, options: Options, meter: Meter, rebuilt: Rebuilt) -> Shared {
+    pub(crate) fn new(
+        log: Log,
+        options: Options,
+        meter: Meter,
+        rebuilt: Rebuilt,
+        others_heard: Arc<Others>,
+    ) -> Shared {
         let Rebuilt { durable, ends, .. } = rebuilt;
-        let ahead = Ahead::new(ends.applied, options.ring_keys_max);
+        let state = Arc::new(Mutex::new(Ahead::new(ends.applied, options.ring_keys_max)));
+        others_heard.begin(&state, ends.applied);
         Shared {
             log,
             options,
@@ -82,15 +92,28 @@ impl Shared {
             grown_bytes: AtomicU64::new(rebuilt.replayed_bytes),
             others: AtomicU64::new(0),
             durable: RwLock::new(durable),
-            state: Mutex::new(ahead),
+            state,
+            others_heard,
             promoted: AtomicU64::new(number(ends.promoted)),
         }
     }
 
-    /// The durable map, up to date with the log. Waits for no queue and no sync.
+    /// The durable map, up to date with the log. Waits for no queue and no sync; on a shared log for
+    /// the moment in which this process reads on.
     pub(crate) fn durable_now(&self) -> RwLockReadGuard<'_, Durable> {
+        self.look();
         self.promote();
         self.durable()
+    }
+
+    /// Reads what other processes have made durable by now. Where that fails the log is poisoned, and
+    /// what is known stays readable.
+    pub(crate) fn look(&self) {
+        if self.log.is_shared()
+            && let Err(error) = self.log.refresh()
+        {
+            tracing::warn!(%error, "what other processes wrote was not read");
+        }
     }
 
     /// The durable map as it is. While the guard lives nothing is promoted.
@@ -127,6 +150,8 @@ impl Shared {
         nesting::refuse_inside()?;
         // Before any lock: in a forked child nobody may ever leave it.
         self.log.check_process().map_err(Error::of_log)?;
+        self.look();
+        self.others_heard.check()?;
         self.refuse_poisoned()
     }
 
@@ -141,9 +166,15 @@ impl Shared {
         }
     }
 
-    /// Nobody else orders a transaction while this lives.
-    pub(crate) fn alone(&self) -> Alone<'_> {
-        self.gate.write().unwrap_or_else(PoisonError::into_inner)
+    /// Nobody else orders a transaction while this lives: no other thread, and on a shared log no
+    /// other process.
+    ///
+    /// # Errors
+    /// The log's, where its turn cannot be had.
+    pub(crate) fn alone(&self) -> Result<Alone<'_>> {
+        let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.log.turn().map_err(|error| self.failed(Error::of_log(error)))?;
+        Ok(Alone { gate, turn })
     }
 
     /// Appends `changes` as one transaction if `check` lets it, and returns its LSN when it is
@@ -161,8 +192,13 @@ impl Shared {
         let mut changes = Some(changes);
         let begun = self.options.clock.now();
         let mut waited = None;
+        // It ends under no lock, so not in the closure.
+        let mut turn = None;
         let mut pass = Some(match alone {
-            Some(alone) => Pass::Alone { _guard: alone },
+            Some(alone) => {
+                turn = Some(alone.turn);
+                Pass::Alone { _guard: alone.gate }
+            }
             None => {
                 Pass::Shared { _guard: self.gate.read().unwrap_or_else(PoisonError::into_inner) }
             }
@@ -170,11 +206,16 @@ impl Shared {
         let pushed = self.log.ordered_durable(|slot| {
             let mut state = self.state();
             waited.get_or_insert_with(|| self.options.clock.now());
+            if state.is_failed() {
+                // It does not hold everything that is in the log: nothing is judged by it.
+                pass = None;
+                return Ok(None);
+            }
             if let Err(conflict) = check(&state)
                 && !mutant::is("registry:read-set")
             {
                 pass = None;
-                return Ok(Err(conflict));
+                return Ok(Some(Err(conflict)));
             }
             if mutant::is("registry:applied-before-the-push")
                 && let Some(changes) = changes.take()
@@ -192,10 +233,20 @@ impl Shared {
             }
             // Ordered: whoever waits at the gate need not wait for the sync.
             pass = None;
-            Ok(Ok(lsn))
+            Ok(Some(Ok(lsn)))
         });
+        drop(turn);
         drop(pass);
         self.promote();
+        let pushed = match pushed {
+            Ok(Some(pushed)) => Ok(pushed),
+            Ok(None) => {
+                self.others_heard.check()?;
+                self.refuse_poisoned()?;
+                return Err(Error::invalid("the registry's state has failed"));
+            }
+            Err(error) => Err(error),
+        };
         if matches!(pushed, Ok(Ok(_))) {
             self.grown_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -263,12 +314,16 @@ impl Shared {
     }
 }
 
-/// The gate, held alone.
-pub(crate) type Alone<'r> = RwLockWriteGuard<'r, ()>;
+/// The gate, held alone, and with it a shared log's turn.
+#[derive(Debug)]
+pub(crate) struct Alone<'r> {
+    gate: RwLockWriteGuard<'r, ()>,
+    turn: Turn,
+}
 
 /// The gate, held until a transaction is ordered.
 enum Pass<'r> {
-    Alone { _guard: Alone<'r> },
+    Alone { _guard: RwLockWriteGuard<'r, ()> },
     Shared { _guard: RwLockReadGuard<'r, ()> },
 }
 

@@ -12,7 +12,7 @@ use std::io;
 
 use annals_wal::Lsn;
 use annals_wal::format::{self, Name, SEGMENT_HEADER_LEN, SnapshotHeader};
-use annals_wal::fs::{Access, Dir, File, SyncPoint, read_full, write_once};
+use annals_wal::fs::{Access, Dir, DirLock, File, LockMode, SyncPoint, read_full, write_once};
 
 use crate::codec::TRANSACTION;
 use crate::codec::blocks::{self, BLOCK_BYTES_MAX, Block};
@@ -47,6 +47,8 @@ pub(crate) fn list(dir: &dyn Dir) -> Result<Vec<Lsn>> {
 
 /// Writes a snapshot under its temporary name, a piece at a time.
 pub(crate) struct Sink {
+    /// Tells other processes that the temporary file is no leftover.
+    _lock: Option<Box<dyn DirLock>>,
     file: std::sync::Arc<dyn File>,
     buffer: Vec<u8>,
     written: u64,
@@ -62,7 +64,8 @@ impl Sink {
             _ => {}
         }
         let file = dir.create(&name)?;
-        Ok(Sink { file, buffer: header.encode().to_vec(), written: 0, chain: 0, count: 0 })
+        let _lock = dir.try_lock(&name, LockMode::Exclusive, false)?;
+        Ok(Sink { _lock, file, buffer: header.encode().to_vec(), written: 0, chain: 0, count: 0 })
     }
 
     pub(crate) fn begin(&mut self, record_crc: u32, wall_ms: u64) -> io::Result<()> {
@@ -105,6 +108,21 @@ pub(crate) fn publish(dir: &dyn Dir, lsn: Lsn) -> io::Result<()> {
     dir.hard_link(&tmp, &name)?;
     dir.remove(&tmp)?;
     dir.sync(SyncPoint::SnapshotName)
+}
+
+/// Whether another process writes a snapshot: it holds its temporary file's lock.
+pub(crate) fn is_being_written(dir: &dyn Dir) -> io::Result<bool> {
+    for entry in dir.list()? {
+        let is_temporary = format::parse_name(&entry.name) == Some(Name::SnapshotTmp);
+        if entry.regular && is_temporary {
+            match dir.try_lock(&entry.name, LockMode::Exclusive, false) {
+                Ok(None) => return Ok(true),
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Unlinks temporary files that a crash left.

@@ -27,6 +27,12 @@ type Held<T> = std::result::Result<T, Touched>;
 /// How often a transaction is overtaken before it runs alone.
 pub(crate) const OVERTAKEN_MAX: u32 = 2;
 
+/// On a shared log once: its next try would wait for another turn, in which again anybody may have
+/// been faster.
+pub(crate) fn overtaken_max(shared: &Shared) -> u32 {
+    if shared.log.is_shared() { 1 } else { OVERTAKEN_MAX }
+}
+
 /// How a closure ended.
 enum Ran<T, E> {
     Returned(TxResult<T, E>),
@@ -43,7 +49,7 @@ pub(crate) fn attempts<'r, T>(
     let mut last = Touched { key: None, at: None };
     for number in 0..attempts {
         shared.admit()?;
-        let alone = (number >= OVERTAKEN_MAX).then(|| shared.alone());
+        let alone = (number >= overtaken_max(shared)).then(|| shared.alone()).transpose()?;
         match attempt(alone, before)? {
             Ok(value) => {
                 shared.meter.attempts(number);

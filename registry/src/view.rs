@@ -128,11 +128,12 @@ impl Registry {
     pub fn read<T>(&self, mut closure: impl FnMut(&mut View<'_>) -> Result<T>) -> Result<T> {
         let shared = self.shared();
         let attempts = shared.options.attempts_max;
+        shared.look();
         for number in 0..attempts {
             // While the gate is held nothing new is ordered, so that what still becomes durable
             // is soon at an end. A child made by fork, or an inner closure, must not wait there.
-            let may_wait = number >= transact::OVERTAKEN_MAX && shared.admit().is_ok();
-            let _alone = may_wait.then(|| shared.alone());
+            let may_wait = number >= transact::overtaken_max(shared) && shared.admit().is_ok();
+            let _alone = may_wait.then(|| shared.alone().ok());
             shared.promote();
             let mut view = View { shared, at: None, reads: ReadSet::default(), overtaken: None };
             // Whoever commits inside would wait for the gate that this thread may hold.

@@ -117,6 +117,7 @@ impl Registry {
     pub fn watch(&self, prefix: Prefix, after: After) -> Result<Watch> {
         let shared = self.shared();
         let owner = Owner { bell: shared.bell.clone(), shared: Arc::downgrade(shared) };
+        shared.look();
         let durable = shared.log.durable_lsn();
         if let After::Revision(revision) = after
             && Some(revision.lsn()) > durable

@@ -24,6 +24,8 @@ use crate::mutant;
 use crate::options::Options;
 use crate::queue::{Group, Mode, NoPlace, Queue, poisoned};
 use crate::recover::apply::SegmentSpan;
+use crate::share::Member;
+use crate::share::turn::Pass;
 use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, PoisonError, thread};
 use crate::watch::Watch;
 use crate::writer::{Committed, SealState, Writer};
@@ -45,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) shared: Arc<Shared>,
     pub(crate) lock: Mutex<Option<Box<dyn DirLock>>>,
+    /// Where other processes write too.
+    pub(crate) member: Option<Member>,
     pub(crate) watch: Watch,
     pub(crate) home: Home,
 }
@@ -187,17 +191,22 @@ impl Core {
             return false;
         }
         let Some(writer) = queue.writer.take() else { return false };
+        self.leads(&mut queue);
         queue = self.gather(queue);
         // Gone meanwhile if somebody poisoned the log: then everybody was told, and the writer goes.
         let Some(group) = queue.groups.pop_front() else {
             drop(queue);
             drop(writer);
+            self.led();
             return true;
         };
         let seal_after = queue.seal_after_front();
         queue.in_flight = Some((group.last_lsn, group.cohort.clone()));
         queue.gather.taken(self.arrivals());
         drop(queue);
+        if let Some(member) = &self.member {
+            member.let_the_next_queue();
+        }
         Leader { core: self, cohort: group.cohort.clone(), told: false }
             .run(group, writer, seal_after);
         true
@@ -324,9 +333,10 @@ impl Core {
     ) -> Result<T> {
         // Before the lock, which in a forked child nobody may ever leave.
         self.home.check()?;
+        let mut pass = None;
         loop {
             let frame_bytes = {
-                let mut queue = self.wait_for_room()?;
+                let mut queue = self.wait_for_room(&mut pass)?;
                 self.see_to_a_leader(&mut queue, leads)?;
                 match f(&mut queue) {
                     Ok(value) => {
@@ -360,7 +370,8 @@ impl Core {
         Ok(())
     }
 
-    fn wait_for_room(&self) -> Result<MutexGuard<'_, Queue>> {
+    /// Waits for room, and on a shared log for the turn, in which the caller stays.
+    fn wait_for_room<'a>(&'a self, pass: &mut Option<Pass<'a>>) -> Result<MutexGuard<'a, Queue>> {
         let mut queue = self.queue();
         loop {
             match &queue.mode {
@@ -368,10 +379,13 @@ impl Core {
                 Mode::Closed => return Err(Error::closed()),
                 Mode::Open => {}
             }
-            if self.has_room(&queue) {
+            queue = if !self.has_room(&queue) {
+                self.wait_room(queue)
+            } else if self.member.is_some() && pass.is_none() {
+                self.ask_for_turn(queue, pass, false)?
+            } else {
                 return Ok(queue);
-            }
-            queue = self.wait_room(queue);
+            };
         }
     }
 }
@@ -421,12 +435,12 @@ impl Leader<'_> {
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
-        if self.told {
-            return;
+        if !self.told {
+            let error = Error::new(ErrorKind::Poisoned, "the leader of a group panicked");
+            self.core.poison(error.clone());
+            self.cohort.publish(Err(error.unknown()));
         }
-        let error = Error::new(ErrorKind::Poisoned, "the leader of a group panicked");
-        self.core.poison(error.clone());
-        self.cohort.publish(Err(error.unknown()));
+        self.core.led();
     }
 }
 
@@ -444,6 +458,9 @@ impl Drop for Guard<'_> {
             self.core.queue().preparing = false;
         }
         self.core.poison(Error::new(ErrorKind::Poisoned, self.died));
+        if !self.prepared {
+            self.core.led();
+        }
     }
 }
 

@@ -2,20 +2,24 @@
 //!
 //! Never here: a sync. The block is a hint whose loss costs nothing; what it claims can be too
 //! low, never too high, because it is written only after a sync has returned. A failed write of
-//! it fails nothing. Next room: back to [`crate::commit`].
+//! it fails nothing, with one exception: the mark of a shared log's turn ([`ControlBlock::mark`]).
+//! Next room: back to [`crate::commit`]; [`crate::share`] reads it back.
 
+use std::io;
 use std::sync::Arc;
 
-use crate::format::{CONTROL_NAME, Control, Identity};
-use crate::fs::{Access, Dir, File, write_once};
+use crate::error::Result;
+use crate::format::{CONTROL_LEN, CONTROL_NAME, Control, Identity, MARK_WRITING};
+use crate::fs::{Access, Dir, File, Status, read_full, write_once};
 use crate::ids::{Generation, LogId, Sequence};
 use crate::mutant;
-use crate::recover::facts::ControlFacts;
+use crate::recover::facts::{ControlFacts, reading};
 
 /// The open control block of a log that this process owns.
 #[derive(Debug)]
 pub(crate) struct ControlBlock {
     file: Option<Arc<dyn File>>,
+    status: Option<Status>,
     block: Control,
 }
 
@@ -28,6 +32,7 @@ impl ControlBlock {
         log_id: LogId,
         generation: Generation,
         trusted: Option<&ControlFacts>,
+        marks: u32,
     ) -> ControlBlock {
         let file = dir.open(CONTROL_NAME, Access::Write).or_else(|_| dir.create(CONTROL_NAME)).ok();
         let own = file.as_ref().and_then(|file| file.identity().ok()).unwrap_or_default();
@@ -42,9 +47,10 @@ impl ControlBlock {
             durable_end: claim.map_or(0, |claim| claim.durable_end),
             durable_lsn: claim.map_or(0, |claim| claim.durable_lsn),
             pid: dir.pid(),
-            marks: 0,
+            marks,
         };
-        let control = ControlBlock { file, block };
+        let status = file.as_ref().and_then(|file| file.status().ok());
+        let control = ControlBlock { file, status, block };
         control.write();
         control
     }
@@ -62,6 +68,59 @@ impl ControlBlock {
         self.block.segment = segment;
         self.block.durable_end = durable_end;
         self.block.durable_lsn = durable_lsn;
+        self.write();
+    }
+
+    /// What the file says by now, others having written it; `None` where it is not the file that
+    /// this is, or says nothing of this log.
+    ///
+    /// # Errors
+    /// A file that cannot be read is no verdict.
+    pub(crate) fn read_back(&self, dir: &dyn Dir) -> Result<Option<Control>> {
+        let (Some(file), Some(status)) = (&self.file, &self.status) else { return Ok(None) };
+        match dir.status(CONTROL_NAME) {
+            Ok(now) if now.is_same_file(status) => {}
+            Ok(_) => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(reading(dir, CONTROL_NAME, e)),
+        }
+        let mut bytes = [0; CONTROL_LEN];
+        let read = read_full(&**file, &mut bytes, 0).map_err(|e| reading(dir, CONTROL_NAME, e))?;
+        let known = Control::decode(&bytes[..read]);
+        let ours = |control: &Control| {
+            control.log_id == self.block.log_id && control.own == self.block.own
+        };
+        Ok(known.filter(ours))
+    }
+
+    /// Goes on from what another process has made of it.
+    pub(crate) fn adopt(&mut self, control: Control) {
+        self.block = Control { pid: self.block.pid, ..control };
+    }
+
+    /// What was written last.
+    pub(crate) fn block(&self) -> &Control {
+        &self.block
+    }
+
+    /// Says that from here on something may be written that no sync has covered. The one write of
+    /// this file that must succeed.
+    ///
+    /// # Errors
+    /// What the file said; then nothing may be written.
+    pub(crate) fn mark(&mut self) -> io::Result<()> {
+        let file =
+            self.file.as_ref().ok_or_else(|| io::Error::other("there is no control block"))?;
+        let marked = Control { marks: MARK_WRITING, ..self.block };
+        write_once(&**file, &marked.encode(), 0)?;
+        self.block = marked;
+        Ok(())
+    }
+
+    /// Says that all that was written is durable. A mark that cannot be cleared stays, and the next
+    /// holder recovers.
+    pub(crate) fn clear(&mut self) {
+        self.block.marks = 0;
         self.write();
     }
 

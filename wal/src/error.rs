@@ -46,6 +46,9 @@ pub enum ErrorKind {
     /// Others may change the directory or a file in it, or its file system is not known to be
     /// local. Nothing was opened; the message says what to do, or which option to ask by.
     Untrusted,
+    /// The log was made for one process and this opening would share it, or the other way round; or
+    /// the call is not there on a shared log. The message says which.
+    Sharing,
     /// An argument that can never be right: an empty batch, a capacity out of bounds.
     Invalid,
     /// An LSN past the end of the log.

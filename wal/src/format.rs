@@ -38,8 +38,10 @@ pub const CAPACITY_MIN: u64 = 64 << 10;
 pub const CAPACITY_MAX: u64 = 32 << 30;
 /// Capacities are multiples of this.
 pub const CAPACITY_STEP: u64 = 4096;
-/// Incompatible feature bits this version knows: none yet.
-pub const INCOMPATIBLE_KNOWN: u32 = 0;
+/// Incompatible feature bit of a log that several processes write (`docs/adr/0021`).
+pub const FEATURE_SHARED: u32 = 1;
+/// Incompatible feature bits this version knows.
+pub const INCOMPATIBLE_KNOWN: u32 = FEATURE_SHARED;
 
 /// Flag of a record whose batch goes on with the next frame.
 pub const FLAG_BATCH_GOES_ON: u8 = 1;
@@ -161,6 +163,8 @@ pub enum Name {
 
 /// The lock file's name.
 pub const LOCK_NAME: &str = "LOCK";
+/// The name of the lock that a member of a shared log holds for a turn.
+pub const APPEND_NAME: &str = "APPEND";
 /// The control block's name.
 pub const CONTROL_NAME: &str = "CONTROL";
 
@@ -260,6 +264,8 @@ fn parse_sequence(digits: &str) -> Option<Sequence> {
 /// The 128 bytes at the start of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SegmentHeader {
+    /// Whether several processes write the log: a feature bit, the same in every segment.
+    pub shared: bool,
     /// Feature bits that a reader may ignore.
     pub compatible: u32,
     /// The log this segment belongs to.
@@ -292,7 +298,8 @@ impl SegmentHeader {
         put(&mut out, 0, &SEGMENT_MAGIC);
         put(&mut out, 8, &VERSION.to_le_bytes());
         put(&mut out, 10, &(SEGMENT_HEADER_LEN as u16).to_le_bytes());
-        put(&mut out, 12, &INCOMPATIBLE_KNOWN.to_le_bytes());
+        let incompatible = if self.shared { FEATURE_SHARED } else { 0 };
+        put(&mut out, 12, &incompatible.to_le_bytes());
         put(&mut out, 16, &self.compatible.to_le_bytes());
         put(&mut out, 24, &self.log_id.0);
         put(&mut out, 40, &self.sequence.get().to_le_bytes());
@@ -327,7 +334,8 @@ impl SegmentHeader {
         let incompatible = get_u32(bytes, 12);
         if incompatible & !INCOMPATIBLE_KNOWN != 0 && !mutant::is("row-f:any-feature") {
             return HeaderVerdict::Unsupported(format!(
-                "segment feature bits {incompatible:#010x}; this build knows none of them"
+                "segment feature bits {incompatible:#010x}; this build knows only \
+                 {INCOMPATIBLE_KNOWN:#010x}"
             ));
         }
         if usize::from(get_u16(bytes, 10)) != SEGMENT_HEADER_LEN {
@@ -341,6 +349,7 @@ impl SegmentHeader {
             return HeaderVerdict::Bad("the segment header's capacity is impossible");
         }
         HeaderVerdict::Good(SegmentHeader {
+            shared: incompatible & FEATURE_SHARED != 0,
             compatible: get_u32(bytes, 16),
             log_id: LogId(get_array(bytes, 24)),
             sequence,
@@ -916,9 +925,12 @@ pub struct Control {
     pub durable_lsn: u64,
     /// The process that wrote it.
     pub pid: u32,
-    /// Marks of the shared mode; 0 in this version.
+    /// Of a shared log: [`MARK_WRITING`] while a turn lasts; 0 of any other.
     pub marks: u32,
 }
+
+/// The mark of a turn: whoever finds it without its holder recovers before anything else.
+pub const MARK_WRITING: u32 = 1;
 
 impl Control {
     /// The 128 bytes.

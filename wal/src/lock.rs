@@ -7,7 +7,7 @@ use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::LOCK_NAME;
+use crate::format::{APPEND_NAME, LOCK_NAME};
 use crate::fs::{Access, Dir, DirLock, LockMode, read_full};
 use crate::sync::sleep;
 
@@ -36,12 +36,36 @@ pub(crate) fn take_lock(dir: &dyn Dir) -> Result<Box<dyn DirLock>> {
     }
 }
 
+/// Takes `LOCK` as the only member of a shared log (`true`) or as one of several, or says who has it.
+/// Called while `APPEND` is held.
+pub(crate) fn take_membership(dir: &dyn Dir) -> Result<(Box<dyn DirLock>, bool)> {
+    let (mut waited, mut pause) = (Duration::ZERO, PAUSE_FIRST);
+    loop {
+        for mode in [LockMode::Exclusive, LockMode::Shared] {
+            let tried = dir.try_lock(LOCK_NAME, mode, true);
+            let tried = tried.map_err(|e| Error::io(format!("locking {}", path(dir)), e))?;
+            if let Some(lock) = tried {
+                return Ok((lock, mode == LockMode::Exclusive));
+            }
+        }
+        if waited >= WAIT_MAX {
+            return Err(locked(dir));
+        }
+        sleep(pause); // as above
+        waited += pause;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
 /// Whether some process has the log open for writing.
 ///
 /// # Errors
 /// What the system said; an absent lock file is no owner.
 pub(crate) fn is_live(dir: &dyn Dir) -> Result<bool> {
-    match dir.try_lock(LOCK_NAME, LockMode::Shared, false) {
+    // Members of a shared log hold it together, and where there never was one nobody is disturbed.
+    let shared = dir.status(APPEND_NAME).is_ok();
+    let mode = if shared { LockMode::Exclusive } else { LockMode::Shared };
+    match dir.try_lock(LOCK_NAME, mode, false) {
         Ok(lock) => Ok(lock.is_none()),
         Err(e) if matches!(e.kind(), NotFound | NotADirectory) => Ok(false),
         Err(e) => Err(Error::io(format!("looking at {}", path(dir)), e)),

@@ -214,12 +214,15 @@ impl Log {
 
     /// Makes the next segment ready now and on this thread, unless it is: for a caller who would
     /// rather wait here than at the record that needs it. The log does it by itself when half of the
-    /// active segment is used.
+    /// active segment is used. On a shared log it does nothing: the turn that needs one makes it.
     ///
     /// # Errors
     /// `Full`, `Poisoned`, `Closed`, `Io`; `Locked` in a child that inherited the handle by fork.
     pub fn prepare_ahead(&self) -> Result<()> {
         self.core().home.check()?;
+        if self.is_shared() {
+            return Ok(());
+        }
         self.core().prepare_spare(0)
     }
 
@@ -233,6 +236,8 @@ impl Log {
             return Ok(());
         }
         self.core().home.check()?;
+        // A listener may have heard of another process's record a moment before the queue has.
+        self.refresh()?;
         let cohort = {
             let queue = self.core().queue();
             if queue.last_lsn < lsn.get() {
@@ -347,6 +352,11 @@ impl Log {
     /// # Errors
     /// `Trimmed` below the head.
     pub fn follow(&self, from: Lsn) -> Result<Follow> {
+        if self.is_shared() {
+            // Others write, whether this process looks or not.
+            let dir = self.core().shared.dir.clone();
+            return Follow::of(View::Foreign { dir, unproven: false }, from);
+        }
         Follow::of(View::Own(self.core().shared.clone()), from)
     }
 
@@ -361,8 +371,9 @@ impl Log {
     }
 
     /// Ends the log cleanly: writes what was admitted and a close record, syncs, and frees the
-    /// directory's lock. Other handles get `Closed` from then on. A room that has a [`Tenure`] (a
-    /// registry's snapshot under way) is waited for; it learns of this before its next step.
+    /// directory's lock. Of a shared log only the last process writes the record. Other handles get
+    /// `Closed` from then on. A room that has a [`Tenure`] (a registry's snapshot under way) is waited
+    /// for; it learns of this before its next step.
     ///
     /// [`Tenure`]: crate::Tenure
     ///
@@ -370,6 +381,8 @@ impl Log {
     /// `Poisoned` or `Closed` if it already was; the lock is then freed by the last handle.
     pub fn close(self) -> Result<()> {
         let core = self.core();
+        core.home.check()?;
+        let turn = core.hold_turn()?;
         // From here on nothing is admitted; what was is written first, so that the close record
         // is the last frame and knows the times of the last append.
         core.with_place(Leads::Caller, |queue| {
@@ -383,6 +396,7 @@ impl Log {
         }
         core.ahead.notify_all();
         core.drain()?;
+        let last = core.is_last();
         let cohort = {
             let mut queue = core.queue();
             // Whoever failed since the drain has told every waiter there was; one that comes now
@@ -395,7 +409,7 @@ impl Log {
                 times_ms: queue.writer.as_ref().map(|writer| writer.times_ms()),
                 ..OwnBody::default()
             };
-            match queue.admit_own(KIND_CLOSE, &body) {
+            match if last { queue.admit_own(KIND_CLOSE, &body) } else { Ok(()) } {
                 Ok(()) => queue.last_cohort(),
                 Err(NoPlace::Failed(error)) => return Err(error),
                 // Room for a close record is always spared, so this is not met; and if it were,
@@ -406,6 +420,7 @@ impl Log {
         if let Some(cohort) = cohort {
             core.lead_or_wait(&cohort)?;
         }
+        drop(turn);
         // A trim that is unlinking ends first.
         drop(core.shared.condemned.lock().unwrap_or_else(PoisonError::into_inner));
         core.lock.lock().unwrap_or_else(PoisonError::into_inner).take();

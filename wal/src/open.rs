@@ -10,6 +10,7 @@ use crate::claim::Claims;
 use crate::commit::{Core, Frontier, SegmentBound, Shared};
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::fork::Home;
+use crate::format::LOCK_NAME;
 use crate::fs::{Dir, SyncPoint};
 use crate::lock::take_lock;
 use crate::log::Log;
@@ -19,6 +20,8 @@ use crate::queue::{Counters, Mode, Queue, Tail};
 use crate::recover::apply::{Opened, apply};
 use crate::recover::{Decision, Facts, Plan, RefusalKind, Row, decide};
 use crate::report::RecoveryReport;
+use crate::share::turn::TurnState;
+use crate::share::{self, Member};
 use crate::sync::{AtomicU64, Condvar, Mutex};
 use crate::trust;
 use crate::watch::Watch;
@@ -38,25 +41,41 @@ pub(crate) fn open(dir: Arc<dyn Dir>, options: Options) -> Result<Log> {
         return Err(archived(&*dir));
     }
     trust::check_directory(&*dir, &options)?;
+    if share::open::is_to_be_shared(&*dir, &known, &options)? {
+        return share::open::open(dir, options);
+    }
     let lock = take_lock(&*dir)?;
-    let watch = Watch::new(dir.clone(), trust::check_lock(&*dir, &*lock, &options)?);
+    let status = trust::check_lock(&*dir, LOCK_NAME, &*lock, &options)?;
+    let watch = Watch::new(dir.clone(), status);
     lock.write_pid(dir.pid());
     let facts = Facts::read(&*dir)?;
     let plan = match decide(&facts) {
         Decision::Plan(plan) => plan,
         Decision::Refuse(refusal) => return Err(refused(refusal)),
     };
-    check_extension(&facts, &options)?;
-    trust::check_files(&*dir, &facts, &options)?;
+    share::open::check_sharing(&*dir, &facts, false)?;
+    check_before_writing(&*dir, &facts, &plan, &options)?;
+    let opened = apply(&dir, &facts, &plan, options.segment_bytes, &watch, false)?;
+    let recovery = RecoveryReport::of(&plan);
+    let core = Arc::new(core_of(dir, options, &plan, opened, (lock, None), watch));
+    Ok(Log::of(core, recovery))
+}
+
+/// What an opening looks at once it has a plan; and a new log's directory is made durable.
+pub(crate) fn check_before_writing(
+    dir: &dyn Dir,
+    facts: &Facts,
+    plan: &Plan,
+    options: &Options,
+) -> Result<()> {
+    check_extension(facts, options)?;
+    trust::check_files(dir, facts, options)?;
     if plan.row == Row::Fresh {
-        check_fresh(&*dir, &facts, &options)?;
+        check_fresh(dir, facts, options)?;
         dir.sync_parent(SyncPoint::Parent)
             .map_err(|e| Error::io(format!("syncing the parent of {}", dir.path().display()), e))?;
     }
-    let opened = apply(&dir, &facts, &plan, options.segment_bytes, &watch)?;
-    let recovery = RecoveryReport::of(&plan);
-    let core = Arc::new(core_of(dir, options, &plan, opened, lock, watch));
-    Ok(Log::of(core, recovery))
+    Ok(())
 }
 
 fn making(dir: &dyn Dir, e: std::io::Error) -> Error {
@@ -78,7 +97,7 @@ fn archived(dir: &dyn Dir) -> Error {
 }
 
 /// A short file is extended to its capacity; a forged header must not make that fill the disk.
-fn check_extension(facts: &Facts, options: &Options) -> Result<()> {
+pub(crate) fn check_extension(facts: &Facts, options: &Options) -> Result<()> {
     let Some(active) = &facts.active else { return Ok(()) };
     let segment = &facts.segments[active.index];
     let Some(header) = segment.good_header() else { return Ok(()) };
@@ -110,7 +129,7 @@ fn check_fresh(dir: &dyn Dir, facts: &Facts, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn refused(refusal: crate::recover::Refusal) -> Error {
+pub(crate) fn refused(refusal: crate::recover::Refusal) -> Error {
     let kind = match refusal.kind {
         RefusalKind::Corrupt => ErrorKind::Corrupt,
         RefusalKind::Unsupported => ErrorKind::Unsupported,
@@ -125,12 +144,12 @@ fn refused(refusal: crate::recover::Refusal) -> Error {
     Error::new(kind, message).at(refusal.location)
 }
 
-fn core_of(
+pub(crate) fn core_of(
     dir: Arc<dyn Dir>,
     options: Options,
     plan: &Plan,
     opened: Opened,
-    lock: Box<dyn crate::fs::DirLock>,
+    (lock, member): (Box<dyn crate::fs::DirLock>, Option<Member>),
     watch: Watch,
 ) -> Core {
     let home = Home::here(dir.clone());
@@ -179,6 +198,7 @@ fn core_of(
         waiting_for_room: 0,
         room_wakers: Default::default(),
         handles_gone: false,
+        turn: TurnState::default(),
         counters: Counters::default(),
     };
     Core {
@@ -190,6 +210,7 @@ fn core_of(
         options,
         shared: Arc::new(shared),
         lock: Mutex::new(Some(lock).filter(|_| !mutant::is("lock:let-go"))),
+        member,
         watch,
         home,
     }

@@ -5,11 +5,26 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::format;
 use crate::fs::{Dir, os::OsDir};
 use crate::log::Log;
+
+/// How many processes may have a log open for writing at once. A log is made for the one or the
+/// other, for good; opening it otherwise is [`crate::ErrorKind::Sharing`], with nothing changed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Sharing {
+    /// One: the default, and the fastest.
+    #[default]
+    Exclusive,
+    /// Several, on one machine. Each writes in turns, alone while its turn lasts, and reads first
+    /// what the others wrote; every promise holds as for one (`docs/adr/0021`).
+    Processes,
+    /// As the log was made; a new one for one process. For tools.
+    AsMade,
+}
 
 /// How to open a log. Settings bind this opening only; the files carry what readers need.
 #[derive(Clone, Debug)]
@@ -19,6 +34,8 @@ pub struct Options {
     pub(crate) segment_bytes_max: u64,
     pub(crate) record_bytes_max: u32,
     pub(crate) queue_bytes_max: u64,
+    pub(crate) sharing: Sharing,
+    pub(crate) lock_timeout: Duration,
     pub(crate) create: bool,
     pub(crate) allow_writable_by_others: bool,
     pub(crate) allow_foreign_owner: bool,
@@ -33,6 +50,8 @@ impl Default for Options {
             segment_bytes_max: 64 << 20,
             record_bytes_max: 16 << 20,
             queue_bytes_max: 64 << 20,
+            sharing: Sharing::Exclusive,
+            lock_timeout: Duration::from_secs(5),
             create: true,
             allow_writable_by_others: false,
             allow_foreign_owner: false,
@@ -88,6 +107,19 @@ impl Options {
         self
     }
 
+    /// Whether other processes may write the log at the same time. Default [`Sharing::Exclusive`].
+    pub fn sharing(mut self, sharing: Sharing) -> Options {
+        self.sharing = sharing;
+        self
+    }
+
+    /// How long a call waits for its turn on a shared log while other processes write, before it is
+    /// `Locked`; the handle stays usable. Default 5 s. The waits within one process do not count.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Options {
+        self.lock_timeout = timeout;
+        self
+    }
+
     /// Whether to create a log where the directory holds none. Default true; with false such a
     /// directory is `NotALog` and stays as it is.
     pub fn create(mut self, create: bool) -> Options {
@@ -123,7 +155,7 @@ impl Options {
     /// Opens the log in `path` for writing, creating or recovering it as needed.
     ///
     /// # Errors
-    /// `Locked` if another owner has it, `Corrupt` or `Unsupported` with nothing changed,
+    /// `Locked` if another owner has it, `Sharing` if it was made the other way, `Corrupt` or `Unsupported` with nothing changed,
     /// `Untrusted` if others may change the directory or it is not on a local file system,
     /// `NotALog`, `Full`, `Io`.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Log> {

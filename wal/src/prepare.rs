@@ -56,6 +56,7 @@ impl Prepared {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Order {
     pub(crate) log_id: LogId,
+    pub(crate) shared: bool,
     pub(crate) sequence: Sequence,
     pub(crate) capacity: u64,
     /// The neighbour's and, where a spare is replaced, the replaced one's: the new salt differs.
@@ -177,6 +178,7 @@ fn fill(
 ) -> Result<Prepared, (io::Error, bool)> {
     let plain = |e| (e, false);
     let header = SegmentHeader {
+        shared: order.shared,
         compatible: 0,
         log_id: order.log_id,
         sequence: order.sequence,

@@ -20,6 +20,7 @@ use crate::mutant;
 use crate::prepare::Prepared;
 use crate::record::EncodedBatch;
 use crate::room::Wakers;
+use crate::share::turn::TurnState;
 use crate::writer::{SealState, Writer, open_body};
 
 /// Batches covered by one sync, all in one segment, one after the other.
@@ -179,6 +180,8 @@ pub(crate) struct Queue {
     pub(crate) room_wakers: Wakers,
     /// No write handle is left: the committer writes what was admitted and goes.
     pub(crate) handles_gone: bool,
+    /// Of a shared log: whose turn it is.
+    pub(crate) turn: TurnState,
     pub(crate) counters: Counters,
 }
 

@@ -12,6 +12,8 @@ use crate::recover::{Cut, Plan, Row};
 pub struct RecoveryReport {
     /// The row of the recovery table that matched.
     pub row: Row,
+    /// Whether other processes had the log open already, and there was nothing to repair.
+    pub joined: bool,
     /// The generation from now on.
     pub generation: Generation,
     /// The last record kept.
@@ -28,6 +30,7 @@ impl RecoveryReport {
     pub(crate) fn of(plan: &Plan) -> RecoveryReport {
         RecoveryReport {
             row: plan.row,
+            joined: false,
             generation: plan.generation,
             last_lsn: Lsn::new(plan.last_lsn),
             cut: plan.cut,

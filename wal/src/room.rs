@@ -104,6 +104,9 @@ impl Core {
         asked: &mut Option<u64>,
     ) -> Result<Option<Pending>> {
         queue.check_mode()?;
+        if self.member.is_some() {
+            return Err(crate::share::not_when_shared("an append that never waits"));
+        }
         if !self.has_room(queue) {
             return Ok(None);
         }

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, CAPACITY_STEP};
 use crate::ids::Sequence;
 use crate::mutant;
-use crate::options::Options;
+use crate::options::{Options, Sharing};
 use crate::prepare::{Go, Order, PrepareFailed, Prepared, Step, Stop, prepare};
 use crate::queue::{Mode, Queue, Tail};
 use crate::sync::{PoisonError, sleep, thread};
@@ -29,6 +29,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// Once only so small a part of the active segment is left, the spare is wanted soon.
 const SOON_PART: u64 = 8;
+
+/// Growth of a shared log's segments ends here.
+const SHARED_MAX: u64 = 8 << 20;
 
 /// Who prepares.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +56,8 @@ impl Core {
         let due = tail.offset > tail.capacity / 2 && queue.spare_asked != Some(tail.sequence);
         let possible =
             queue.spare.is_none() && !queue.preparing && matches!(queue.mode, Mode::Open);
+        // A member's segments are made in the turn that needs them.
+        let possible = possible && self.member.is_none();
         if !due || !possible || !self.shared.dir.has_background() {
             return;
         }
@@ -138,6 +143,7 @@ impl Core {
         queue.preparing = true;
         let order = Order {
             log_id: self.shared.log_id,
+            shared: self.member.is_some(),
             sequence,
             capacity,
             salts_taken: [queue.tail.salt, replaced.as_ref().map_or(0, |s| s.header.salt)],
@@ -186,6 +192,11 @@ impl Core {
         let Step::Piece { took, done, capacity } = step else {
             return self.watch.lock_stands().map_err(Stop::NotOurs).map(|()| Go::On);
         };
+        if self.member.is_some() {
+            // Nobody may be told to hurry under `APPEND`: first writes to allocated space would
+            // make every later sync of all processes slower.
+            return Ok(Go::On);
+        }
         if by == By::Caller && !mutant::is("spare:a-caller-waits-for-zeros") {
             return Ok(Go::Hurry);
         }
@@ -266,7 +277,10 @@ fn capacity_for(frame_bytes: u64, tail: Tail, options: &Options) -> Result<u64> 
     if options.segments_grow {
         let filled = tail.offset > tail.capacity / 2;
         let grown = if filled { tail.capacity.saturating_mul(2) } else { tail.capacity };
-        capacity = grown.clamp(options.segment_bytes, options.segment_bytes_max);
+        // Of a shared log everybody waits while a turn makes one.
+        let most = if options.sharing == Sharing::Processes { SHARED_MAX } else { u64::MAX };
+        let most = most.clamp(options.segment_bytes, options.segment_bytes_max);
+        capacity = grown.clamp(options.segment_bytes, most);
     }
     while !holds(capacity, frame_bytes) {
         if capacity >= options.segment_bytes_max {

@@ -56,7 +56,7 @@ impl Log {
         })
     }
 
-    /// The holds, by name.
+    /// The holds, by name; on a shared log as of the last turn or [`Log::refresh`].
     pub fn holds(&self) -> Vec<(String, Lsn)> {
         let queue = self.core_arc().queue();
         queue.holds.iter().map(|hold| (hold.name.clone(), hold.lsn)).collect()
@@ -70,6 +70,9 @@ impl Log {
     /// `Io` if a segment could not be removed: the next opening or trim does it.
     pub fn trim(&self, lsn: Lsn) -> Result<Lsn> {
         let core = self.core_arc();
+        core.home.check()?;
+        // Of a shared log: unlinks happen in the turn that ordered the record.
+        let _turn = core.hold_turn()?;
         let mut head = Lsn::FIRST;
         if mutant::is("order:trim-record-before-unlink") {
             self.remove_below(lsn)?;

@@ -70,10 +70,15 @@ fn check_users(dir: &dyn Dir, standing: &Standing, options: &Options) -> Result<
     Ok(())
 }
 
-/// The lock file just locked, before anything is written into it. Returns which file it is.
-pub(crate) fn check_lock(dir: &dyn Dir, lock: &dyn DirLock, options: &Options) -> Result<Status> {
-    let status = lock.status().map_err(|e| asking(dir, format::LOCK_NAME, e))?;
-    check_file(dir, format::LOCK_NAME, &status, 1, options)?;
+/// A lock file just locked, before anything is written into it. Returns which file it is.
+pub(crate) fn check_lock(
+    dir: &dyn Dir,
+    name: &str,
+    lock: &dyn DirLock,
+    options: &Options,
+) -> Result<Status> {
+    let status = lock.status().map_err(|e| asking(dir, name, e))?;
+    check_file(dir, name, &status, 1, options)?;
     Ok(status)
 }
 

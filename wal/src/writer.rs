@@ -207,15 +207,7 @@ impl Writer {
         }
         // The last look at this segment: later ones look at the next.
         self.names_stand()?;
-        let previous = self.sealed.take();
-        let last_lsn = self.kept.last_lsn;
-        self.segment = rotation.prepared;
-        self.name = format::segment_name(self.segment.header.sequence);
-        self.kept = Kept { last_lsn, ..Kept::empty() };
-        self.durable_end = FRAMES_START;
-        self.index.begin_to_write(self.segment.header.capacity);
-        self.starts_known = 0;
-        self.times_ms = (0, 0);
+        let previous = self.begin(rotation.prepared);
         let body = open_body(self.generation, &rotation.state, previous);
         let mut frame = Vec::new();
         self.push_own(KIND_OPEN, &body, &mut frame);
@@ -227,6 +219,57 @@ impl Writer {
             open.copy_from_slice(&frame);
         }
         Ok(syncs)
+    }
+
+    /// Goes over to the next segment, and says how the one before was sealed.
+    pub(crate) fn begin(&mut self, segment: Prepared) -> Option<SealReference> {
+        let last_lsn = self.kept.last_lsn;
+        self.segment = segment;
+        self.name = format::segment_name(self.segment.header.sequence);
+        self.kept = Kept { last_lsn, ..Kept::empty() };
+        self.durable_end = FRAMES_START;
+        self.index.begin_to_write(self.segment.header.capacity);
+        self.starts_known = 0;
+        self.times_ms = (0, 0);
+        self.sealed.take()
+    }
+
+    /// Goes past a frame at the end that another process wrote and a sync has covered.
+    pub(crate) fn go_past(&mut self, header: &FrameHeader) {
+        let offset = self.kept.end;
+        if header.kind == KIND_SEAL {
+            let (sequence, digest) = (self.segment.header.sequence, self.kept.digest());
+            self.sealed = Some(SealReference { sequence, offset, digest });
+        }
+        let encoded = header.encode(self.segment.header.salt, offset);
+        self.kept.add(header, &encoded, offset + header.frame_size());
+        self.index.add(header, offset);
+        self.durable_end = self.kept.end;
+    }
+
+    /// Tells readers of this process where the frames are that [`Writer::go_past`] went past.
+    pub(crate) fn went_past(&mut self, generation: Generation) {
+        self.generation = generation;
+        let sequence = self.segment.header.sequence;
+        self.starts.publish(sequence, &self.index, &mut self.starts_known);
+    }
+
+    /// How the segment was sealed, if it was.
+    pub(crate) fn sealed(&self) -> Option<&SealReference> {
+        self.sealed.as_ref()
+    }
+
+    /// What the segment holds.
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    pub(crate) fn control(&mut self) -> &mut ControlBlock {
+        &mut self.control
+    }
+
+    pub(crate) fn into_control(self) -> ControlBlock {
+        self.control
     }
 
     /// After a sync, before it counts: bytes in a file that lost its name are durable for nobody.

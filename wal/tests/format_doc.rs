@@ -379,6 +379,7 @@ const LOG_ID: LogId = LogId(*b"sixteen bytes ..");
 #[test]
 fn the_segment_headers_table_is_what_the_encoder_writes() {
     let header = SegmentHeader {
+        shared: false,
         compatible: 0x0102_0304,
         log_id: LOG_ID,
         sequence: Sequence::new(0x1112_1314_1516_1718).unwrap(),
@@ -502,6 +503,7 @@ fn the_tables_of_capacities_flags_kinds_and_codecs_are_the_constants() {
     for row in table("### Capacity and reserve") {
         let cells: Vec<u64> = row.iter().map(|cell| number(cell)).collect();
         let header = SegmentHeader {
+            shared: false,
             compatible: 0,
             log_id: LOG_ID,
             sequence: Sequence::FIRST,

@@ -231,6 +231,7 @@ fn a_snapshot_that_is_made_during_a_backup_is_not_in_it() {
 #[test]
 fn an_index_in_another_own_record_is_not_compared() {
     let header = SegmentHeader {
+        shared: false,
         compatible: 0,
         log_id: annals_wal::LogId([1; 16]),
         sequence: Sequence::FIRST,

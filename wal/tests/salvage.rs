@@ -17,7 +17,7 @@ use annals_wal::inspect::{Depth, State, inspect};
 use annals_wal::salvage::compare::{Sort, compare};
 use annals_wal::salvage::repair::{self, Repaired};
 use annals_wal::salvage::{SalvageOptions, salvage, salvage_in, salvage_plan};
-use annals_wal::{Batch, ErrorKind, Kind, Log, Lsn, Options, Record, Stream};
+use annals_wal::{Batch, ErrorKind, Kind, Log, Lsn, Options, Record, Sharing, Stream};
 
 struct Random(u64);
 
@@ -295,4 +295,46 @@ fn a_repair_is_what_its_plan_said_and_keeps_every_byte() {
     assert_eq!(damaged, PathBuf::from(format!("{}.damaged", path.display())));
     assert_eq!(inspect(&path, Depth::Everything, &mut |_| ()).unwrap().state, State::Clean);
     Log::open(&path).unwrap().close().unwrap();
+}
+
+/// A log of several processes stays one: with another sharing, those who always opened it so would be
+/// locked out by its repair.
+#[test]
+fn a_salvage_and_both_repairs_keep_the_sharing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let shared = || Options::new().segment_bytes(64 << 10).sharing(Sharing::Processes);
+    let is_shared = |path: &Path| inspect(path, Depth::Seals, &mut |_| ()).unwrap().shared;
+    let log = shared().open(&path).unwrap();
+    for n in 0..300u32 {
+        log.append(vec![n as u8; 1000]).unwrap();
+    }
+    drop(log);
+    // Ended inside a write: half a frame after the last one.
+    let control = path.join("CONTROL");
+    std::fs::remove_file(&control).unwrap();
+    let (name, _, end) = places(&path).remove(&300).unwrap();
+    let file = path.join(name);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[end - 5] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let options = SalvageOptions::default();
+    let plan = repair::plan(&path, options).unwrap();
+    assert_eq!(plan.method, repair::Method::Recover);
+    assert!(matches!(repair::apply(&path, &plan, options).unwrap(), Repaired::Recovered(_)));
+    assert_eq!(is_shared(&path), Some(true));
+    // Damaged in the middle.
+    let file = path.join(format!("{:020}.wal", 2));
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[3000] ^= 4;
+    std::fs::write(&file, &bytes).unwrap();
+    let copy = dir.path().join("copy");
+    salvage(&path, &copy, options, &mut |_| ()).unwrap();
+    assert_eq!(is_shared(&copy), Some(true));
+    let plan = repair::plan(&path, options).unwrap();
+    let Repaired::Rebuilt(..) = repair::apply(&path, &plan, options).unwrap() else {
+        panic!("not rebuilt")
+    };
+    assert_eq!(is_shared(&path), Some(true));
+    shared().open(&path).unwrap().close().unwrap();
 }

@@ -1,10 +1,11 @@
-//! `crash-sweep` and `simulate`: runs the library's proofs whole and prints what they came to.
+//! `crash-sweep`, `simulate` and `model`: runs the library's proofs whole and prints what they came to.
 //!
 //! Never here: a proof. Invariant: the last line counts, and the exit code agrees with it.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
+use xtask::model;
 use xtask::simulate::simulate;
 use xtask::sweep::{Depth, Script, Swept, scripts, sweep_all};
 
@@ -81,6 +82,36 @@ pub(crate) fn simulation() -> ExitCode {
     }
     say(&format!("{:.0} seeds/s on {} threads", done.seeds as f64 / seconds, threads()));
     finish(done.seeds - done.failed, done.failed)
+}
+
+/// The protocol of a shared log, whole and with a rule left out.
+pub(crate) fn model() -> ExitCode {
+    let (mut passed, mut failed) = (0, 0);
+    for model in model::all() {
+        let start = Instant::now();
+        let explored = model::explore(model);
+        let what = match explored.broken {
+            None => "whole".to_owned(),
+            Some(broken) => format!("without a rule: {broken:?}"),
+        };
+        say(&format!(
+            "{} processes, {what}: {} states, {} generated, depth {}, {:.1} s",
+            explored.bounds.processes,
+            explored.states,
+            explored.generated,
+            explored.depth,
+            start.elapsed().as_secs_f64()
+        ));
+        for (name, steps) in &explored.violations {
+            say(&format!("  not held: {name}, after {} steps", steps.len()));
+            steps.iter().for_each(|step| say(&format!("    {step}")));
+        }
+        explored.missing.iter().for_each(|name| say(&format!("  never met: {name}")));
+        let good = explored.passed();
+        passed += u64::from(good);
+        failed += u64::from(!good);
+    }
+    finish(passed, failed)
 }
 
 /// A name that nothing has is no proof that passed.

@@ -16,12 +16,13 @@ pub(crate) const USAGE: &str = "annals-peers: one workload against many engines,
   --rounds N        how often each engine runs each setting (default 5)
   --seconds S       length of a window (default 5)
   --workloads A,B   default append; or append_async, in_flight, in_flight_1k, batch, scan, scan_1k,
-                    registry_hot, registry_distinct, registry_get, registry_json_rewrite_1000
+                    registry_hot, registry_distinct, registry_get, registry_json_rewrite_1000,
+                    processes_4, shared_1
   --engines A,B     default all that have the workload; --list names them with their settings
   --writers 1,2,8   numbers of threads of append (default 1,2,8,16,64); the others have their own:
                     append_async 1024 tasks, or 1, 8, 16, 64 and 256 threads of a peer;
                     in_flight 4096 and 1; batch 1 and 8; registries 64 threads,
-                    registry_get 1 and 8
+                    registry_get 1 and 8, processes_4 4 processes
   --size BYTES      of a record (default 128, at least 32); the workloads in _1k have 1024,
                     beside registries the log has 64
   --seed N          of the records' fill (default 1)

@@ -6,7 +6,7 @@
 //! another child opens what is left.
 //!
 //! What a child has to say is one line that begins with [`ROW`]; engines may print other lines.
-//! Next room: [`crate::rounds`].
+//! Next rooms: [`crate::rounds`], [`crate::processes`] where a run is several processes.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::args::{engine, number};
 use crate::engine::{Engine, Outcome, Setup};
 use crate::payload::{Payload, Seen};
+use crate::processes::{self, Member, Members};
 use crate::store::{Start, Store};
 use crate::window::{Measured, registry};
 use crate::workload::Workload;
@@ -45,8 +46,8 @@ pub(crate) struct Verify {
     acknowledged: Vec<u64>,
 }
 
-/// `run ENGINE DIR SIZE SEED WORKLOAD WRITERS SECONDS` or
-/// `verify ENGINE DIR SIZE SEED WORKLOAD COUNT,COUNT,...`.
+/// `run ENGINE DIR SIZE SEED WORKLOAD WRITERS SECONDS`,
+/// `verify ENGINE DIR SIZE SEED WORKLOAD COUNT,COUNT,...`, or as [`processes`] has it.
 pub(crate) fn command(args: &[String]) -> Outcome<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
@@ -67,6 +68,17 @@ pub(crate) fn command(args: &[String]) -> Outcome<()> {
             let (dir, payload) = (PathBuf::from(dir), payload(size, seed)?);
             let workload = self::workload(workload)?;
             (engine(name)?.verify)(&Verify { dir, workload, payload, acknowledged })
+        }
+        [processes::VERB, name, dir, workload, writers, seconds, number] => {
+            let setup = Setup {
+                dir: PathBuf::from(dir),
+                workload: self::workload(workload)?,
+                writers: self::number("WRITERS", writers)?,
+                size: 0,
+                seconds: self::number("SECONDS", seconds)?,
+            };
+            let number = self::number("NUMBER", number)?;
+            (engine(name)?.member)(&Member { setup, number })
         }
         _ => Err("the child's arguments are the parent's to give".into()),
     }
@@ -95,6 +107,11 @@ pub(crate) fn run_store<S: Store>(run: &Run) -> Outcome<()> {
     let setup = &run.setup;
     let start = Start::of(setup.workload, setup.writers);
     let store = S::open(setup, &start)?;
+    if setup.workload == Workload::Processes4 {
+        drop(store);
+        let members = Members::start::<S>(setup)?;
+        return tell(|| members.measure());
+    }
     tell(|| match setup.workload {
         Workload::RegistryGet => registry::gets(&store, setup, &start),
         _ => registry::increments(&store, setup, &start),

@@ -92,7 +92,11 @@ impl Job<'_> {
         let checked = self::answer(&mut verify);
         verify.wait()?;
         let records = checked.map_err(|error| format!("reopened: {error}"))?["records"].as_u64();
-        Figures::of(&answer, records.ok_or("the check has no count")?)
+        let mut figures = Figures::of(&answer, records.ok_or("the check has no count")?)?;
+        if self.workload == Workload::Processes4 {
+            figures.split(&acknowledged(&answer)?);
+        }
+        Ok(figures)
     }
 
     /// The same window in small, under strace.

@@ -6,7 +6,7 @@
 //!
 //! Rooms: [`args`], [`workload`] -> [`rounds`] (who runs when) -> [`job`] -> [`child`] (a process
 //! for each run) -> [`window`] (threads and tasks) over [`engines`], or over [`stores`] where the
-//! workload is a registry's; then [`trace`], [`table`], [`summary`], [`svg`]. A new engine is a
+//! workload is a registry's, in [`processes`] where it is several of them; then [`trace`], [`table`], [`summary`], [`svg`]. A new engine is a
 //! file in `engines/` or `stores/` and a line in the table of `engines`; a new workload begins in
 //! [`workload`].
 
@@ -17,6 +17,7 @@ mod engines;
 mod job;
 mod machine;
 mod payload;
+mod processes;
 mod rounds;
 mod row;
 mod store;

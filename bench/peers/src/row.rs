@@ -38,9 +38,23 @@ pub(crate) struct Figures {
     pub(crate) sync_calls: String,
     pub(crate) rotations: Option<u64>,
     pub(crate) records: u64,
+    /// Of each process, where there are several.
+    pub(crate) each_ops_per_s: Vec<f64>,
+    /// The slowest process over the mean of all.
+    pub(crate) slowest_over_mean: Option<f64>,
 }
 
 impl Figures {
+    /// Splits the rate by what each process was told.
+    pub(crate) fn split(&mut self, acknowledged: &[u64]) {
+        let total: u64 = acknowledged.iter().sum();
+        let share = |count: &u64| *count as f64 / total.max(1) as f64;
+        self.each_ops_per_s =
+            acknowledged.iter().map(|count| share(count) * self.ops_per_s).collect();
+        let least = acknowledged.iter().min().map(share);
+        self.slowest_over_mean = least.map(|least| least * acknowledged.len() as f64);
+    }
+
     /// From the child's answer and the check's count.
     pub(crate) fn of(answer: &Value, records: u64) -> Outcome<Figures> {
         let figure = |name: &str| answer[name].as_f64().ok_or_else(|| format!("no {name}"));
@@ -54,6 +68,8 @@ impl Figures {
             sync_calls: String::new(),
             rotations: answer["rotations"].as_u64(),
             records,
+            each_ops_per_s: Vec::new(),
+            slowest_over_mean: None,
         })
     }
 }
@@ -83,6 +99,8 @@ impl Row {
         row["sync_calls"] = json!(figures.map(|figures| &figures.sync_calls));
         row["rotations"] = json!(figures.and_then(|figures| figures.rotations));
         row["records"] = json!(figures.map(|figures| figures.records));
+        row["each_ops_per_s"] = json!(figures.map(|figures| &figures.each_ops_per_s));
+        row["slowest_over_mean"] = json!(figures.and_then(|figures| figures.slowest_over_mean));
         row["error"] = json!(self.result.as_ref().err());
         row
     }

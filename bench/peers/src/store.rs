@@ -18,6 +18,8 @@ const KEYS: usize = 100_000;
 const VALUE: usize = 100;
 /// Agents of `registry_json_rewrite_1000`.
 const AGENTS: usize = 1_000;
+/// Agents of `processes_4`.
+const AGENTS_SHARED: usize = 100;
 
 /// One registry in one configuration.
 pub(crate) trait Store: Send + Sync + Sized + 'static {
@@ -35,6 +37,11 @@ pub(crate) trait Store: Send + Sync + Sized + 'static {
 
     /// Makes it with these values. Nothing in here is timed.
     fn open(setup: &Setup, start: &Start) -> Outcome<Self>;
+
+    /// Opens what [`Store::open`] made and left, as one of several processes that write at once.
+    fn join(_setup: &Setup, _start: &Start) -> Outcome<Self> {
+        Err(format!("{} is not opened by several processes here", Self::NAME).into())
+    }
 
     /// Adds one to the counter of this key. Durable on return.
     fn increment(&self, _key: usize) -> Outcome<()> {
@@ -69,6 +76,9 @@ impl Start {
             Workload::RegistryRewrite => {
                 (0..AGENTS).map(|n| format!("agents/builder-{n:06}")).collect()
             }
+            Workload::Processes4 => {
+                (0..AGENTS_SHARED).map(|n| format!("agents/builder-{n:06}")).collect()
+            }
             _ => (0..KEYS).map(|n| format!("tasks/T{}/agents/A{n}", n % 100)).collect(),
         };
         Start { workload, names }
@@ -78,7 +88,7 @@ impl Start {
     pub(crate) fn value(&self, key: usize) -> Vec<u8> {
         match self.workload {
             Workload::RegistryHot | Workload::RegistryDistinct => b"0".to_vec(),
-            Workload::RegistryRewrite => agent(&self.names[key]),
+            _ if self.workload.of_agents() => agent(&self.names[key]),
             _ => vec![b'v'; VALUE],
         }
     }

@@ -49,6 +49,10 @@ fn line(out: &mut String, cells: &[Cell], cell: &Cell, ours: &Figures) {
     };
     beside("best peer", table::best_peer(cells, workload, writers));
     beside("floor", table::floor(cells, workload));
+    if workload == Workload::Shared1 {
+        let alone = table::best(cells, |cell| (cell.engine, cell.workload) == (OURS, workload));
+        beside("a log of one process,", alone);
+    }
     if workload == Workload::InFlight && writers > 1 {
         beside(
             "itself,",
@@ -71,15 +75,28 @@ fn line(out: &mut String, cells: &[Cell], cell: &Cell, ours: &Figures) {
 fn registry(out: &mut String, cells: &[Cell], cell: &Cell, ours: &Figures) {
     let (workload, writers) = (cell.workload, cell.writers);
     let (name, counts) = (workload.name(), workload.counts());
-    let _ = write!(out, "{name}, {writers} {counts}: {:.0}/s", ours.ops_per_s);
+    let _ = write!(out, "{name}, {writers} {counts}: {}", change(workload, ours));
     let beside = |other: &&Cell| {
         (other.workload, other.writers) == (workload, writers) && other.engine != cell.engine
     };
     for other in cells.iter().filter(beside).filter(|other| other.counts) {
         if let Ok(figures) = &other.result {
             let times = ours.ops_per_s / figures.ops_per_s;
-            let _ = write!(out, "; {times:.2} x {}: {:.0}/s", other.engine, figures.ops_per_s);
+            let theirs = change(workload, figures);
+            let _ = write!(out, "; {times:.2} x {}: {theirs}", other.engine);
         }
     }
     out.push('\n');
+}
+
+/// A rate of changes; of several processes with what else they are asked for.
+fn change(workload: Workload, figures: &Figures) -> String {
+    let rate = format!("{:.0}/s", figures.ops_per_s);
+    match figures.slowest_over_mean {
+        Some(share) if workload == Workload::Processes4 => format!(
+            "{rate} (p99 {:.0} us, slowest process {share:.2} of the mean in its worst round)",
+            figures.p99_us
+        ),
+        _ => rate,
+    }
 }

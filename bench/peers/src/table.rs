@@ -4,7 +4,7 @@
 //! one; a setting with an error in any round shows the error and no figure. Ratios are taken only
 //! among durable engines. Next rooms: [`crate::svg`], [`crate::row`].
 
-use crate::engines::{BEST_PEERS, FLOOR, FLOORS, OURS, OURS_REGISTRY, SEQUENTIAL};
+use crate::engines::{BEST_PEERS, FLOOR, FLOORS, OURS, OURS_REGISTRY, OURS_SHARED, SEQUENTIAL};
 use crate::row::{Figures, Row};
 use crate::workload::Workload;
 
@@ -60,6 +60,12 @@ fn median_figures(rounds: &[Figures]) -> Figures {
         // The least, because the table warns of windows with too few.
         rotations: rounds.iter().filter_map(|figures| figures.rotations).min(),
         records: rounds.iter().map(|figures| figures.records).sum(),
+        each_ops_per_s: Vec::new(),
+        // The worst round, because the promise is of every process.
+        slowest_over_mean: rounds
+            .iter()
+            .filter_map(|figures| figures.slowest_over_mean)
+            .min_by(f64::total_cmp),
     }
 }
 
@@ -161,7 +167,7 @@ pub(crate) fn best_peer(
         let peer = match workload {
             Workload::Append => BEST_PEERS.contains(&cell.engine),
             _ => {
-                ![OURS, OURS_REGISTRY].contains(&cell.engine)
+                ![OURS, OURS_REGISTRY, OURS_SHARED].contains(&cell.engine)
                     && !cell.engine.starts_with(FLOORS)
                     && cell.counts
             }
@@ -203,6 +209,8 @@ mod tests {
             sync_calls: "fdatasync".to_owned(),
             rotations: None,
             records: 10,
+            each_ops_per_s: Vec::new(),
+            slowest_over_mean: None,
         };
         Row {
             engine,
@@ -240,6 +248,21 @@ mod tests {
         assert!(line("annals").contains(" 2.00 "), "{text}");
         assert!(line("annals").contains(" 0.25 "), "{text}");
         assert!(line("sled !").contains(" - "), "not durable, so in no ratio: {text}");
+    }
+
+    #[test]
+    fn the_slowest_process_is_that_of_the_worst_round() {
+        let rows: Vec<Row> = [(1, [3, 1, 4, 4]), (2, [5, 5, 5, 5])]
+            .into_iter()
+            .map(|(round, told)| {
+                let mut row = row("annals", round, Ok(60.0));
+                row.result.as_mut().unwrap().split(&told);
+                row
+            })
+            .collect();
+        assert_eq!(rows[0].result.as_ref().unwrap().each_ops_per_s, [15.0, 5.0, 20.0, 20.0]);
+        let cells = medians(&rows);
+        assert_eq!(cells[0].result.as_ref().unwrap().slowest_over_mean, Some(1.0 / 3.0));
     }
 
     #[test]

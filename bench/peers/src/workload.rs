@@ -6,7 +6,7 @@
 //! Next room: [`crate::rounds`].
 
 use crate::args::Args;
-use crate::engines::{Entry, OURS, OURS_REGISTRY};
+use crate::engines::{Entry, OURS, OURS_REGISTRY, OURS_SHARED};
 
 /// Tasks of `append_async`.
 pub(crate) const TASKS: usize = 1024;
@@ -20,6 +20,8 @@ pub(crate) const BATCH: usize = 100;
 const CHANGE: usize = 64;
 /// Threads of the registry's workloads.
 const CHANGERS: [usize; 1] = [64];
+/// Processes of `processes_4`.
+const PROCESSES: usize = 4;
 /// Threads that read.
 const GETTERS: [usize; 2] = [1, 8];
 /// Record size of `in_flight_1k` and `scan_1k`, whatever `--size` says.
@@ -50,10 +52,14 @@ pub(crate) enum Workload {
     RegistryGet,
     /// One of 1,000 agents changed, beside the seeds' rewritten JSON file.
     RegistryRewrite,
+    /// Four processes, each changing one of 100 agents of the same registry after the other.
+    Processes4,
+    /// One thread's appends on a log made for several processes, beside one made for one.
+    Shared1,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 11] = [
+    pub(crate) const ALL: [Workload; 13] = [
         Workload::Append,
         Workload::AppendAsync,
         Workload::InFlight,
@@ -65,6 +71,8 @@ impl Workload {
         Workload::RegistryDistinct,
         Workload::RegistryGet,
         Workload::RegistryRewrite,
+        Workload::Processes4,
+        Workload::Shared1,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -80,6 +88,8 @@ impl Workload {
             Workload::RegistryDistinct => "registry_distinct",
             Workload::RegistryGet => "registry_get",
             Workload::RegistryRewrite => "registry_json_rewrite_1000",
+            Workload::Processes4 => "processes_4",
+            Workload::Shared1 => "shared_1",
         }
     }
 
@@ -90,7 +100,8 @@ impl Workload {
     /// What the column `writers` counts.
     pub(crate) fn counts(self) -> &'static str {
         match self {
-            Workload::Append | Workload::Batch => "writers",
+            Workload::Append | Workload::Batch | Workload::Shared1 => "writers",
+            Workload::Processes4 => "processes",
             Workload::AppendAsync => "tasks (annals) or threads",
             Workload::InFlight | Workload::InFlight1k => "in flight",
             Workload::Scan | Workload::Scan1k => "reader",
@@ -119,12 +130,22 @@ impl Workload {
                 | Workload::RegistryDistinct
                 | Workload::RegistryGet
                 | Workload::RegistryRewrite
+                | Workload::Processes4
         )
+    }
+
+    /// Whether its values are agents, as the seeds' files have them.
+    pub(crate) fn of_agents(self) -> bool {
+        matches!(self, Workload::RegistryRewrite | Workload::Processes4)
     }
 
     /// Our engine of it.
     pub(crate) fn ours(self) -> &'static str {
-        if self.of_registry() { OURS_REGISTRY } else { OURS }
+        match self {
+            Workload::Shared1 => OURS_SHARED,
+            _ if self.of_registry() => OURS_REGISTRY,
+            _ => OURS,
+        }
     }
 
     /// Whether engines run it with numbers of their own, so that an engine is held against the best
@@ -152,7 +173,8 @@ impl Workload {
             Workload::InFlight1k if entry.awaits => vec![IN_FLIGHT],
             Workload::InFlight | Workload::InFlight1k => vec![1],
             Workload::Batch => vec![1, 8],
-            Workload::Scan | Workload::Scan1k => vec![1],
+            Workload::Scan | Workload::Scan1k | Workload::Shared1 => vec![1],
+            Workload::Processes4 => vec![PROCESSES],
             Workload::RegistryGet => GETTERS.to_vec(),
             Workload::RegistryHot | Workload::RegistryDistinct | Workload::RegistryRewrite => {
                 CHANGERS.to_vec()
@@ -198,6 +220,10 @@ mod tests {
         assert_eq!(numbers(Workload::RegistryHot, "annals"), [64], "the log beside the registry");
         assert!(numbers(Workload::RegistryHot, "jsonl").is_empty());
         assert!(numbers(Workload::RegistryRewrite, "redb-registry").is_empty());
+        assert_eq!(numbers(Workload::Processes4, "json-file"), [4]);
+        assert!(numbers(Workload::Processes4, "annals").is_empty());
+        assert_eq!(numbers(Workload::Shared1, "annals-shared"), [1]);
+        assert!(numbers(Workload::Append, "annals-shared").is_empty());
         assert!(numbers(Workload::Append, "annals-registry").is_empty());
         assert!(numbers(Workload::Scan, "okaywal").is_empty(), "it reads when it recovers, only");
     }

@@ -16,6 +16,7 @@ use super::record::Record;
 use super::story;
 use crate::args::CheckArgs;
 use crate::exit::{Exit, Failure};
+use crate::opening;
 use crate::out::Out;
 
 pub(crate) fn run(args: &CheckArgs, out: &mut Out) -> Result<Exit, Failure> {
@@ -24,7 +25,7 @@ pub(crate) fn run(args: &CheckArgs, out: &mut Out) -> Result<Exit, Failure> {
     let record = Record::from_lines(&told)
         .ok_or_else(|| Failure::new(Exit::Usage, "the record on stdin is none"))?;
     let start = Instant::now();
-    let log = Log::open(&args.dir)?;
+    let log = opening::or_new(&args.dir, false)?;
     let recovery_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     let recovery = log.recovery().clone();
     let mut check = Check { args, record: &record, problems: Vec::new(), entries: 0, changes: 0 };

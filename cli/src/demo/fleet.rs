@@ -8,15 +8,15 @@ use std::time::Instant;
 
 use annals_observer::{CallId, JsonText, Observer, Receipt, Session};
 use annals_registry::{Key, Outcome, Registry, TxResult};
-use annals_wal::Log;
 
 use super::record::Line;
 use super::story;
 use crate::args::FleetArgs;
 use crate::exit::{Exit, Failure};
+use crate::opening;
 
 pub(crate) fn run(args: &FleetArgs) -> Result<Exit, Failure> {
-    let log = Log::open(&args.dir)?;
+    let log = opening::or_new(&args.dir, false)?;
     let observer = Observer::on(log.clone())?;
     let registry = Registry::on(log)?;
     say(Line::Ready)?;

@@ -36,6 +36,10 @@ pub(crate) enum RegistryVerb {
         key: Key,
         /// The value, as JSON text.
         json: String,
+        /// Make the log for several processes at once, if it is made. One that is there is opened as
+        /// it was made; one that was made for one process is refused.
+        #[arg(long)]
+        shared: bool,
     },
     /// Give a key a JSON value if it is as expected; a lost race is exit code 1.
     #[command(before_help = "Example:\n  wal registry cas runs tasks/T2/owner absent '\"A7\"'")]
@@ -117,6 +121,10 @@ pub(crate) enum RegistryVerb {
         /// of that import and no others.
         #[arg(long)]
         replace: bool,
+        /// Make the log for several processes at once, if it is made. One that is there is opened as
+        /// it was made; one that was made for one process is refused.
+        #[arg(long)]
+        shared: bool,
     },
     /// Write a snapshot, and trim what two snapshots hold. The first one trims nothing.
     #[command(before_help = "Example:\n  wal registry compact runs")]

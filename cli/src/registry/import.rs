@@ -3,18 +3,19 @@
 //! Never here: shapes and comparisons; those are the library's. All files are read and looked at
 //! before the log is opened: a wrong name or a text that is no registry must not leave a trace.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use annals_registry::{ErrorKind, Imported, Options, check_json};
+use annals_wal::Log;
 
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, message};
 
 pub(super) fn import(
-    dir: &Path,
     files: &[PathBuf],
     replace: bool,
+    open: impl FnOnce() -> Result<Log, Failure>,
     out: &mut Out,
 ) -> Result<Exit, Failure> {
     let mut texts = Vec::new();
@@ -41,7 +42,7 @@ pub(super) fn import(
     if texts.is_empty() {
         return Ok(Exit::Failed);
     }
-    super::owning(dir, Options::new(), |registry| {
+    super::with(open()?, Options::new(), |registry| {
         for (name, text) in &texts {
             match registry.import_json(name, text, replace) {
                 Ok(imported) => print(name, &imported, out)?,

@@ -1,7 +1,8 @@
 //! `wal registry`: a registry on the command line.
 //!
 //! Never here: what a registry does. Reading verbs take no lock and write nothing; the others own
-//! the log while they work, close it, and say the revision that they made. Next room: [`args`].
+//! the log while they work, or join those who share it, close it, and say the revision that they
+//! made. Next rooms: [`args`], [`crate::opening`].
 
 pub(crate) mod args;
 mod import;
@@ -16,6 +17,7 @@ use annals_wal::Log;
 
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
+use crate::opening;
 use crate::out::{Out, message};
 use crate::registry::args::{RegistryArgs, RegistryVerb};
 
@@ -28,51 +30,45 @@ pub(crate) fn registry(args: &RegistryArgs, out: &mut Out) -> Result<Exit, Failu
         RegistryVerb::Watch { dir, prefix, after, once } => {
             watch(dir, prefix, after.map_or(After::Start, After::Revision), *once, out)
         }
-        RegistryVerb::Put { dir, key, json } => {
+        RegistryVerb::Put { dir, key, json, shared } => {
             let value = value(json)?;
-            owning(dir, Options::new(), |registry| {
+            with(opening::or_new(dir, *shared)?, Options::new(), |registry| {
                 out.line(&format!("revision {}", registry.put(key, value)?))?;
                 Ok(Exit::Clean)
             })
         }
         RegistryVerb::Cas { dir, key, expected, json } => {
             let value = value(json)?;
-            existing(dir)?;
-            owning(dir, Options::new(), |registry| cas(registry, key, *expected, value, out))
+            let log = opening::existing(dir)?;
+            with(log, Options::new(), |registry| cas(registry, key, *expected, value, out))
         }
         RegistryVerb::Delete { dir, key } => {
-            existing(dir)?;
-            owning(dir, Options::new(), |registry| delete(registry, key, out))
+            with(opening::existing(dir)?, Options::new(), |registry| delete(registry, key, out))
         }
-        RegistryVerb::Import { dir, files, replace } => import::import(dir, files, *replace, out),
+        RegistryVerb::Import { dir, files, replace, shared } => {
+            import::import(files, *replace, || opening::or_new(dir, *shared), out)
+        }
         RegistryVerb::Compact { dir, trim } => {
-            existing(dir)?;
             let trim = if *trim { Trim::ToHolds } else { Trim::OwnRecords };
-            owning(dir, Options::new().trim(trim), |registry| compact(registry, out))
+            let options = Options::new().trim(trim);
+            with(opening::existing(dir)?, options, |registry| compact(registry, out))
         }
     }
 }
 
-/// Opens the log for writing, and closes it whatever becomes of the call.
-fn owning(
-    dir: &Path,
+/// A registry on the open log, which is closed whatever becomes of the call.
+fn with(
+    log: Log,
     options: Options,
     call: impl FnOnce(&Registry) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
-    let registry = options.on(Log::open(dir)?)?;
-    let log = registry.log().clone();
+    let registry = options.on(log.clone())?;
     let made = call(&registry);
     drop(registry);
     let closed = log.close();
     let exit = made?;
     closed?;
     Ok(exit)
-}
-
-/// A verb that changes what is there must not make a log where there is none.
-fn existing(dir: &Path) -> Result<(), Failure> {
-    annals_wal::LogReader::open(dir)?;
-    Ok(())
 }
 
 /// A JSON text, as it was given.
@@ -108,14 +104,13 @@ fn cas(
 }
 
 fn delete(registry: &Registry, key: &Key, out: &mut Out) -> Result<Exit, Failure> {
-    let Some(entry) = registry.get(key) else { return Err(show::no_such(key)) };
-    match registry.compare_and_delete(key, entry.revision)? {
-        Cas::Done(revision) => {
+    // Another process that shares the log may change the key in between: then it is looked at again.
+    loop {
+        let Some(entry) = registry.get(key) else { return Err(show::no_such(key)) };
+        if let Cas::Done(revision) = registry.compare_and_delete(key, entry.revision)? {
             out.line(&format!("revision {revision}"))?;
-            Ok(Exit::Clean)
+            return Ok(Exit::Clean);
         }
-        // Nobody else has the log open.
-        Cas::Conflict { .. } => Err(show::no_such(key)),
     }
 }
 

@@ -12,7 +12,7 @@ fn a_reader_promotes_what_the_log_says_is_durable() {
     let log = annals_wal::Options::new().open_in(MemDir::new(1).dir()).unwrap();
     let meter = Meter::default();
     let rebuilt = rebuild(&log, &meter).unwrap();
-    let shared = Shared::new(log.clone(), Options::new(), meter, rebuilt);
+    let shared = Shared::new(log.clone(), Options::new(), meter, rebuilt, Arc::default());
     let key = Key::new("k").unwrap();
     let changes = vec![Change::Put { key: key.clone(), value: Value::raw(*b"v") }];
     let (mut batch, _) = shared.encode(&changes, None, &annals_wal::NoneBefore).unwrap();
@@ -32,7 +32,7 @@ fn promotion_follows_the_log_past_records_of_other_rooms() {
     let log = annals_wal::Options::new().open_in(MemDir::new(1).dir()).unwrap();
     let meter = Meter::default();
     let rebuilt = rebuild(&log, &meter).unwrap();
-    let shared = Shared::new(log.clone(), Options::new(), meter, rebuilt);
+    let shared = Shared::new(log.clone(), Options::new(), meter, rebuilt, Arc::default());
     for n in 1..=3 {
         shared.log.append("an entry of somebody else").unwrap();
         drop(shared.durable_now());

@@ -6,7 +6,8 @@
 //! `import`, `metrics` (each room's promises and its bad input), `bad_input` (the list of issue 5),
 //! `linear` (histories over crashes and their checker), `invariants` (and bad registries),
 //! `seeds_own` (what the field reports ask for),
-//! `model` (random calls against a `BTreeMap`), `threads` and `races`, `crash`.
+//! `model` (random calls against a `BTreeMap`), `threads` and `races`, `crash`,
+//! `processes` (several on one log).
 
 #[cfg(test)]
 mod bad_input;
@@ -40,6 +41,8 @@ mod metrics;
 mod model;
 #[cfg(test)]
 mod poison;
+#[cfg(test)]
+mod processes;
 #[cfg(test)]
 mod races;
 #[cfg(test)]

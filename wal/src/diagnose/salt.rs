@@ -89,6 +89,7 @@ pub(crate) fn header_from_frames(
         return Ok(None);
     }
     let mut header = SegmentHeader {
+        shared: false,
         compatible: 0,
         log_id,
         sequence,

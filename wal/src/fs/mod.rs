@@ -127,7 +127,8 @@ pub struct DirEntry {
 pub enum LockMode {
     /// Alone.
     Exclusive,
-    /// Together with other shared holders. Asked for only to see whether an owner lives.
+    /// Together with other shared holders: the members of a shared log, and whoever looks for a
+    /// moment whether an owner lives.
     Shared,
 }
 
@@ -141,6 +142,14 @@ pub trait DirLock: Send + Sync + Debug {
 
     /// Which file is locked.
     fn status(&self) -> io::Result<Status>;
+
+    /// Tries once, without waiting, to have the same file's lock in this mode: again after
+    /// [`DirLock::release`], or in place of the mode it is held in. Refused, it is held no more, as
+    /// flock has it.
+    fn relock(&self, mode: LockMode) -> io::Result<bool>;
+
+    /// Gives the lock back and keeps the file, to take it again.
+    fn release(&self) -> io::Result<()>;
 }
 
 /// A directory that holds one log.

@@ -184,11 +184,7 @@ impl Dir for OsDir {
         let access = if create { Access::Write } else { Access::Read };
         let file = options(access).create(create).mode(0o600).open(self.at(name))?;
         check_regular(&file, name)?;
-        let tried = match mode {
-            LockMode::Exclusive => fs4::FileExt::try_lock(&file),
-            LockMode::Shared => fs4::FileExt::try_lock_shared(&file),
-        };
-        match tried {
+        match flock(&file, mode) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if mutant::is("lock:nobody-is-refused") => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -381,6 +377,25 @@ impl DirLock for OsLock {
     }
     fn status(&self) -> io::Result<Status> {
         Ok(status_of(&self.file.metadata()?))
+    }
+
+    fn relock(&self, mode: LockMode) -> io::Result<bool> {
+        match flock(&self.file, mode) {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    fn release(&self) -> io::Result<()> {
+        fs4::FileExt::unlock(&self.file)
+    }
+}
+
+fn flock(file: &fs::File, mode: LockMode) -> Result<(), TryLockError> {
+    match mode {
+        LockMode::Exclusive => fs4::FileExt::try_lock(file),
+        LockMode::Shared => fs4::FileExt::try_lock_shared(file),
     }
 }
 

@@ -27,11 +27,13 @@ pub(super) fn outline(facts: &Facts, decision: &Decision) -> Report {
             (refusal.row, refused_state(refusal), Vec::new(), last)
         }
     };
+    let header = facts.segments.iter().rev().find_map(|segment| segment.good_header());
     Report {
         state,
         live: false,
+        shared: header.map(|header| header.shared),
         row,
-        log_id: facts.segments.iter().rev().find_map(|s| s.good_header()).map(|h| h.log_id),
+        log_id: header.map(|header| header.log_id),
         generation: survey.and_then(|survey| survey.generation_max),
         head: body.and_then(|body| body.head).unwrap_or(Lsn::FIRST),
         holds: body.map_or_else(Vec::new, |body| {

@@ -118,6 +118,9 @@ pub struct Report {
     pub state: State,
     /// Whether a process has it open for writing.
     pub live: bool,
+    /// Whether it was made for several processes ([`crate::Sharing::Processes`]), as its segments say;
+    /// `None` where no header is left to say so.
+    pub shared: Option<bool>,
     /// The row of the recovery table that an opening would take.
     pub row: Row,
     /// The log's id.

@@ -14,7 +14,8 @@ use super::plan::{ActivePlan, Cut, Plan, Row};
 use crate::control::ControlBlock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    self, FRAMES_START, KIND_CLOSE, KIND_OPEN, KIND_SEAL, OwnBody, SealReference, SegmentHeader,
+    self, FRAMES_START, KIND_CLOSE, KIND_OPEN, KIND_SEAL, MARK_WRITING, OwnBody, SealReference,
+    SegmentHeader,
 };
 use crate::fs::{Access, Dir, SyncPoint, write_once, write_zeros};
 use crate::ids::{LogId, Sequence};
@@ -54,6 +55,7 @@ pub(crate) fn apply(
     plan: &Plan,
     segment_bytes: u64,
     watch: &Watch,
+    shared: bool,
 ) -> Result<Opened> {
     dir.sync(SyncPoint::DirectoryBeforeWrite)
         .map_err(|e| Error::io(format!("syncing {}", dir.path().display()), e))?;
@@ -62,20 +64,24 @@ pub(crate) fn apply(
         None => random_log_id(&**dir)?,
     };
     let trusted = trusted_claim(facts, log_id);
-    let open_control = || ControlBlock::open(&**dir, log_id, plan.generation, trusted);
+    // A shared log's mark stands until the recovery is done.
+    let marks = if shared { MARK_WRITING } else { 0 };
+    let open_control = || ControlBlock::open(&**dir, log_id, plan.generation, trusted, marks);
     // A log is created only where no control block stands, so one written before the first
     // segment has its name would, after a crash right here, forbid every later creation.
     let early = plan.row != Row::Fresh || mutant::is("control:before-the-first-segment");
     let control = early.then(open_control);
     let state = SealState { head: plan.head, holds: plan.holds.clone() };
-    let mut repair = Repair { dir, facts, plan, log_id, segment_bytes, state, kept: Kept::empty() };
+    let kept = Kept::empty();
+    let mut repair = Repair { dir, facts, plan, log_id, shared, segment_bytes, state, kept };
     let times_ms = repair.known_times();
     if mutant::is("order:removals-last") {
         remove_leftovers(&**dir, plan)?;
     }
     let (segment, spare) = repair.run()?;
     let kept = (repair.kept.clone(), repair.index(&segment));
-    let segments = repair.spans(&segment);
+    let next = plan.next.is_some().then_some(segment.header.sequence);
+    let segments = spans(facts, plan, next);
     if !mutant::is("leftovers:kept") {
         remove_leftovers(&**dir, plan)?;
     }
@@ -104,6 +110,7 @@ struct Repair<'a> {
     facts: &'a Facts,
     plan: &'a Plan,
     log_id: LogId,
+    shared: bool,
     segment_bytes: u64,
     state: SealState,
     /// What the segment to go on in holds, and before that the one repaired.
@@ -290,6 +297,7 @@ impl Repair<'_> {
         } else {
             let order = Order {
                 log_id: self.log_id,
+                shared: self.shared,
                 sequence: next.sequence,
                 capacity: self.segment_bytes,
                 salts_taken: [salt, self.salt_in_the_way(next.sequence)],
@@ -341,16 +349,7 @@ impl Repair<'_> {
     }
 
     fn open_segment(&self, index: usize) -> Result<Prepared> {
-        let facts = &self.facts.segments[index];
-        let name = format::segment_name(facts.sequence);
-        let opening =
-            |e| Error::io(format!("opening {}", self.dir.path().join(&name).display()), e);
-        let header: SegmentHeader = *facts
-            .good_header()
-            .ok_or_else(|| Error::invalid("a plan opens a segment whose header is bad"))?;
-        let file = self.dir.open(&name, Access::Write).map_err(opening)?;
-        let status = file.status().map_err(opening)?;
-        Ok(Prepared { header, file, identity: facts.identity, status })
+        open_segment(&**self.dir, self.facts, index)
     }
 
     /// The index of the segment to go on in.
@@ -377,29 +376,35 @@ impl Repair<'_> {
         close.and_then(|close| close.body.times_ms).unwrap_or((0, 0))
     }
 
-    /// The segments the log consists of from now on.
-    fn spans(&self, segment: &Prepared) -> Vec<SegmentSpan> {
-        let removed = |s: &Sequence| self.plan.removals.contains(&format::segment_name(*s));
-        let active = self.plan.active.as_ref().map_or(0, |plan| plan.index + 1);
-        let mut spans: Vec<SegmentSpan> = self.facts.segments[..active]
-            .iter()
-            .filter(|s| !removed(&s.sequence))
-            .map(|s| SegmentSpan {
-                sequence: s.sequence,
-                before: s.open.as_ref().map_or(self.plan.last_lsn, |open| open.lsn),
-            })
-            .collect();
-        if self.plan.next.is_some() {
-            let sequence = segment.header.sequence;
-            spans.push(SegmentSpan { sequence, before: self.plan.last_lsn });
-        }
-        spans
-    }
-
     fn repairing(&self, segment: &Prepared, e: io::Error) -> Error {
         let name = format::segment_name(segment.header.sequence);
         Error::io(format!("repairing {}", self.dir.path().join(name).display()), e)
     }
+}
+
+/// The segments the log consists of from now on, `next` among them.
+pub(crate) fn spans(facts: &Facts, plan: &Plan, next: Option<Sequence>) -> Vec<SegmentSpan> {
+    let removed = |s: &Sequence| plan.removals.contains(&format::segment_name(*s));
+    let active = plan.active.as_ref().map_or(0, |plan| plan.index + 1);
+    let kept = facts.segments[..active].iter().filter(|s| !removed(&s.sequence));
+    let kept = kept.map(|s| SegmentSpan {
+        sequence: s.sequence,
+        before: s.open.as_ref().map_or(plan.last_lsn, |open| open.lsn),
+    });
+    kept.chain(next.map(|sequence| SegmentSpan { sequence, before: plan.last_lsn })).collect()
+}
+
+/// A segment of the facts, to be written to.
+pub(crate) fn open_segment(dir: &dyn Dir, facts: &Facts, index: usize) -> Result<Prepared> {
+    let facts = &facts.segments[index];
+    let name = format::segment_name(facts.sequence);
+    let opening = |e| Error::io(format!("opening {}", dir.path().join(&name).display()), e);
+    let header: SegmentHeader = *facts
+        .good_header()
+        .ok_or_else(|| Error::invalid("a plan opens a segment whose header is bad"))?;
+    let file = dir.open(&name, Access::Write).map_err(opening)?;
+    let status = file.status().map_err(opening)?;
+    Ok(Prepared { header, file, identity: facts.identity, status })
 }
 
 /// The kept bytes above the highest witness, from the memory they were judged in.

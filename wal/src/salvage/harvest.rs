@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{SalvageOptions, SalvageReport, SourceReport};
 use crate::diagnose::salt::header_from_frames;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{self, HeaderVerdict, Hold, OwnBody, SegmentHeader};
+use crate::format::{self, APPEND_NAME, HeaderVerdict, Hold, OwnBody, SegmentHeader};
 use crate::fs::{Access, Dir, File};
 use crate::ids::{Generation, LogId, Lsn};
 use crate::recover::Facts;
@@ -42,6 +42,9 @@ pub(super) struct Harvest {
     pub(super) sources: Vec<Source>,
     pub(super) runs: Vec<Run>,
     pub(super) generation: Generation,
+    /// Whether it was made for several processes: so is what is made of it, or a repair would lock
+    /// out those who open it as they always did.
+    pub(super) shared: bool,
     pub(super) head: Lsn,
     pub(super) holds: Vec<Hold>,
     pub(super) snapshots: Vec<Lsn>,
@@ -73,8 +76,17 @@ impl Harvest {
             gather.read(dir, source)?;
             progress(gather.sources.last().map_or(0, |source| source.len));
         }
+        gather.shared = made_shared(dir, &facts, gather.log_id);
         gather.finish(&facts, options)
     }
+}
+
+/// What the highest header that can be read says; where none can, whether the lock of turns is there,
+/// which a log of one process never had.
+fn made_shared(dir: &dyn Dir, facts: &Facts, log_id: LogId) -> bool {
+    let headers = facts.segments.iter().rev().filter_map(SegmentFacts::good_header);
+    let mut ours = headers.filter(|header| header.log_id == log_id);
+    ours.next().map_or_else(|| dir.status(APPEND_NAME).is_ok(), |header| header.shared)
 }
 
 /// The id that most segments bear.
@@ -90,6 +102,7 @@ struct Gather {
     left_out: Vec<(String, String)>,
     runs: Vec<Run>,
     generation: Generation,
+    shared: bool,
     head: Lsn,
     /// The newest holds read: LSN, offset and what they are.
     holds: (u64, Vec<Hold>),
@@ -104,6 +117,7 @@ impl Gather {
             left_out: Vec::new(),
             runs: Vec::new(),
             generation: Generation::FIRST,
+            shared: false,
             head: Lsn::FIRST,
             holds: (0, Vec::new()),
         }
@@ -257,6 +271,7 @@ impl Gather {
             sources: self.sources,
             runs: self.runs,
             generation: self.generation.next(),
+            shared: self.shared,
             head,
             // One below the head holds what is left of what it held: without it the next trim would
             // take records that an archive or a registry has not got.

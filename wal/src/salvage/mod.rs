@@ -1,8 +1,8 @@
 //! Everything readable of a damaged log into a new one. The source is only read.
 //!
-//! The copy keeps the log's id, its LSNs, its head and its holds, so that revisions, checkpoints and
-//! notes of LSNs stay true. An LSN whose record is lost becomes an empty record of
-//! [`crate::Kind::LOST`], because LSNs have no holes; a reader that replays meets it instead of passing over
+//! The copy keeps the log's id, its LSNs, its head, its holds and whether it is shared, so that
+//! revisions, checkpoints and notes of LSNs stay true. An LSN whose record is lost becomes an empty
+//! record of [`crate::Kind::LOST`], because LSNs have no holes; a reader that replays meets it instead of passing over
 //! a hole. Never here: mending of bytes, not even where one flipped bit would explain them.
 //! Invariants: a record is kept exactly if header and payload have their checksums at their place;
 //! a salvage that was broken off leaves a mark that forbids opening, made durable before the first

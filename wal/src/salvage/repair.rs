@@ -16,7 +16,7 @@ use crate::format;
 use crate::fs::{Access, Dir, LockMode, os::OsDir, os::exchange, os::rename_directory, read_full};
 use crate::inspect::{Depth, Report, State};
 use crate::lock::is_live;
-use crate::options::Options;
+use crate::options::{Options, Sharing};
 use crate::recover::facts::{list, reading};
 
 /// How a log is repaired.
@@ -131,7 +131,7 @@ pub fn apply(
 }
 
 fn recover(path: &Path) -> Result<Repaired> {
-    let log = Options::new().create(false).open(path)?;
+    let log = Options::new().create(false).sharing(Sharing::AsMade).open(path)?;
     let kept = log.recovery().cut.map(|cut| format::cut_name(cut.segment, cut.from, 0));
     log.close()?;
     // Keeping it is best effort: it is named only if it is there.

@@ -195,6 +195,7 @@ struct NewLog<'a> {
     dir: &'a dyn Dir,
     log_id: LogId,
     generation: crate::ids::Generation,
+    shared: bool,
     head: Lsn,
     holds: Vec<format::Hold>,
     now_ms: u64,
@@ -224,6 +225,7 @@ impl<'a> NewLog<'a> {
             dir,
             log_id: harvest.report.log_id,
             generation: harvest.generation,
+            shared: harvest.shared,
             head: harvest.head,
             holds: harvest.holds.clone(),
             now_ms: dir.now_ms(),
@@ -274,6 +276,7 @@ impl<'a> NewLog<'a> {
         let mut salt = [0; 4];
         self.dir.random(&mut salt).map_err(|e| self.failed(&name, e))?;
         let header = SegmentHeader {
+            shared: self.shared,
             compatible: 0,
             log_id: self.log_id,
             sequence,

@@ -6,24 +6,27 @@
 
 use std::path::Path;
 
-use annals_wal::{Batch, Error, Log, Options, Pending, Record};
+use annals_wal::{Batch, Error, Log, Options, Pending, Record, Sharing};
 
 use crate::engine::{Each, Engine, Failure, Outcome, Setup, Submits};
 use crate::window::{self, Window, closed, in_flight};
 use crate::workload::Workload;
 
-pub(crate) struct Annals(Log);
+/// `SHARED`: on a log made for several processes, of which this is the only one.
+pub(crate) struct Annals<const SHARED: bool = false>(Log);
 
-impl Engine for Annals {
-    const NAME: &'static str = "annals";
-    const SETTINGS: &'static str = "Options::default()";
+impl<const SHARED: bool> Engine for Annals<SHARED> {
+    const NAME: &'static str = if SHARED { "annals-shared" } else { "annals" };
+    const SETTINGS: &'static str =
+        if SHARED { "Options::default(), Sharing::Processes" } else { "Options::default()" };
     const BATCHES: bool = true;
     const SCANS: bool = true;
     const SCANS_VERIFIED: bool = true;
     const AWAITS: bool = true;
 
-    fn open(setup: &Setup) -> Outcome<Annals> {
-        Ok(Annals(Options::default().open(setup.dir.join("log"))?))
+    fn open(setup: &Setup) -> Outcome<Self> {
+        let sharing = if SHARED { Sharing::Processes } else { Sharing::Exclusive };
+        Ok(Annals(Options::default().sharing(sharing).open(setup.dir.join("log"))?))
     }
 
     fn append(&self, _writer: usize, record: &[u8]) -> Outcome<()> {
@@ -44,18 +47,21 @@ impl Engine for Annals {
         Some(self.0.stats().rotations)
     }
 
-    fn window(workload: Workload) -> Option<Window<Annals>> {
+    fn window(workload: Workload) -> Option<Window<Self>> {
         match workload {
-            Workload::AppendAsync => Some(in_flight::tasks::<Annals>),
-            Workload::InFlight | Workload::InFlight1k => Some(in_flight::one::<Annals>),
+            Workload::Shared1 => Some(closed::append::<Self>),
+            _ if SHARED => None,
+            Workload::AppendAsync => Some(in_flight::tasks::<Self>),
+            Workload::InFlight | Workload::InFlight1k => Some(in_flight::one::<Self>),
             // Beside the registry on it, which makes a record of each change.
-            Workload::RegistryHot | Workload::RegistryDistinct => Some(closed::append::<Annals>),
+            Workload::RegistryHot | Workload::RegistryDistinct => Some(closed::append::<Self>),
             _ => window::blocking(workload),
         }
     }
 
     fn reopen(dir: &Path, _size: usize, each: Each<'_>) -> Outcome<()> {
-        let log = Options::default().create(false).open(dir.join("log"))?;
+        let log =
+            Options::default().create(false).sharing(Sharing::AsMade).open(dir.join("log"))?;
         for record in log.range(..)? {
             each(&record?.payload)?;
         }
@@ -64,7 +70,7 @@ impl Engine for Annals {
     }
 }
 
-impl Submits for Annals {
+impl<const SHARED: bool> Submits for Annals<SHARED> {
     type Pending = Pending;
 
     fn submit(&self, record: &[u8]) -> Outcome<Pending> {

@@ -24,6 +24,7 @@ pub(crate) use self::annals::Annals;
 pub(crate) use self::lmdb::open as open_lmdb;
 use crate::child::{self, Run, Verify};
 use crate::engine::{Engine, Outcome};
+use crate::processes::{self, Member};
 use crate::store::Store;
 use crate::stores;
 use crate::workload::Workload;
@@ -43,6 +44,8 @@ pub(crate) struct Entry {
     /// Whether it runs this workload.
     pub(crate) has: fn(Workload) -> bool,
     pub(crate) run: fn(&Run) -> Outcome<()>,
+    /// What one of several processes does.
+    pub(crate) member: fn(&Member) -> Outcome<()>,
     pub(crate) verify: fn(&Verify) -> Outcome<()>,
 }
 
@@ -57,6 +60,7 @@ impl Entry {
             records_per_call: E::RECORDS_PER_CALL,
             has: |workload| E::window(workload).is_some(),
             run: child::run::<E>,
+            member: |_| Err(format!("{} is no registry", E::NAME).into()),
             verify: child::verify::<E>,
         }
     }
@@ -71,14 +75,16 @@ impl Entry {
             records_per_call: 1,
             has: S::has,
             run: child::run_store::<S>,
+            member: processes::member::<S>,
             verify: child::verify_store::<S>,
         }
     }
 }
 
 /// All engines, in the order of the tables.
-pub(crate) const ALL: [Entry; 25] = [
+pub(crate) const ALL: [Entry; 26] = [
     Entry::of::<annals::Annals>(),
+    Entry::of::<annals::Annals<true>>(),
     Entry::of::<okaywal::OkayWal<okaywal::Default>>(),
     Entry::of::<okaywal::OkayWal<okaywal::Large>>(),
     Entry::of::<raft_engine::RaftEngine<raft_engine::Default>>(),
@@ -109,6 +115,8 @@ pub(crate) const ALL: [Entry; 25] = [
 pub(crate) const OURS: &str = "annals";
 /// And on it our registry, which is held against its own log too.
 pub(crate) const OURS_REGISTRY: &str = "annals-registry";
+/// And our log as several processes write it.
+pub(crate) const OURS_SHARED: &str = "annals-shared";
 /// What the ratios of `append` are taken to: the better of these is the best peer. In the other
 /// workloads it is the best durable engine that is neither ours nor a floor.
 pub(crate) const BEST_PEERS: [&str; 4] =

@@ -1,5 +1,6 @@
 //! Ours: `annals_registry::Registry` on a log with default options; `transact` and `get`.
 //!
+//! Of several processes each has a registry of its own on the same shared log.
 //! A counter is a JSON number, read and written in one transaction; an agent is changed by
 //! `update_json`, which leaves the members it does not know alone. Snapshots by growth are on, as
 //! they are by default. Never here: a setting that a user would not have.
@@ -9,7 +10,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use annals_registry::{Change, Codec, Commit, Key, Outcome as Ended, Registry, TxResult, Value};
-use annals_wal::Log;
+use annals_wal::{Options, Sharing};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Outcome, Setup};
@@ -39,9 +40,9 @@ impl Store for AnnalsRegistry {
     fn open(setup: &Setup, start: &Start) -> Outcome<AnnalsRegistry> {
         let get = start.workload == Workload::RegistryGet;
         let codec = if get { Codec::RAW } else { Codec::JSON };
-        let registry = Registry::on(Log::open(setup.dir.join("log"))?)?;
-        let keys: Vec<Key> = start.names.iter().map(Key::new).collect::<Result<_, _>>()?;
-        let puts: Vec<Change> = keys
+        let store = AnnalsRegistry::join(setup, start)?;
+        let puts: Vec<Change> = store
+            .keys
             .iter()
             .enumerate()
             .map(|(at, key)| {
@@ -50,12 +51,19 @@ impl Store for AnnalsRegistry {
             })
             .collect();
         for puts in puts.chunks(1000) {
-            let Commit::Done(_) = registry.commit(&[], puts)? else {
+            let Commit::Done(_) = store.registry.commit(&[], puts)? else {
                 return Err("a commit without preconditions had a conflict".into());
             };
         }
-        let agents = start.workload == Workload::RegistryRewrite;
-        Ok(AnnalsRegistry { registry, keys, agents })
+        Ok(store)
+    }
+
+    fn join(setup: &Setup, start: &Start) -> Outcome<AnnalsRegistry> {
+        let processes = start.workload == Workload::Processes4;
+        let sharing = if processes { Sharing::Processes } else { Sharing::Exclusive };
+        let registry = Registry::on(Options::new().sharing(sharing).open(setup.dir.join("log"))?)?;
+        let keys = start.names.iter().map(Key::new).collect::<Result<_, _>>()?;
+        Ok(AnnalsRegistry { registry, keys, agents: start.workload.of_agents() })
     }
 
     fn increment(&self, key: usize) -> Outcome<()> {
@@ -80,7 +88,8 @@ impl Store for AnnalsRegistry {
     }
 
     fn reopen(dir: &Path, each: Found<'_>) -> Outcome<()> {
-        let registry = Registry::on(Log::open(dir.join("log"))?)?;
+        let registry =
+            Registry::on(Options::new().sharing(Sharing::AsMade).open(dir.join("log"))?)?;
         for (key, entry) in registry.scan(&annals_registry::Prefix::all()) {
             each(key.as_str(), entry.value.bytes())?;
         }

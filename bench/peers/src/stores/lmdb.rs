@@ -27,7 +27,7 @@ impl Store for LmdbRegistry {
     const SETTINGS: &'static str = "default flags, a transaction a change or read";
 
     fn has(workload: Workload) -> bool {
-        workload.of_registry() && workload != Workload::RegistryRewrite
+        workload.of_registry() && !workload.of_agents()
     }
 
     fn open(setup: &Setup, start: &Start) -> Outcome<LmdbRegistry> {

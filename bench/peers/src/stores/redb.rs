@@ -26,7 +26,7 @@ impl Store for RedbRegistry {
     const SETTINGS: &'static str = "default: Durability::Immediate, a transaction a change or read";
 
     fn has(workload: Workload) -> bool {
-        workload.of_registry() && workload != Workload::RegistryRewrite
+        workload.of_registry() && !workload.of_agents()
     }
 
     fn open(setup: &Setup, start: &Start) -> Outcome<RedbRegistry> {

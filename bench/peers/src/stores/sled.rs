@@ -23,7 +23,7 @@ impl Store for SledRegistry {
     const DURABLE: bool = false;
 
     fn has(workload: Workload) -> bool {
-        workload.of_registry() && workload != Workload::RegistryRewrite
+        workload.of_registry() && !workload.of_agents()
     }
 
     fn open(setup: &Setup, start: &Start) -> Outcome<SledRegistry> {

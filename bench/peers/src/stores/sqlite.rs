@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -14,6 +15,8 @@ use crate::engine::{Outcome, Setup};
 use crate::store::{Found, Start, Store};
 use crate::workload::Workload;
 
+/// Only another process is waited for: within one there is the mutex.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const FILE: &str = "registry.sqlite";
 
 pub(crate) struct SqliteRegistry {
@@ -24,21 +27,20 @@ pub(crate) struct SqliteRegistry {
 
 impl Store for SqliteRegistry {
     const NAME: &'static str = "sqlite-registry";
-    const SETTINGS: &'static str = "WAL, FULL; changes: one connection, a mutex; reads: one each";
+    const SETTINGS: &'static str =
+        "WAL, FULL, busy timeout 5 s; changes: one connection a process, a mutex; reads: one each";
 
     fn has(workload: Workload) -> bool {
         workload.of_registry() && workload != Workload::RegistryRewrite
     }
 
     fn open(setup: &Setup, start: &Start) -> Outcome<SqliteRegistry> {
-        let path = setup.dir.join(FILE);
-        let mut writer = Connection::open(&path)?;
+        let mut writer = Connection::open(setup.dir.join(FILE))?;
         let mode: String =
             writer.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         if mode != "wal" {
             return Err(format!("SQLite stayed in journal mode {mode}").into());
         }
-        writer.pragma_update(None, "synchronous", "FULL")?;
         let table = "CREATE TABLE kv (name TEXT PRIMARY KEY, n INTEGER, value BLOB) WITHOUT ROWID";
         writer.execute(table, ())?;
         let transaction = writer.transaction()?;
@@ -49,6 +51,15 @@ impl Store for SqliteRegistry {
                 .execute((name, value))?;
         }
         transaction.commit()?;
+        drop(writer);
+        SqliteRegistry::join(setup, start)
+    }
+
+    fn join(setup: &Setup, start: &Start) -> Outcome<SqliteRegistry> {
+        let path = setup.dir.join(FILE);
+        let writer = Connection::open(&path)?;
+        writer.pragma_update(None, "synchronous", "FULL")?;
+        writer.busy_timeout(BUSY_TIMEOUT)?;
         let reader = |_| Ok(Mutex::new(Connection::open(&path)?));
         let get = start.workload == Workload::RegistryGet;
         let readers =

@@ -1,6 +1,6 @@
 //! The window: what a workload does with an open engine, for so many seconds.
 //!
-//! Never here: an engine's name, a process. Invariants: whatever was begun in a window was
+//! Never here: an engine's name, a process ([`crate::processes`]). Invariants: whatever was begun in a window was
 //! acknowledged or failed when it ends, and the rate is what was acknowledged over the time that
 //! took. Each thread has its own histogram, merged when all have ended; all loops are closed, so a
 //! stall delays the appends behind it and is recorded once: latencies are what a caller of such a
@@ -50,12 +50,14 @@ pub(crate) fn blocking<E: Engine>(workload: Workload) -> Option<Window<E>> {
         Workload::RegistryHot
         | Workload::RegistryDistinct
         | Workload::RegistryGet
-        | Workload::RegistryRewrite => None,
+        | Workload::RegistryRewrite
+        | Workload::Processes4
+        | Workload::Shared1 => None,
     }
 }
 
 /// When a window that begins now ends.
-fn end(setup: &Setup) -> Instant {
+pub(crate) fn end(setup: &Setup) -> Instant {
     Instant::now() + Duration::from_secs_f64(setup.seconds)
 }
 

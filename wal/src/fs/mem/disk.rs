@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
-use super::super::{Standing, Status, SyncPoint};
+use super::super::{LockMode, Standing, Status, SyncPoint};
 use super::fault::{Fault, Faults, SyncFailure};
 use super::inode::{Inode, SECTOR};
 use super::keep::Chooser;
@@ -30,7 +30,8 @@ pub(super) struct Disk {
     pub(super) made: bool,
     pub(super) made_durable: bool,
     /// By inode, as flock has it: a lock file that lost its name is another file than the next.
-    pub(super) locks: BTreeMap<u64, Held>,
+    pub(super) locks: Vec<Held>,
+    pub(super) last_lock: u64,
     pub(super) standing: Option<Standing>,
     pub(super) pid: u32,
     pub(super) random: u64,
@@ -55,10 +56,14 @@ pub(super) struct Disk {
     pub(super) trace: Vec<String>,
 }
 
+/// A lock that is held.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Held {
-    Exclusive,
-    Shared(u32),
+pub(super) struct Held {
+    pub(super) ino: u64,
+    pub(super) mode: LockMode,
+    /// By which descriptor, and whose that is.
+    pub(super) lock: u64,
+    pub(super) process: u64,
 }
 
 /// What is to become of a write.
@@ -154,6 +159,18 @@ impl Disk {
             self.inodes.values_mut().filter(|inode| inode.is_dirty()).for_each(|i| i.fail(how));
         }
         Ok(fault)
+    }
+
+    /// Gives a descriptor the lock if no other's is in the way. What it held of it is gone either way.
+    pub(super) fn flock(&mut self, want: Held) -> bool {
+        self.locks.retain(|held| held.lock != want.lock);
+        let alone = |held: &Held| [held.mode, want.mode].contains(&LockMode::Exclusive);
+        let mut others = self.locks.iter().filter(|held| held.ino == want.ino);
+        if others.any(alone) && !mutant::is("lock:nobody-is-refused") {
+            return false;
+        }
+        self.locks.push(want);
+        true
     }
 
     pub(super) fn named(&self, name: &str) -> io::Result<u64> {

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::super::{DirLock, File, Identity, Status, SyncPoint};
+use super::super::{DirLock, File, Identity, LockMode, Status, SyncPoint};
 use super::disk::{Disk, Held, WriteFate};
 use super::identity;
+use super::process::Process;
 
 #[derive(Debug)]
 pub(super) struct MemFile {
@@ -19,6 +20,7 @@ pub(super) struct MemFile {
     ino: u64,
     name: String,
     write: bool,
+    process: Process,
     /// How many of the inode's failures this descriptor was told, or came too late for.
     told: AtomicU64,
 }
@@ -30,11 +32,13 @@ impl MemFile {
         ino: u64,
         name: &str,
         write: bool,
+        process: &Process,
     ) -> MemFile {
         let told = inodes.inodes.get(&ino).map_or(0, |inode| {
             if inode.told { inode.errors } else { inode.errors.saturating_sub(1) }
         });
-        MemFile { disk, ino, name: name.to_owned(), write, told: AtomicU64::new(told) }
+        let (name, process) = (name.to_owned(), process.clone());
+        MemFile { disk, ino, name, write, process, told: AtomicU64::new(told) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
@@ -63,6 +67,7 @@ impl File for MemFile {
         if !self.write {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
+        self.process.changes(&mut disk)?;
         let name = &self.name;
         let fate =
             disk.write_op(bytes.len(), || format!("write {name} {offset}+{}", bytes.len()))?;
@@ -82,6 +87,7 @@ impl File for MemFile {
 
     fn sync_data(&self, point: SyncPoint) -> io::Result<()> {
         let mut disk = self.lock();
+        self.process.changes(&mut disk)?;
         let takes = disk.sync_takes;
         let works = disk.file_sync_op(point, &self.name)?;
         if works == Ok(true) {
@@ -118,27 +124,49 @@ fn pause(time: Duration) {
     }
 }
 
+/// A descriptor of a lock file, and what it holds.
 #[derive(Debug)]
 pub(super) struct MemLock {
     disk: Arc<Mutex<Disk>>,
     ino: u64,
+    lock: u64,
+    process: Process,
     /// Who took it: a child's copy ends without unlocking.
     pid: u32,
 }
 
 impl MemLock {
-    pub(super) fn held(disk: Arc<Mutex<Disk>>, ino: u64, pid: u32) -> MemLock {
-        MemLock { disk, ino, pid }
+    /// Tries once.
+    pub(super) fn take(
+        shared: &Arc<Mutex<Disk>>,
+        disk: &mut Disk,
+        ino: u64,
+        mode: LockMode,
+        process: &Process,
+    ) -> Option<MemLock> {
+        disk.last_lock += 1;
+        let (lock, pid) = (disk.last_lock, process.pid(disk));
+        let held = Held { ino, mode, lock, process: process.id() };
+        let process = process.clone();
+        disk.flock(held).then(|| MemLock { disk: shared.clone(), ino, lock, process, pid })
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn give_back(&self, disk: &mut Disk) {
+        disk.locks.retain(|held| held.lock != self.lock);
+    }
 }
 
 impl DirLock for MemLock {
     fn write_pid(&self, pid: u32) {
-        if let Some(inode) = self.lock().inodes.get_mut(&self.ino) {
+        let mut disk = self.lock();
+        if self.process.is_dead() {
+            return;
+        }
+        if let Some(inode) = disk.inodes.get_mut(&self.ino) {
             inode.write(format!("{pid:<20}\n").as_bytes(), 0, false);
         }
     }
@@ -146,21 +174,26 @@ impl DirLock for MemLock {
     fn status(&self) -> io::Result<Status> {
         Ok(self.lock().status(self.ino))
     }
+
+    fn relock(&self, mode: LockMode) -> io::Result<bool> {
+        let mut disk = self.lock();
+        self.process.lives()?;
+        let process = self.process.id();
+        Ok(disk.flock(Held { ino: self.ino, mode, lock: self.lock, process }))
+    }
+
+    fn release(&self) -> io::Result<()> {
+        self.process.lives()?;
+        self.give_back(&mut self.lock());
+        Ok(())
+    }
 }
 
 impl Drop for MemLock {
     fn drop(&mut self) {
         let mut disk = self.lock();
-        if disk.pid != self.pid {
-            return;
-        }
-        match disk.locks.get(&self.ino).copied() {
-            Some(Held::Shared(n)) if n > 1 => {
-                disk.locks.insert(self.ino, Held::Shared(n - 1));
-            }
-            _ => {
-                disk.locks.remove(&self.ino);
-            }
+        if self.process.pid(&disk) == self.pid {
+            self.give_back(&mut disk);
         }
     }
 }

@@ -20,16 +20,18 @@ use super::{
     SyncPoint,
 };
 use crate::mutant;
-use disk::{Disk, Held};
+use disk::Disk;
 use file::{MemFile, MemLock};
 use inode::Inode;
 use keep::Chooser;
+use process::Process;
 
 mod disk;
 mod fault;
 mod file;
 mod inode;
 mod keep;
+mod process;
 
 pub use fault::{Fault, SyncFailure};
 pub use keep::Keep;
@@ -42,6 +44,7 @@ const OWNER: u32 = 1000;
 pub struct MemDir {
     disk: Arc<Mutex<Disk>>,
     path: PathBuf,
+    process: Process,
 }
 
 impl MemDir {
@@ -53,7 +56,34 @@ impl MemDir {
     }
 
     fn with(disk: Disk) -> MemDir {
-        MemDir { disk: Arc::new(Mutex::new(disk)), path: PathBuf::from("/memory/log") }
+        let path = PathBuf::from("/memory/log");
+        MemDir { disk: Arc::new(Mutex::new(disk)), path, process: Process::default() }
+    }
+
+    /// The same disk as another process of this machine sees it: with a number and locks of its own.
+    pub fn as_process(&self, pid: u32) -> MemDir {
+        MemDir { process: Process::new(pid), ..self.clone() }
+    }
+
+    /// Kills this process ([`MemDir::as_process`]): it changes nothing any more, and its locks are
+    /// free. The others and the page cache go on.
+    pub fn kill(&self) {
+        self.process.die(&mut self.lock());
+    }
+
+    /// Kills this process just before its changing operation with this number, counted from 0.
+    pub fn kill_at(&self, op: u64) {
+        self.process.dies_at(op);
+    }
+
+    /// Changing operations of this process so far.
+    pub fn process_ops(&self) -> u64 {
+        self.process.ops()
+    }
+
+    /// Whether this process was killed.
+    pub fn is_dead(&self) -> bool {
+        self.process.is_dead()
     }
 
     /// This directory behind the seam.
@@ -329,6 +359,7 @@ impl Dir for MemDir {
 
     fn sync_parent(&self, point: SyncPoint) -> io::Result<()> {
         let mut disk = self.lock();
+        self.process.changes(&mut disk)?;
         if disk.dir_sync_op(point, "..")? {
             disk.made_durable = disk.made;
         }
@@ -345,6 +376,7 @@ impl Dir for MemDir {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut disk = self.lock();
+        self.process.changes(&mut disk)?;
         disk.op(|| format!("create {name}"))?;
         if disk.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -353,18 +385,19 @@ impl Dir for MemDir {
         let ino = disk.last_inode;
         disk.inodes.insert(ino, Inode::durable(Vec::new()));
         disk.set_name(name, Some(ino));
-        Ok(Arc::new(MemFile::open(self.disk.clone(), &disk, ino, name, true)))
+        Ok(Arc::new(MemFile::open(self.disk.clone(), &disk, ino, name, true, &self.process)))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let disk = self.lock();
         let ino = disk.named(name)?;
         let write = access == Access::Write;
-        Ok(Arc::new(MemFile::open(self.disk.clone(), &disk, ino, name, write)))
+        Ok(Arc::new(MemFile::open(self.disk.clone(), &disk, ino, name, write, &self.process)))
     }
 
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
         let mut disk = self.lock();
+        self.process.changes(&mut disk)?;
         disk.op(|| format!("link {from} {to}"))?;
         let ino = disk.named(from)?;
         if disk.names.contains_key(to) && !mutant::is("link:replaces") {
@@ -377,6 +410,7 @@ impl Dir for MemDir {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut disk = self.lock();
         disk.named(name)?;
+        self.process.changes(&mut disk)?;
         disk.op(|| format!("remove {name}"))?;
         let ino = disk.named(name)?;
         disk.set_name(name, None);
@@ -386,6 +420,7 @@ impl Dir for MemDir {
 
     fn sync(&self, point: SyncPoint) -> io::Result<()> {
         let mut disk = self.lock();
+        self.process.changes(&mut disk)?;
         if disk.dir_sync_op(point, ".")? {
             disk.durable_names = disk.names.clone();
             disk.name_changes.clear();
@@ -405,15 +440,9 @@ impl Dir for MemDir {
         }
         let mut disk = self.lock();
         let ino = disk.named(name)?;
-        let held = match (disk.locks.get(&ino), mode) {
-            (None, LockMode::Exclusive) => Held::Exclusive,
-            (None, LockMode::Shared) => Held::Shared(1),
-            (Some(Held::Shared(n)), LockMode::Shared) => Held::Shared(n + 1),
-            _ if mutant::is("lock:nobody-is-refused") => Held::Exclusive,
-            _ => return Ok(None),
-        };
-        disk.locks.insert(ino, held);
-        Ok(Some(Box::new(MemLock::held(self.disk.clone(), ino, disk.pid))))
+        self.process.lives()?;
+        let lock = MemLock::take(&self.disk, &mut disk, ino, mode, &self.process);
+        Ok(lock.map(|lock| Box::new(lock) as Box<dyn DirLock>))
     }
 
     fn identity(&self, name: &str) -> io::Result<Identity> {
@@ -452,6 +481,6 @@ impl Dir for MemDir {
     }
 
     fn pid(&self) -> u32 {
-        self.lock().pid
+        self.process.pid(&self.lock())
     }
 }

@@ -1,0 +1,143 @@
+//! The beginning of a turn: `APPEND`, a look at what others did, what one of them left recovered, the
+//! rest read, the mark set.
+//!
+//! Never here: the queue's lock, order, a retry. Invariants: nothing is written before the mark
+//! stands, the recovery of another's turn apart, under whose mark it is done; a turn that cannot
+//! begin gives `APPEND` back and leaves the mark as it found it. Next rooms: [`super::catch_up`],
+//! [`crate::recover::apply`].
+
+use crate::commit::Core;
+use crate::error::{Error, Location, Result};
+use crate::format::{APPEND_NAME, Control};
+use crate::open;
+use crate::records::RecordRef;
+use crate::recover::apply::apply;
+use crate::recover::{Decision, Facts, Row, decide};
+use crate::trust;
+use crate::writer::Writer;
+
+use super::Member;
+use super::catch_up::{News, Until, catch_up, compare, damaged};
+
+/// A turn that could not begin.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: Error,
+    /// Whether this handle is of no use any more.
+    pub(super) poisons: bool,
+}
+
+impl Failed {
+    fn poisons(error: Error) -> Failed {
+        Failed { error, poisons: true }
+    }
+}
+
+impl From<Error> for Failed {
+    /// The handle stays usable: nothing was taken in halfway.
+    fn from(error: Error) -> Failed {
+        Failed { error, poisons: false }
+    }
+}
+
+impl Core {
+    /// From here on `APPEND` is held, the writer stands at the log's end, and the mark is set.
+    pub(super) fn begin_turn(
+        &self,
+        member: &Member,
+        writer: &mut Writer,
+    ) -> std::result::Result<News, Failed> {
+        let dir = &*self.shared.dir;
+        member.append.take(dir, self.options.lock_timeout)?;
+        let begun = self.begin_under_append(member, writer);
+        if begun.is_err() {
+            member.append.release();
+        }
+        begun
+    }
+
+    fn begin_under_append(
+        &self,
+        member: &Member,
+        writer: &mut Writer,
+    ) -> std::result::Result<News, Failed> {
+        let dir = &*self.shared.dir;
+        // Whoever has another file under one of these names takes turns with nobody of us.
+        let stands = self.watch.lock_stands();
+        let stands = stands.and_then(|()| self.watch.stands(APPEND_NAME, &member.append.status));
+        stands.map_err(|e| Failed::poisons(Error::io("taking a turn", e)))?;
+        let (control, recovered) = match writer.control().read_back(dir)? {
+            Some(control) if control.marks == 0 => {
+                writer.control().adopt(control);
+                (control, false)
+            }
+            _ => (self.recover_after_another(writer).map_err(Failed::poisons)?, true),
+        };
+        // Before anything is taken in, so that a call that fails here has changed nothing.
+        let marked = writer.control().mark();
+        marked.map_err(|e| Error::io("marking the control block before a turn", e))?;
+        let read = self.read_to(member, writer, &control);
+        if read.is_err() && !recovered {
+            // Nothing was written under it: no reason for others to recover.
+            writer.control().clear();
+        }
+        read.map_err(Failed::poisons)
+    }
+
+    /// Reads on to where the log ends, which is just where its control block says.
+    fn read_to(&self, member: &Member, writer: &mut Writer, control: &Control) -> Result<News> {
+        let listeners = member.living();
+        let mut tell = |record: RecordRef<'_>| {
+            listeners.iter().for_each(|listener| listener.appended(record));
+        };
+        let news = catch_up(writer, &*self.shared.dir, None, &mut tell)?;
+        if compare(writer, control).is_ne() {
+            let why = "the log does not end where its control block says that it does";
+            return Err(damaged(writer, why));
+        }
+        Ok(news)
+    }
+
+    /// A member died in its turn, or could not end it, or the control block is not the one that was
+    /// there: rows A' and B, as an opening does them. The mark stands until the turn's end.
+    fn recover_after_another(&self, writer: &mut Writer) -> Result<Control> {
+        let dir = &self.shared.dir;
+        let facts = Facts::read(&**dir)?;
+        let plan = match decide(&facts) {
+            Decision::Plan(plan) => plan,
+            Decision::Refuse(refusal) => return Err(open::refused(refusal)),
+        };
+        if plan.row == Row::Fresh {
+            let why = "every segment is gone while processes have the log open";
+            return Err(Error::corrupt(why, Location::default()));
+        }
+        open::check_extension(&facts, &self.options)?;
+        trust::check_files(&**dir, &facts, &self.options)?;
+        let bytes = self.options.segment_bytes;
+        let opened = apply(dir, &facts, &plan, bytes, &self.watch, true)?;
+        let mut control = opened.writer.into_control();
+        std::mem::swap(writer.control(), &mut control);
+        Ok(*writer.control().block())
+    }
+
+    /// What others have made durable, without a turn: up to where `CONTROL` says that a sync has
+    /// covered everything.
+    pub(super) fn look(
+        &self,
+        member: &Member,
+        writer: &mut Writer,
+    ) -> std::result::Result<News, Failed> {
+        let dir = &*self.shared.dir;
+        let Some(control) = writer.control().read_back(dir)? else { return Ok(News::default()) };
+        if compare(writer, &control).is_ge() {
+            return Ok(News::default());
+        }
+        let listeners = member.living();
+        let mut tell = |record: RecordRef<'_>| {
+            listeners.iter().for_each(|listener| listener.appended(record));
+        };
+        let until = Some(Until::of(&control));
+        // Whoever failed halfway has told some of it already, and would tell it again.
+        catch_up(writer, dir, until, &mut tell).map_err(Failed::poisons)
+    }
+}

@@ -1,0 +1,301 @@
+//! A process's turn, between its threads: who opens it, who shares it, when it ends.
+//!
+//! Never here: `APPEND` itself, files ([`super::begin`]). The first thread that wants a place opens the
+//! turn; threads that come while it is open share its groups; after [`GROUPS_MAX`] groups no one
+//! joins, so that no process is kept waiting by a stream of another's; when nobody is in it and
+//! nothing is left to write, whoever notices ends it. Invariants: the phase changes only under the
+//! queue's lock; while a turn is open or ending this process holds `APPEND`, and at no other time
+//! (an opening's moments apart); whoever opens or ends a turn changes the phase again, also when it
+//! fails. Next room: [`crate::commit`].
+
+use crate::commit::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::LockMode;
+use crate::queue::{Mode, Queue};
+use crate::sync::{MutexGuard, PoisonError};
+
+use super::Member;
+use super::begin::Failed;
+
+/// Groups of one turn, after which it takes nobody in any more.
+const GROUPS_MAX: u32 = 4;
+
+/// Guarded by the queue's lock.
+#[derive(Debug, Default)]
+pub(crate) struct TurnState {
+    phase: Phase,
+    /// Threads that are in it: between asking for a place and having one or none.
+    users: u32,
+    /// Of those, who keeps it ([`crate::Log::turn`]): for them it never closes.
+    kept: u32,
+    groups: u32,
+    /// Who took the writer to write a group and has not said that it is done: one may go on to tell
+    /// its waiters while the next one already writes.
+    leaders: u32,
+    /// Counts openings that failed, so that everybody who waits for one learns of its failure.
+    failed: u64,
+    error: Option<Error>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Phase {
+    /// Somebody else's turn, or nobody's.
+    #[default]
+    Closed,
+    /// A thread takes `APPEND`, or looks at what others did.
+    Opening,
+    /// LSNs are given.
+    Open,
+    /// The last groups are written.
+    Closing,
+    /// A thread gives `APPEND` back.
+    Ending,
+}
+
+/// A thread's part in a turn. The turn lasts at least as long.
+#[derive(Debug)]
+pub(crate) struct Pass<'a> {
+    core: &'a Core,
+    kept: bool,
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.core.leave_turn(self.kept);
+    }
+}
+
+impl Core {
+    /// For an owner nothing; for a member a part in a turn that is open, or a wait, after which it
+    /// is to be asked for again.
+    pub(crate) fn ask_for_turn<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        pass: &mut Option<Pass<'a>>,
+        keep: bool,
+    ) -> Result<MutexGuard<'a, Queue>> {
+        let Some(member) = &self.member else { return Ok(queue) };
+        match queue.turn.phase {
+            Phase::Open => Ok(self.enter(queue, pass, keep)),
+            Phase::Closed => {
+                let queue = self.open_turn(member, queue)?;
+                Ok(self.enter(queue, pass, keep))
+            }
+            Phase::Opening | Phase::Closing | Phase::Ending => {
+                let before = queue.turn.failed;
+                queue = self.wait_room(queue);
+                match &queue.turn.error {
+                    Some(error) if queue.turn.failed != before => Err(error.clone()),
+                    _ => Ok(queue),
+                }
+            }
+        }
+    }
+
+    /// In an open turn; not in one whose opener found the log poisoned.
+    fn enter<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        pass: &mut Option<Pass<'a>>,
+        keep: bool,
+    ) -> MutexGuard<'a, Queue> {
+        if queue.turn.phase == Phase::Open {
+            queue.turn.users += 1;
+            queue.turn.kept += u32::from(keep);
+            *pass = Some(Pass { core: self, kept: keep });
+        }
+        queue
+    }
+
+    fn open_turn<'a>(
+        &'a self,
+        member: &'a Member,
+        mut queue: MutexGuard<'a, Queue>,
+    ) -> Result<MutexGuard<'a, Queue>> {
+        // Gone only if the log was poisoned, which is looked at again.
+        let Some(mut writer) = queue.writer.take() else { return Ok(queue) };
+        queue.turn.phase = Phase::Opening;
+        drop(queue);
+        let guard = Opening { core: self, member };
+        let begun = self.begin_turn(member, &mut writer);
+        std::mem::forget(guard);
+        let mut queue = self.queue();
+        match begun {
+            Ok(news) => {
+                self.publish_news(&mut queue, &mut writer, news);
+                queue.writer = Some(writer);
+                let failed = queue.turn.failed;
+                queue.turn = TurnState { phase: Phase::Open, failed, ..TurnState::default() };
+                // Before anybody could end it, it is the opener's.
+                self.room.notify_all();
+                Ok(queue)
+            }
+            Err(Failed { error, poisons }) => {
+                queue.turn.phase = Phase::Closed;
+                queue.turn.failed += 1;
+                queue.turn.error = Some(error.clone());
+                if !poisons {
+                    queue.writer = Some(writer);
+                }
+                drop(queue);
+                if poisons {
+                    self.poison(error.clone().with_kind(ErrorKind::Poisoned));
+                }
+                self.room.notify_all();
+                Err(error)
+            }
+        }
+    }
+
+    /// A part in a turn that does not close, for an owner nothing.
+    pub(crate) fn hold_turn(&self) -> Result<Option<Pass<'_>>> {
+        let mut pass = None;
+        let mut queue = self.queue();
+        while self.member.is_some() && pass.is_none() {
+            queue.check_mode()?;
+            queue = self.ask_for_turn(queue, &mut pass, true)?;
+        }
+        Ok(pass)
+    }
+
+    pub(crate) fn leave_turn(&self, kept: bool) {
+        {
+            let mut queue = self.queue();
+            queue.turn.users = queue.turn.users.saturating_sub(1);
+            queue.turn.kept = queue.turn.kept.saturating_sub(u32::from(kept));
+        }
+        self.see_to_the_turn();
+    }
+
+    /// Somebody takes the writer, to write the front group.
+    pub(crate) fn leads(&self, queue: &mut Queue) {
+        if self.member.is_some() {
+            queue.turn.leaders += 1;
+            queue.turn.groups += 1;
+            let enough = queue.turn.groups >= GROUPS_MAX && queue.turn.kept == 0;
+            if enough && queue.turn.phase == Phase::Open {
+                queue.turn.phase = Phase::Closing;
+            }
+        }
+    }
+
+    /// Whoever led is done, however that ended.
+    pub(crate) fn led(&self) {
+        if self.member.is_some() {
+            {
+                let mut queue = self.queue();
+                queue.turn.leaders = queue.turn.leaders.saturating_sub(1);
+            }
+            self.see_to_the_turn();
+        }
+    }
+
+    /// Ends the turn if nobody is in it and nothing is left to write. The mark of a turn that failed
+    /// stays.
+    fn see_to_the_turn(&self) {
+        let Some(member) = &self.member else { return };
+        let (mut writer, spare) = {
+            let mut queue = self.queue();
+            let turn = &queue.turn;
+            let lasts = turn.users > 0 || turn.leaders > 0 || !queue.groups.is_empty();
+            if lasts || !matches!(turn.phase, Phase::Open | Phase::Closing) {
+                return;
+            }
+            queue.turn.phase = Phase::Ending;
+            // Another process may make the next segment anew.
+            (queue.writer.take(), queue.spare.take())
+        };
+        if let Some(writer) = &mut writer {
+            writer.control().clear();
+        }
+        member.append.release();
+        drop(spare);
+        let given_up = {
+            let mut queue = self.queue();
+            queue.turn.phase = Phase::Closed;
+            if matches!(queue.mode, Mode::Poisoned(_)) {
+                writer
+            } else {
+                queue.writer = writer;
+                None
+            }
+        };
+        drop(given_up);
+        self.room.notify_all();
+        self.work.notify_all();
+    }
+
+    /// See [`crate::Log::refresh`].
+    pub(crate) fn refresh(&self) -> Result<()> {
+        let Some(member) = &self.member else { return Ok(()) };
+        self.home.check()?;
+        let mut queue = self.queue();
+        while queue.turn.phase == Phase::Opening {
+            queue = self.wait_room(queue);
+        }
+        // In its own turn a process knows everything, and one that has failed reads no more.
+        if queue.turn.phase != Phase::Closed {
+            return Ok(());
+        }
+        let Some(mut writer) = queue.writer.take() else { return Ok(()) };
+        queue.turn.phase = Phase::Opening;
+        drop(queue);
+        let guard = Opening { core: self, member };
+        let looked = self.look(member, &mut writer);
+        std::mem::forget(guard);
+        let mut queue = self.queue();
+        queue.turn.phase = Phase::Closed;
+        let looked = match looked {
+            Ok(news) => {
+                self.publish_news(&mut queue, &mut writer, news);
+                Ok(())
+            }
+            Err(failed) => Err(failed),
+        };
+        let poisons = looked.as_ref().is_err_and(|failed| failed.poisons);
+        if !poisons {
+            queue.writer = Some(writer);
+        }
+        let waited = queue.waiting_for_room > 0;
+        drop(queue);
+        if waited {
+            self.room.notify_all();
+        }
+        let Err(Failed { error, .. }) = looked else { return Ok(()) };
+        if poisons {
+            self.poison(error.clone().with_kind(ErrorKind::Poisoned));
+        }
+        Err(error)
+    }
+
+    /// Whether nobody else has the log open, so that its end may be written. Asked in a turn, in
+    /// which nobody can join.
+    pub(crate) fn is_last(&self) -> bool {
+        if self.member.is_none() {
+            return true;
+        }
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = lock.as_ref().map(|lock| lock.relock(LockMode::Exclusive));
+        matches!(alone, Some(Ok(true)))
+    }
+}
+
+/// Dropped only by a panic (a listener's, say): the turn is given back, and the log is poisoned.
+struct Opening<'a> {
+    core: &'a Core,
+    member: &'a Member,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let error = Error::new(ErrorKind::Poisoned, "the beginning of a turn panicked");
+        {
+            let mut queue = self.core.queue();
+            queue.turn.phase = Phase::Closed;
+            queue.turn.failed += 1;
+            queue.turn.error = Some(error.clone());
+        }
+        self.core.poison(error);
+        self.member.append.release();
+    }
+}

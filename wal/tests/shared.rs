@@ -1,0 +1,452 @@
+//! A log that several processes write: two of them on one simulated machine, each with locks of its
+//! own, and each to be killed or failed while the other goes on (`docs/adr/0021`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use annals_wal::fs::SyncPoint;
+use annals_wal::fs::mem::{Keep, MemDir, SyncFailure};
+use annals_wal::recover::Row;
+use annals_wal::{
+    Error, ErrorKind, Generation, Listen, Log, LogReader, Lsn, Options, Record, RecordRef, Sharing,
+};
+
+fn options() -> Options {
+    let options = Options::new().segment_bytes(64 << 10).sharing(Sharing::Processes);
+    options.lock_timeout(Duration::from_millis(50))
+}
+
+fn open(disk: &MemDir) -> Result<Log, Error> {
+    options().open_in(disk.dir())
+}
+
+fn two() -> (MemDir, MemDir) {
+    let disk = MemDir::new(1);
+    (disk.as_process(11), disk.as_process(22))
+}
+
+fn lsn(number: u64) -> Lsn {
+    Lsn::new(number).unwrap()
+}
+
+fn payloads(log: &Log) -> Vec<String> {
+    log.refresh().unwrap();
+    let records = log.range(..).unwrap();
+    records.map(|record| String::from_utf8(record.unwrap().payload).unwrap()).collect()
+}
+
+fn read(disk: &MemDir) -> Vec<String> {
+    let reader = LogReader::open_in(disk.dir()).unwrap();
+    let records = reader.range(..).unwrap();
+    records.map(|record| String::from_utf8(record.unwrap().payload).unwrap()).collect()
+}
+
+#[test]
+fn two_processes_take_turns() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    assert!(a.is_shared() && b.is_shared());
+    assert!(!a.recovery().joined && b.recovery().joined);
+    for n in 1..=5 {
+        assert_eq!(a.append(format!("a{n}").as_str()).unwrap(), lsn(2 * n - 1));
+        assert_eq!(b.append(format!("b{n}").as_str()).unwrap(), lsn(2 * n));
+    }
+    let expected: Vec<_> = (1..=5).flat_map(|n| [format!("a{n}"), format!("b{n}")]).collect();
+    assert_eq!(payloads(&a), expected);
+    assert_eq!(payloads(&b), expected);
+    assert_eq!(read(&one), expected);
+    // One generation: nobody had to recover.
+    assert_eq!((a.generation(), b.generation()), (Generation::FIRST, Generation::FIRST));
+}
+
+#[test]
+fn who_only_reads_sees_what_others_made_durable() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    let mut follow = b.follow(lsn(1)).unwrap();
+    assert!(follow.try_next().unwrap().is_none());
+    a.append("first").unwrap();
+    assert_eq!(b.durable_lsn(), None);
+    b.refresh().unwrap();
+    assert_eq!(b.durable_lsn(), Some(lsn(1)));
+    assert_eq!(b.get(lsn(1)).unwrap().payload, b"first");
+    assert_eq!(follow.try_next().unwrap().unwrap().payload, b"first");
+}
+
+#[test]
+fn a_log_is_made_for_one_process_or_for_several() {
+    let (one, two) = two();
+    let shared = open(&one).unwrap();
+    shared.append("x").unwrap();
+    let before = (one.names(), one.state_hash());
+    for _ in 0..2 {
+        let error = Options::new().open_in(two.dir()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Sharing, "{error}");
+        assert!(error.to_string().contains("/memory/log"), "{error}");
+    }
+    assert_eq!(before, (one.names(), one.state_hash()));
+    shared.close().unwrap();
+    assert_eq!(Options::new().open_in(two.dir()).unwrap_err().kind(), ErrorKind::Sharing);
+    let joined = Options::new().sharing(Sharing::AsMade).open_in(two.dir()).unwrap();
+    assert!(joined.is_shared());
+
+    let alone = MemDir::new(2);
+    drop(Options::new().open_in(alone.dir()).unwrap());
+    assert_eq!(open(&alone).unwrap_err().kind(), ErrorKind::Sharing);
+    let log = Options::new().sharing(Sharing::AsMade).open_in(alone.dir()).unwrap();
+    assert!(!log.is_shared());
+}
+
+#[test]
+fn turns_go_on_over_rotations() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    let big = "x".repeat(9_000);
+    let mut expected = Vec::new();
+    for n in 0..40 {
+        let payload = format!("{n} {big}");
+        if n % 7 < 4 {
+            a.append(payload.as_str()).unwrap()
+        } else {
+            b.append(payload.as_str()).unwrap()
+        };
+        expected.push(payload);
+    }
+    assert_eq!(payloads(&a), expected);
+    assert_eq!(payloads(&b), expected);
+    assert!(one.names().iter().filter(|name| name.ends_with(".wal")).count() > 5);
+    drop((a, b));
+    let log = open(&one).unwrap();
+    assert_eq!(payloads(&log), expected);
+}
+
+/// What one process told the other's waiters.
+#[derive(Debug, Default)]
+struct Heard(Mutex<Vec<(u64, String)>>);
+
+impl Listen for Heard {
+    fn appended(&self, record: RecordRef<'_>) {
+        let payload = String::from_utf8(record.payload.to_vec()).unwrap();
+        self.0.lock().unwrap().push((record.lsn.get(), payload));
+    }
+}
+
+#[test]
+fn a_listener_is_told_of_others_records_before_anything_is_ordered() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    a.append("before").unwrap();
+    let heard = Arc::new(Heard::default());
+    let listener: Arc<dyn Listen> = heard.clone();
+    assert_eq!(b.listen(&listener).unwrap(), Some(lsn(1)));
+    a.append("second").unwrap();
+    b.append("own").unwrap();
+    a.append("fourth").unwrap();
+    let seen = b.ordered_durable(|_slot| Ok(heard.0.lock().unwrap().clone())).unwrap();
+    assert_eq!(seen, [(2, "second".to_owned()), (4, "fourth".to_owned())]);
+    a.append("fifth").unwrap();
+    b.refresh().unwrap();
+    assert_eq!(heard.0.lock().unwrap().len(), 3);
+    b.refresh().unwrap();
+    assert_eq!(heard.0.lock().unwrap().len(), 3, "told once");
+}
+
+#[test]
+fn a_turn_that_is_kept_keeps_others_out_and_ends() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    let turn = a.turn().unwrap();
+    a.append("mine").unwrap();
+    let error = b.append("not yet").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("/memory/log/APPEND") && text.contains("process 11"), "{text}");
+    assert!(!error.outcome_unknown());
+    a.append("mine too").unwrap();
+    drop(turn);
+    b.append("now").unwrap();
+    assert_eq!(payloads(&a), ["mine", "mine too", "now"]);
+}
+
+#[test]
+fn only_the_last_process_closes_the_log() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    a.append("a").unwrap();
+    a.close().unwrap();
+    b.append("b").unwrap();
+    let again = open(&one).unwrap();
+    assert!(again.recovery().joined);
+    again.close().unwrap();
+    b.close().unwrap();
+    let log = open(&two).unwrap();
+    assert_eq!((log.recovery().row, log.generation()), (Row::A, Generation::FIRST));
+    assert_eq!(payloads(&log), ["a", "b"]);
+}
+
+#[test]
+fn who_died_between_turns_leaves_nothing_to_recover() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    a.append("a").unwrap();
+    one.kill();
+    b.append("b").unwrap();
+    assert_eq!(b.generation(), Generation::FIRST);
+    drop(a);
+    assert_eq!(payloads(&b), ["a", "b"]);
+}
+
+/// A process is killed at each operation of its append, with and without a rotation; the other goes
+/// on, and the power is cut at the end.
+#[test]
+fn the_next_holder_recovers_what_a_killed_one_left() {
+    let big = "x".repeat(20_000);
+    let mut recovered = 0;
+    for appends in [1_usize, 3] {
+        for op in 0.. {
+            let (one, two) = two();
+            let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+            let mut acknowledged = vec!["b0".to_owned()];
+            b.append("b0").unwrap();
+            one.kill_at(one.process_ops() + op);
+            let mut maybe = None;
+            for n in 0..appends {
+                let payload = format!("a{n}{big}");
+                match a.append(payload.as_str()) {
+                    Ok(_) => acknowledged.push(payload),
+                    Err(_) => {
+                        maybe = Some(payload);
+                        break;
+                    }
+                }
+            }
+            let died = one.is_dead();
+            b.append("b1").unwrap_or_else(|e| panic!("op {op} of {appends}: {e}"));
+            drop(a);
+            recovered += u64::from(b.generation() > Generation::FIRST);
+            let found = payloads(&b);
+            let without = [&acknowledged[..], &["b1".to_owned()]].concat();
+            let mut with = acknowledged.clone();
+            with.extend(maybe);
+            with.push("b1".to_owned());
+            assert!(found == without || found == with, "op {op} of {appends}");
+            for keep in [Keep::Nothing, Keep::Everything, Keep::Some(op)] {
+                let after = one.crash(keep);
+                let log = open(&after).unwrap_or_else(|e| panic!("op {op} of {appends}: {e}"));
+                assert_eq!(payloads(&log), found, "op {op} of {appends}");
+            }
+            if !died {
+                break;
+            }
+        }
+    }
+    assert!(recovered > 10, "{recovered}");
+}
+
+#[test]
+fn a_failed_sync_ends_the_generation_for_all() {
+    for how in [SyncFailure::CleanNew, SyncFailure::CleanOld] {
+        let (one, two) = two();
+        let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+        b.append("b0").unwrap();
+        a.append("a0").unwrap();
+        one.fail_sync(SyncPoint::Group, 0, how);
+        let error = a.append("lost or not").unwrap_err();
+        assert!(error.outcome_unknown(), "{error}");
+        assert_eq!(a.append("no").unwrap_err().kind(), ErrorKind::Poisoned);
+        b.append("b1").unwrap();
+        assert_eq!(b.generation(), Generation::FIRST.next(), "{how:?}");
+        let found = payloads(&b);
+        assert_eq!((found[0].as_str(), found[1].as_str()), ("b0", "a0"));
+        assert_eq!(found.last().unwrap(), "b1");
+        // Whoever failed opens the log again, beside the other.
+        drop(a);
+        let a = open(&one).unwrap();
+        a.append("a1").unwrap();
+        let after = open(&one.crash(Keep::Nothing)).unwrap();
+        let all = [&found[..], &["a1".to_owned()]].concat();
+        assert_eq!(payloads(&after), all, "{how:?}");
+    }
+}
+
+#[test]
+fn a_recovery_that_fails_is_the_next_ones() {
+    let disk = MemDir::new(3);
+    let [one, two, three] = [11, 22, 33].map(|pid| disk.as_process(pid));
+    let [a, b, c] = [&one, &two, &three].map(|process| open(process).unwrap());
+    a.append("a").unwrap();
+    disk.fail_sync(SyncPoint::Group, 0, SyncFailure::CleanNew);
+    assert!(a.append("unknown").unwrap_err().outcome_unknown());
+    disk.fail_sync(SyncPoint::Kept, 0, SyncFailure::CleanNew);
+    let error = b.append("b").unwrap_err();
+    assert!(!error.outcome_unknown(), "{error}");
+    assert_eq!(b.append("b").unwrap_err().kind(), ErrorKind::Poisoned);
+    c.append("c").unwrap();
+    let found = payloads(&c);
+    assert_eq!((found[0].as_str(), found.last().unwrap().as_str()), ("a", "c"));
+    let after = open(&disk.crash(Keep::Nothing)).unwrap();
+    assert_eq!(payloads(&after), found);
+}
+
+#[test]
+fn a_trim_by_one_is_seen_by_the_other() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    let big = "x".repeat(9_000);
+    for _ in 0..20 {
+        a.append(big.as_str()).unwrap();
+    }
+    b.refresh().unwrap();
+    b.set_hold("b", lsn(10)).unwrap();
+    assert_eq!(a.trim(lsn(20)).unwrap(), lsn(10), "the other's hold counts");
+    b.refresh().unwrap();
+    assert_eq!(b.head_lsn(), lsn(10));
+    assert_eq!(b.get(lsn(1)).unwrap_err().kind(), ErrorKind::Trimmed);
+    assert_eq!(b.get(lsn(10)).unwrap().payload.len(), 9_000);
+    b.release_hold("b").unwrap();
+    assert_eq!(a.trim(lsn(20)).unwrap(), lsn(20));
+    assert_eq!(b.append("on").unwrap(), lsn(21));
+}
+
+#[test]
+fn who_slept_past_a_trim_is_told_so() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    let big = "x".repeat(9_000);
+    for _ in 0..30 {
+        a.append(big.as_str()).unwrap();
+    }
+    a.trim(lsn(25)).unwrap();
+    let error = b.append("late").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Trimmed, "{error}");
+    assert!(!error.outcome_unknown());
+    assert_eq!(b.append("late").unwrap_err().kind(), ErrorKind::Poisoned);
+    a.append("on").unwrap();
+    drop(b);
+    open(&two).unwrap().append("again").unwrap();
+    a.append("and on").unwrap();
+    assert_eq!(a.generation(), Generation::FIRST);
+}
+
+#[test]
+fn another_file_under_a_locks_name_poisons() {
+    for name in ["APPEND", "LOCK"] {
+        let (one, two) = two();
+        let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+        a.append("a").unwrap();
+        one.replace(name);
+        let error = a.append("no").unwrap_err();
+        assert!(error.to_string().contains("was replaced"), "{error}");
+        assert_eq!(a.append("no").unwrap_err().kind(), ErrorKind::Poisoned, "{name}");
+        assert!(b.append("no").is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_control_block_that_is_gone_is_recovered_from() {
+    for lose in [true, false] {
+        let (one, two) = two();
+        let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+        a.append("a").unwrap();
+        if lose {
+            one.lose("CONTROL")
+        } else {
+            one.replace("CONTROL")
+        }
+        b.append("b").unwrap();
+        assert_eq!(b.generation(), Generation::FIRST.next());
+        a.append("a again").unwrap();
+        b.append("b again").unwrap();
+        assert_eq!(payloads(&a), ["a", "b", "a again", "b again"]);
+    }
+}
+
+#[test]
+fn a_mark_that_cannot_be_set_orders_nothing() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    a.append("a").unwrap();
+    // The first changing operation of a turn is the mark.
+    one.fail_op(one.ops(), 5);
+    let error = a.append("no").unwrap_err();
+    assert_eq!((error.kind(), error.outcome_unknown()), (ErrorKind::Io, false), "{error}");
+    b.append("b").unwrap();
+    a.append("a again").unwrap();
+    assert_eq!(payloads(&b), ["a", "b", "a again"]);
+    assert_eq!(a.generation(), Generation::FIRST);
+}
+
+#[test]
+fn a_mark_that_cannot_be_cleared_makes_the_next_holder_recover() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    // Mark, group, its sync, what it made durable; then the end of the mark.
+    one.fail_op(one.ops() + 4, 5);
+    a.append("a").unwrap();
+    b.append("b").unwrap();
+    assert_eq!(b.generation(), Generation::FIRST.next());
+    a.append("a again").unwrap();
+    assert_eq!(a.generation(), Generation::FIRST.next());
+    assert_eq!(payloads(&a), ["a", "b", "a again"]);
+}
+
+#[test]
+fn a_reader_knows_whether_a_member_lives() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    let reader = LogReader::open_in(one.dir()).unwrap();
+    assert!(reader.is_live().unwrap());
+    drop(a);
+    assert!(reader.is_live().unwrap());
+    drop(b);
+    assert!(!reader.is_live().unwrap());
+}
+
+#[test]
+fn threads_of_two_processes_share_turns_and_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let options = || Options::new().sharing(Sharing::Processes);
+    let logs = [options().open(&path).unwrap(), options().open(&path).unwrap()];
+    std::thread::scope(|scope| {
+        for (process, log) in logs.iter().enumerate() {
+            for thread in 0..4 {
+                scope.spawn(move || {
+                    for n in 0..50 {
+                        log.append(format!("{process} {thread} {n}").as_str()).unwrap();
+                    }
+                });
+            }
+        }
+    });
+    let all = payloads(&logs[0]);
+    assert_eq!(all.len(), 400);
+    for process in 0..2 {
+        for thread in 0..4 {
+            let of = |text: &&String| text.starts_with(&format!("{process} {thread} "));
+            let numbers: Vec<_> = all.iter().filter(of).cloned().collect();
+            let due: Vec<_> = (0..50).map(|n| format!("{process} {thread} {n}")).collect();
+            assert_eq!(numbers, due);
+        }
+    }
+    let [a, b] = logs;
+    a.close().unwrap();
+    b.close().unwrap();
+    assert_eq!(options().open(&path).unwrap().recovery().row, Row::A);
+}
+
+#[test]
+fn what_never_waits_is_refused_by_name() {
+    let disk = MemDir::new(4);
+    let log = open(&disk).unwrap();
+    let error = log.try_submit(Record::new("no")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Sharing, "{error}");
+    log.submit(Record::new("yes")).unwrap().wait().unwrap();
+}
