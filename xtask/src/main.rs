@@ -17,6 +17,7 @@ mod instructions;
 mod kill_loop;
 mod mutants;
 mod power_loss;
+mod process_storm;
 mod proofs;
 mod races;
 mod schedules;
@@ -41,6 +42,8 @@ const MENU: &str = "cargo xtask VERB
   coverage          lines of format, scan and recover that the tests reach; needs LLVM's tools
   kill-loop [--rounds N] [--jobs J]
                     kill -9 of the demo's fleet, N times
+  process-storm [--writers registry|entries] [--minutes N]
+                    eight processes on one log, one killed every 50 ms; --help says more
   power-loss --fs ext4|xfs|btrfs [--cuts N]
                     replayed power cuts on a real file system; --help says more
   fsyncgate         what a failed fsync does on ext4, xfs, btrfs, and what the log makes of it
@@ -71,6 +74,8 @@ fn main() -> ExitCode {
         Some("kill-loop") => kill_loop::command(&rest),
         Some("power-loss") => power_loss::command(&rest),
         Some(power_loss::WRITER) => power_loss::writer_command(&rest),
+        Some("process-storm") => process_storm::command(&rest),
+        Some(process_storm::CHILD) => process_storm::child::command(&rest),
         Some("fsyncgate") => fsyncgate::command(&rest),
         Some("damage-table") => damage_table::command(),
         Some("full-disk") => full_disk::command(&rest),
