@@ -4,7 +4,7 @@
 //! ([`annals_observer::archive`]). Never here: what may be handed over.
 
 use annals_observer::archive::Target;
-use annals_wal::Options;
+use annals_wal::{Options, Sharing};
 
 use crate::args::ArchiveArgs;
 use crate::escape::escape;
@@ -14,7 +14,7 @@ use crate::out::Out;
 pub(crate) fn archive(args: &ArchiveArgs, out: &mut Out) -> Result<Exit, Failure> {
     let usage = |error: annals_observer::Error| Failure::new(Exit::Usage, error.to_string());
     let target = Target::new(args.name.as_str(), &args.to).map_err(usage)?.copy(args.copy);
-    let log = Options::new().create(false).open(&args.dir)?;
+    let log = Options::new().sharing(Sharing::AsMade).create(false).open(&args.dir)?;
     let handed = target.hand_over(&log)?;
     let to = escape(&args.to.display().to_string());
     out.line(&format!(

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use annals_observer::import::{ImportOptions, ImportOutcome, ImportReport, Importer};
 use annals_observer::{ErrorKind, Observer};
-use annals_wal::Log;
+use annals_wal::{Options, Sharing};
 
 use crate::args::ImportArgs;
 use crate::escape::escape;
@@ -20,7 +20,7 @@ pub(crate) fn import(args: &ImportArgs, out: &mut Out) -> Result<Exit, Failure> 
         }
         return Ok(Exit::Failed);
     }
-    let observer = Observer::on(Log::open(&args.dir)?)?;
+    let observer = Observer::on(Options::new().sharing(Sharing::AsMade).open(&args.dir)?)?;
     let mut importer = Importer::new(&observer)?.raw(args.raw);
     let options = ImportOptions { strict: args.strict, again: args.again };
     let bar = steps_progress(args.files.len() as u64, "import");

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use annals_wal::inspect::{Depth, State, inspect};
-use annals_wal::{Lsn, Options};
+use annals_wal::{Lsn, Options, Sharing};
 
 use crate::damage::shown;
 use crate::escape::escape;
@@ -57,7 +57,7 @@ pub(crate) fn backup(args: &BackupArgs, out: &mut Out) -> Result<Exit, Failure> 
         ))?;
         return Ok(Exit::Clean);
     }
-    let log = Options::new().create(false).open(&args.dir)?;
+    let log = Options::new().sharing(Sharing::AsMade).create(false).open(&args.dir)?;
     let report = log.backup(&args.to)?;
     log.close()?;
     let last = report.last_lsn.map_or("none".to_owned(), |lsn| lsn.to_string());
@@ -96,7 +96,7 @@ pub(crate) fn trim(args: &TrimArgs, out: &mut Out) -> Result<Exit, Failure> {
         ))?;
         return Ok(Exit::Clean);
     }
-    let log = Options::new().create(false).open(&args.dir)?;
+    let log = Options::new().sharing(Sharing::AsMade).create(false).open(&args.dir)?;
     let head = log.trim(args.before)?;
     log.close()?;
     let (count, bytes) = dropped(head);

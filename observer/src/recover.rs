@@ -138,8 +138,11 @@ impl Observer {
     ///
     /// It reads all entries of the log, from its head.
     ///
+    /// Not on a log that several processes share: the lock does not say there that whoever began a
+    /// call is gone.
+    ///
     /// # Errors
-    /// `Log`, `Closed`.
+    /// `Log` (on a shared log `Sharing` is behind it), `Closed`.
     ///
     /// ```
     /// use annals_observer::{CallState, Level, Observer, call_state};
@@ -162,6 +165,8 @@ impl Observer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn recover(&self) -> Result<Recovered> {
+        // The log's lock does not say there that their processes are gone.
+        self.log().check_alone("writing off the open calls of earlier openings")?;
         let Some(last) =
             self.log().recovery().last_lsn.filter(|last| *last >= self.log().head_lsn())
         else {

@@ -53,10 +53,11 @@ impl Retention {
 impl Observer {
     /// Drops what the policy does not keep, as far as all holds allow, and returns the log's new
     /// head. Durable on return. The observer's hold moves to its oldest open call first, so no
-    /// start is dropped before its end.
+    /// start is dropped before its end. Not on a log that several processes share: the one hold
+    /// knows of one observer's open calls.
     ///
     /// # Errors
-    /// `Log`.
+    /// `Log` (on a shared log `Sharing` is behind it).
     ///
     /// ```
     /// use annals_observer::{JsonText, Observer, Retention};
@@ -74,6 +75,8 @@ impl Observer {
     /// ```
     pub fn retain(&self, policy: Retention) -> Result<Lsn> {
         let log = self.log();
+        // One hold keeps the open calls of one observer.
+        log.check_alone("Observer::retain")?;
         let next = log.durable_lsn().and_then(Lsn::next).unwrap_or(Lsn::FIRST);
         let oldest = self.drain().lock().open.floor();
         let hold = oldest.map_or(next, |floor| floor.min(next)).max(log.head_lsn());

@@ -1,7 +1,7 @@
 //! `wal registry`: a registry on the command line.
 //!
 //! Never here: what a registry does. Reading verbs take no lock and write nothing; the others own
-//! the log while they work, close it, and say the revision that they made. Next room: [`args`].
+//! the log while they work, or join the processes that share it, close it, and say the revision that they made. Next room: [`args`].
 
 pub(crate) mod args;
 mod import;
@@ -12,7 +12,7 @@ use std::path::Path;
 use annals_registry::{
     After, Cas, Codec, Event, Expected, Key, Options, Prefix, Registry, RegistryReader, Trim, Value,
 };
-use annals_wal::Log;
+use annals_wal::Sharing;
 
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
@@ -59,7 +59,9 @@ fn owning(
     options: Options,
     call: impl FnOnce(&Registry) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
-    let registry = options.on(Log::open(dir)?)?;
+    // Beside the processes that have it open, if it was made for several.
+    let log = annals_wal::Options::new().sharing(Sharing::AsMade).open(dir)?;
+    let registry = options.on(log)?;
     let log = registry.log().clone();
     let made = call(&registry);
     drop(registry);
@@ -108,15 +110,14 @@ fn cas(
 }
 
 fn delete(registry: &Registry, key: &Key, out: &mut Out) -> Result<Exit, Failure> {
-    let Some(entry) = registry.get(key) else { return Err(show::no_such(key)) };
-    match registry.compare_and_delete(key, entry.revision)? {
-        Cas::Done(revision) => {
+    // Another process may change it between the look and the deletion.
+    while let Some(entry) = registry.get(key) {
+        if let Cas::Done(revision) = registry.compare_and_delete(key, entry.revision)? {
             out.line(&format!("revision {revision}"))?;
-            Ok(Exit::Clean)
+            return Ok(Exit::Clean);
         }
-        // Nobody else has the log open.
-        Cas::Conflict { .. } => Err(show::no_such(key)),
     }
+    Err(show::no_such(key))
 }
 
 fn compact(registry: &Registry, out: &mut Out) -> Result<Exit, Failure> {

@@ -7,13 +7,12 @@
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use annals_registry::{Key, Outcome, Registry, TxResult};
 use annals_wal::{ErrorKind, Log, Options, Sharing};
 
-/// Threads of each process.
-pub(crate) const THREADS: u64 = 4;
 /// Shared by all of them.
 pub(crate) const COUNTERS: u64 = 8;
 
@@ -45,8 +44,8 @@ pub(crate) fn counter(n: u64) -> String {
 }
 
 pub(crate) fn command(args: &[String]) -> ExitCode {
-    let [writes, log, slot, start] = args else { return ExitCode::from(2) };
-    match run(writes, Path::new(log), slot, start) {
+    let [writes, log, slot, start, threads] = args else { return ExitCode::from(2) };
+    match run(writes, Path::new(log), [slot, start], threads.parse().unwrap_or(1)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             complain(&format!("slot {slot}, start {start}: {why}"));
@@ -60,7 +59,7 @@ fn complain(why: &str) {
     eprintln!("{why}");
 }
 
-fn run(writes: &str, log: &Path, slot: &str, start: &str) -> Result<(), String> {
+fn run(writes: &str, log: &Path, [slot, start]: [&String; 2], threads: u64) -> Result<(), String> {
     let writes = Writes::parse(writes)?;
     let options = Options::new().sharing(Sharing::Processes).segment_bytes(256 << 10);
     let log = options.open(log).map_err(|e| format!("opening: {e}"))?;
@@ -71,32 +70,34 @@ fn run(writes: &str, log: &Path, slot: &str, start: &str) -> Result<(), String> 
         }
         Writes::Entries => None,
     };
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
+    let over = Arc::new(AtomicBool::new(false));
+    // It waits for the parent, and nobody waits for it.
+    let parent_is_gone = over.clone();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read(&mut [0]);
+        parent_is_gone.store(true, Ordering::Relaxed);
+    });
+    let failed = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads)
             .map(|thread| {
-                let (log, registry, over) = (&log, registry.as_ref(), &over);
+                let (log, registry, over) = (&log, registry.as_ref(), &*over);
                 let name = format!("{slot} {start} {thread}");
-                scope.spawn(move || match registry {
-                    Some(registry) => count(registry, thread, over),
-                    None => record(log, &name, thread, over),
+                scope.spawn(move || {
+                    let ended = match registry {
+                        Some(registry) => count(registry, thread, over),
+                        None => record(log, &name, thread, over),
+                    };
+                    over.fetch_or(ended.is_err(), Ordering::Relaxed);
+                    ended
                 })
             })
             .collect();
-        let over = &over;
-        // Whoever cannot go on ends the process: this thread would wait for the parent.
-        scope.spawn(move || {
-            let _ = std::io::stdin().read(&mut [0]);
-            over.store(true, Ordering::Relaxed);
-        });
-        for thread in threads {
-            let ended = thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned()));
-            if let Err(why) = ended {
-                complain(&format!("slot {slot}, start {start}: {why}"));
-                std::process::exit(1);
-            }
-        }
+        let ended = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned())));
+        ended.fold(Ok(()), Result::and)
     });
+    failed?;
     drop(registry);
     log.close().map_err(|e| format!("closing: {e}"))
 }

@@ -33,6 +33,7 @@ const USAGE: &str =
   --writers W     what they write (default registry): increments of shared counters, or records
   --minutes N     for how long (default 10)
   --processes N   how many at once (default 8)
+  --threads N     of each (default 4)
   --kill-every N  milliseconds between kills (default 50); 0 for none
   --seed S        of the kills (default 1)
   --dir DIR       where the log goes (default /var/tmp); a real file system, not memory";
@@ -41,7 +42,8 @@ const USAGE: &str =
 pub(crate) const CHILD: &str = "process-storm-child";
 
 pub(crate) fn command(args: &[String]) -> ExitCode {
-    let valued = ["writers", "minutes", "seconds", "processes", "kill-every", "seed", "dir"];
+    let valued =
+        ["writers", "minutes", "seconds", "processes", "threads", "kill-every", "seed", "dir"];
     let flags = match Flags::parse(args, &valued, &["help"]) {
         Ok(flags) if !flags.has("help") => flags,
         Ok(_) => {
@@ -66,6 +68,7 @@ struct Storm {
     writes: Writes,
     time: Duration,
     processes: usize,
+    threads: u64,
     kill_every: Duration,
     seed: u64,
     base: PathBuf,
@@ -90,6 +93,7 @@ impl Storm {
             writes: Writes::parse(flags.text("writers").unwrap_or("registry"))?,
             time: Duration::from_secs(seconds),
             processes: usize::try_from(number("processes", 8)?).map_err(|e| e.to_string())?,
+            threads: number("threads", 4)?,
             kill_every: Duration::from_millis(number("kill-every", 50)?),
             seed: number("seed", 1)?,
             base: PathBuf::from(flags.text("dir").unwrap_or("/var/tmp")),
@@ -103,7 +107,7 @@ impl Storm {
         say(&format!(
             "{} processes x {} threads, {:?}, a kill every {:?}, seed {}, {}",
             self.processes,
-            child::THREADS,
+            self.threads,
             self.writes,
             self.kill_every,
             self.seed,
@@ -139,7 +143,9 @@ impl Storm {
     fn keep_one_alive(&self, index: usize, slot: &Slot, log: &Path, over: &AtomicBool) {
         while !over.load(Ordering::Relaxed) && self.stop.check().is_ok() {
             let start = slot.starts.fetch_add(1, Ordering::Relaxed);
-            let Ok(mut child) = spawn(self.writes, log, index, start) else { return };
+            let Ok(mut child) = spawn(self.writes, log, [index as u64, start, self.threads]) else {
+                return;
+            };
             let Some(out) = child.stdout.take() else { return };
             *locked(&slot.child) = Some(child);
             let mut lines = BufReader::new(out);
@@ -166,7 +172,7 @@ impl Storm {
         while begin.elapsed() < self.time && self.stop.check().is_ok() {
             let pause =
                 if self.kill_every.is_zero() { Duration::from_millis(50) } else { self.kill_every };
-            std::thread::sleep(pause);
+            pass(pause);
             if self.kill_every.is_zero() {
                 continue;
             }
@@ -210,10 +216,15 @@ impl Storm {
     }
 }
 
-fn spawn(writes: Writes, log: &Path, slot: usize, start: u64) -> std::io::Result<Child> {
+fn spawn(writes: Writes, log: &Path, numbers: [u64; 3]) -> std::io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg(CHILD).arg(writes.name()).arg(log).arg(slot.to_string()).arg(start.to_string());
+    command.arg(CHILD).arg(writes.name()).arg(log).args(numbers.map(|number| number.to_string()));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+}
+
+#[expect(clippy::disallowed_methods, reason = "kills come by the clock, not in an order")]
+fn pass(time: Duration) {
+    std::thread::sleep(time);
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
