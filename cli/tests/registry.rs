@@ -36,6 +36,36 @@ fn fails(expected: i32, args: &[&str]) -> String {
     stderr(&output)
 }
 
+/// The process that has the log open and shares it stays where it is.
+#[test]
+fn writing_verbs_join_a_log_that_processes_share() {
+    use annals_registry::{Key, Registry};
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let log = path.to_str().unwrap();
+    let shared = annals_wal::Options::new().sharing(annals_wal::Sharing::Processes);
+    let registry = Registry::on(shared.open(&path).unwrap()).unwrap();
+    let (a, b) = (Key::new("a").unwrap(), Key::new("b").unwrap());
+    registry.put_json(&a, &1).unwrap();
+    assert!(ok(&["put", log, "b", "2"]).starts_with("revision "));
+    assert_eq!(registry.get_json::<u64>(&b).unwrap(), Some(2));
+    let at = registry.put_json(&b, &3).unwrap();
+    assert!(ok(&["cas", log, "b", &at.to_string(), "4"]).starts_with("revision "));
+    assert!(fails(1, &["cas", log, "b", &at.to_string(), "5"]).contains("it has revision"));
+    assert_eq!(registry.get_json::<u64>(&b).unwrap(), Some(4));
+    assert!(ok(&["delete", log, "a"]).starts_with("revision "));
+    assert!(registry.get(&a).is_none());
+    ok(&["compact", log]);
+    registry.put_json(&a, &5).unwrap();
+    // Nobody had to recover, and nobody closed it.
+    assert_eq!(registry.log().generation(), annals_wal::Generation::FIRST);
+    // One for a single process is locked, as ever.
+    let alone = dir.path().join("alone");
+    let _owner = annals_wal::Log::open(&alone).unwrap();
+    assert!(fails(6, &["put", alone.to_str().unwrap(), "a", "1"]).contains("is open for writing"));
+}
+
 #[test]
 fn put_get_cas_delete_list_history_watch() {
     let dir = tempfile::tempdir().unwrap();

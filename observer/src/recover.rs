@@ -188,8 +188,11 @@ impl Observer {
     ///
     /// It reads all entries of the log, from its head.
     ///
+    /// Not on a log that several processes share: the lock does not say there that whoever began a
+    /// call is gone.
+    ///
     /// # Errors
-    /// `Log`, `Closed`.
+    /// `Log` (on a shared log `Sharing` is behind it), `Closed`.
     ///
     /// ```
     /// use annals_observer::{CallState, Level, Observer, call_state};
@@ -212,6 +215,8 @@ impl Observer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn recover(&self) -> Result<Recovered> {
+        // The log's lock does not say there that their processes are gone.
+        self.log().check_alone("writing off the open calls of earlier openings")?;
         let (mut calls, undecodable) = self.old_calls()?;
         let mut recovered = Recovered { undecodable, ..Recovered::default() };
         let mut batch: Vec<EncodedEntry> = Vec::new();

@@ -55,10 +55,11 @@ impl Observer {
     /// head. Durable on return. The observer's hold moves first: to the oldest start whose end, or
     /// write-off, is not durable. A start that an earlier opening left open is kept until
     /// [`Observer::recover`] has written it off; call that first. Let one observer of a log do
-    /// this: it does not know of calls that are open at another.
+    /// this: it does not know of calls that are open at another, and on a
+    /// log that several processes share it is refused.
     ///
     /// # Errors
-    /// `Log`.
+    /// `Log` (on a shared log `Sharing` is behind it).
     ///
     /// ```
     /// use annals_observer::{JsonText, Observer, Retention};
@@ -76,6 +77,8 @@ impl Observer {
     /// ```
     pub fn retain(&self, policy: Retention) -> Result<Lsn> {
         let log = self.log();
+        // One hold keeps the open calls of one observer.
+        log.check_alone("Observer::retain")?;
         let old = self.old_floor()?;
         let (oldest, next) = {
             let state = self.drain().lock();

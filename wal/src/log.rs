@@ -421,6 +421,7 @@ impl Log {
             core.lead_or_wait(&cohort)?;
         }
         drop(turn);
+        core.await_turns_end();
         // A trim that is unlinking ends first.
         drop(core.shared.condemned.lock().unwrap_or_else(PoisonError::into_inner));
         core.lock.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -105,7 +105,10 @@ impl Core {
     ) -> Result<Option<Pending>> {
         queue.check_mode()?;
         if self.member.is_some() {
-            return Err(crate::share::not_when_shared("an append that never waits"));
+            return Err(crate::share::not_when_shared(
+                "an append that never waits (LSNs are given in a turn, which has to be waited for: use \
+                 append or submit on a thread that may wait)",
+            ));
         }
         if !self.has_room(queue) {
             return Ok(None);

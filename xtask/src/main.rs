@@ -18,6 +18,7 @@ mod kill_loop;
 mod mutants;
 mod observed;
 mod power_loss;
+mod process_storm;
 mod proofs;
 mod races;
 mod schedules;
@@ -48,6 +49,8 @@ const MENU: &str = "cargo xtask VERB
                     archives made while eight writers write: nothing lost, p99, cost of a hand-over
   pairing [--entries N]
                     64 async agents with 3 tools at once: durations, failures, memory
+  process-storm [--writers registry|entries] [--minutes N]
+                    eight processes on one log, one killed every 50 ms; --help says more
   power-loss --fs ext4|xfs|btrfs [--cuts N]
                     replayed power cuts on a real file system; --help says more
   fsyncgate         what a failed fsync does on ext4, xfs, btrfs, and what the log makes of it
@@ -82,6 +85,8 @@ fn main() -> ExitCode {
         Some("pairing") => observed::pairing(),
         Some("power-loss") => power_loss::command(&rest),
         Some(power_loss::WRITER) => power_loss::writer_command(&rest),
+        Some("process-storm") => process_storm::command(&rest),
+        Some(process_storm::CHILD) => process_storm::child::command(&rest),
         Some("fsyncgate") => fsyncgate::command(&rest),
         Some("damage-table") => damage_table::command(),
         Some("full-disk") => full_disk::command(&rest),

@@ -48,6 +48,14 @@ impl Log {
         self.core_arc().member.is_some()
     }
 
+    /// For what is right only while no other process writes: refuses it on a shared log, naming it.
+    ///
+    /// # Errors
+    /// `Sharing` on a shared log.
+    pub fn check_alone(&self, what: &str) -> Result<()> {
+        if self.is_shared() { Err(not_when_shared(what)) } else { Ok(()) }
+    }
+
     /// Has `listener` told, for as long as it lives, of every record that another process appends
     /// after the LSN that this returns (`None`: from the first on). On a log of one process it is
     /// never called.
@@ -135,9 +143,6 @@ impl Member {
 
 /// What is not there on a shared log.
 pub(crate) fn not_when_shared(what: &str) -> Error {
-    let why = format!(
-        "{what} is not there on a log that several processes write: LSNs are given in a turn, which \
-         has to be waited for; use `append` or `submit` on a thread that may wait"
-    );
+    let why = format!("{what} is not there on a log that several processes write");
     Error::new(ErrorKind::Sharing, why)
 }

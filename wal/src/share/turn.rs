@@ -112,8 +112,11 @@ impl Core {
         member: &'a Member,
         mut queue: MutexGuard<'a, Queue>,
     ) -> Result<MutexGuard<'a, Queue>> {
-        // Gone only if the log was poisoned, which is looked at again.
-        let Some(mut writer) = queue.writer.take() else { return Ok(queue) };
+        let Some(mut writer) = queue.writer.take() else {
+            // Gone only if the log was poisoned, in which case that is the answer.
+            queue.check_mode()?;
+            return Err(Error::new(ErrorKind::Poisoned, "the log has no writer any more"));
+        };
         queue.turn.phase = Phase::Opening;
         drop(queue);
         let guard = Opening { core: self, member };
@@ -165,6 +168,15 @@ impl Core {
             queue.turn.kept = queue.turn.kept.saturating_sub(u32::from(kept));
         }
         self.see_to_the_turn();
+    }
+
+    /// Until this process has no turn any more. Whoever led tells its waiters first: a process that
+    /// ended right then would leave its mark behind, and the next holder would recover.
+    pub(crate) fn await_turns_end(&self) {
+        let mut queue = self.queue();
+        while self.member.is_some() && queue.turn.phase != Phase::Closed {
+            queue = self.wait_room(queue);
+        }
     }
 
     /// Somebody takes the writer, to write the front group.

@@ -122,10 +122,10 @@ pub enum Phase {
     Idle,
     /// Has `APPEND`, and a clean mark.
     Entered,
-    /// Has read what others wrote.
-    CaughtUp,
-    /// Has set the mark, and orders.
+    /// Has set the mark.
     Marked,
+    /// Has read what others wrote, and orders.
+    CaughtUp,
     /// Has written.
     Written,
     /// Has synced.
@@ -219,17 +219,19 @@ impl Action {
         match self {
             Action::TakeToOpen(_) => "share::open: Append::take, then LOCK tried alone",
             Action::Join(_) => "share::open::join",
-            Action::BeginRecovery(_) => "share::open / Member::recover: ControlBlock::open, marked",
+            Action::BeginRecovery(_) => {
+                "share::open, Core::recover_after_another: ControlBlock::open, marked"
+            }
             Action::Rewrite(_) => "recover::apply (rows A' and B): Repair::settle",
             Action::SyncRecovery(..) => "recover::apply: SyncPoint::Kept or Cut, Writer::new",
-            Action::Take(_) => "share::turn::begin: Append::take, Member::look",
-            Action::CatchUp(_) => "share::catch_up: Writer::catch_up",
+            Action::Take(_) => "share::begin: Append::take, ControlBlock::read_back",
+            Action::CatchUp(_) => "share::begin: Core::read_to, catch_up",
             Action::Mark(..) => "ControlBlock::mark",
             Action::Write(_) => "Queue::admit, Writer::commit: write_once",
             Action::Sync(..) => "Writer::commit: SyncPoint::Group, Core::committed",
-            Action::Release(..) => "share::turn::end: ControlBlock::clear, flock given back",
+            Action::Release(..) => "share::turn: Core::see_to_the_turn, ControlBlock::clear",
             Action::ReleaseEarly(_) => "nothing: the rule that is left out",
-            Action::Peek(_) => "view::View::refreshed: a reader of CONTROL's durable end",
+            Action::Peek(_) => "Core::look, View::refreshed: a reader of CONTROL's durable end",
             Action::Kill(_) | Action::KillInWrite(_) => "SIGKILL: the cache stays, locks are free",
             Action::PowerCut { .. } => "a power cut: the cache is gone",
         }
@@ -277,7 +279,7 @@ impl Model for Protocol {
             self.steps_of(state, p, process, free, actions);
             if process.phase != Phase::Dead && state.kills > 0 {
                 actions.push(Action::Kill(p));
-                if process.phase == Phase::Marked {
+                if process.phase == Phase::CaughtUp {
                     actions.push(Action::KillInWrite(p));
                 }
             }
@@ -323,9 +325,9 @@ impl Protocol {
                 }
             }
             Phase::Entered if s.control.mark => out.push(Action::BeginRecovery(p)),
-            Phase::Entered => out.push(Action::CatchUp(p)),
-            Phase::CaughtUp => fails(s.control_errors, Action::Mark, out),
-            Phase::Marked => out.push(Action::Write(p)),
+            Phase::Entered => fails(s.control_errors, Action::Mark, out),
+            Phase::Marked => out.push(Action::CatchUp(p)),
+            Phase::CaughtUp => out.push(Action::Write(p)),
             Phase::Written if self.broken == Some(Broken::ReleaseBeforeSync) => {
                 out.push(Action::ReleaseEarly(p));
             }
