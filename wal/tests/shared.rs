@@ -450,3 +450,25 @@ fn what_never_waits_is_refused_by_name() {
     assert_eq!(error.kind(), ErrorKind::Sharing, "{error}");
     log.submit(Record::new("yes")).unwrap().wait().unwrap();
 }
+
+/// `docs/FORMAT.md`, sections 3 and 6.
+#[test]
+fn what_makes_a_log_shared_is_in_its_bytes() {
+    let (one, two) = two();
+    let log = open(&one).unwrap();
+    let name = "00000000000000000001.wal";
+    let features = |disk: &MemDir| disk.bytes(name).unwrap()[12..16].to_vec();
+    let marks = || one.bytes("CONTROL").unwrap()[100..104].to_vec();
+    assert_eq!((features(&one), marks()), (vec![1, 0, 0, 0], vec![0, 0, 0, 0]));
+    let turn = log.turn().unwrap();
+    assert_eq!(marks(), [1, 0, 0, 0]);
+    drop(turn);
+    assert_eq!(marks(), [0, 0, 0, 0]);
+    assert_eq!(one.bytes("APPEND").unwrap(), b"");
+    drop(log);
+    let alone = MemDir::new(9);
+    drop(Options::new().open_in(alone.dir()).unwrap());
+    assert_eq!(features(&alone), [0, 0, 0, 0]);
+    assert!(alone.bytes("APPEND").is_none());
+    drop(two);
+}

@@ -107,7 +107,8 @@ impl Append {
     /// The end of a turn.
     pub(crate) fn release(&self) {
         self.leave_the_line();
-        // It cannot fail on a file that is open; and if it did, the others would be told who has it.
+        // It cannot fail on a file that is open; and if it did, the others would be told who has
+        // it.
         let _ = self.lock.release();
     }
 }
@@ -170,7 +171,8 @@ fn locked(dir: &dyn Dir, timeout: Duration) -> Error {
     };
     let message = format!(
         "{} was held by {holder} for longer than Options::lock_timeout ({timeout:?}): nothing was \
-         ordered, and the call may be made again; if that process is stopped, let it go on or end it",
+         ordered, and the call may be made again; if that process is stopped, let it go on or \
+         end it",
         dir.path().join(APPEND_NAME).display()
     );
     Error::new(ErrorKind::Locked, message)

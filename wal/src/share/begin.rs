@@ -1,5 +1,5 @@
-//! The beginning of a turn: `APPEND`, a look at what others did, what one of them left recovered, the
-//! rest read, the mark set.
+//! The beginning of a turn: `APPEND`, a look at what others did, what one of them left recovered,
+//! the rest read, the mark set.
 //!
 //! Never here: the queue's lock, order, a retry. Invariants: nothing is written before the mark
 //! stands, the recovery of another's turn apart, under whose mark it is done; a turn that cannot

@@ -1,9 +1,9 @@
 //! An opening of a shared log: under `APPEND` from the first look to the last write, so that nobody
 //! joins, leaves or writes meanwhile.
 //!
-//! Never here: a judgement or a repair; they are an owner's ([`crate::recover`]). Invariants: who finds
-//! nobody alive recovers, whatever `CONTROL` says, for it was never synced; who joins the living
-//! writes nothing where nothing is to be repaired. Next room: [`crate::log`].
+//! Never here: a judgement or a repair; they are an owner's ([`crate::recover`]). Invariants: who
+//! finds nobody alive recovers, whatever `CONTROL` says, for it was never synced; who joins the
+//! living writes nothing where nothing is to be repaired. Next room: [`crate::log`].
 
 use std::sync::Arc;
 
@@ -140,8 +140,8 @@ pub(crate) fn open(dir: Arc<dyn Dir>, options: Options) -> Result<Log> {
     Ok(Log::of(Arc::new(core), recovery))
 }
 
-/// The control block, if it is this log's, without a mark, and says that the log ends just where its
-/// whole batches do.
+/// The control block, if it is this log's, without a mark, and says that the log ends just where
+/// its whole batches do.
 fn nothing_to_repair(facts: &Facts, plan: &Plan) -> Option<Control> {
     let active = facts.active.as_ref()?;
     let segment = &facts.segments[active.index];

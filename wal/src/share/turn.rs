@@ -1,8 +1,8 @@
 //! A process's turn, between its threads: who opens it, who shares it, when it ends.
 //!
-//! Never here: `APPEND` itself, files ([`super::begin`]). The first thread that wants a place opens the
-//! turn; threads that come while it is open share its groups; after [`GROUPS_MAX`] groups no one
-//! joins, so that no process is kept waiting by a stream of another's; when nobody is in it and
+//! Never here: `APPEND` itself, files ([`super::begin`]). The first thread that wants a place opens
+//! the turn; threads that come while it is open share its groups; after [`GROUPS_MAX`] groups no
+//! one joins, so that no process is kept waiting by a stream of another's; when nobody is in it and
 //! nothing is left to write, whoever notices ends it. Invariants: the phase changes only under the
 //! queue's lock; while a turn is open or ending this process holds `APPEND`, and at no other time
 //! (an opening's moments apart); whoever opens or ends a turn changes the phase again, also when it
@@ -202,8 +202,8 @@ impl Core {
         }
     }
 
-    /// Ends the turn if nobody is in it and nothing is left to write. The mark of a turn that failed
-    /// stays.
+    /// Ends the turn if nobody is in it and nothing is left to write. The mark of a turn that
+    /// failed stays.
     fn see_to_the_turn(&self) {
         let Some(member) = &self.member else { return };
         let (mut writer, spare) = {
