@@ -1,10 +1,10 @@
-//! What other processes commit to the same log: taken into the state as the log reads it, before this
-//! process validates anything in its turn.
+//! What other processes commit to the same log: taken into the state as the log reads it, before
+//! this process validates anything in its turn.
 //!
-//! Never here: a decision; what is in the log was checked by who wrote it. Lock order: `waiting`, then
-//! `state`. Invariant: every transaction of others after the one that the state was rebuilt to is
-//! applied once and in LSN order, or the state has failed and nothing is committed on it any more.
-//! Next room: [`crate::shared`].
+//! Never here: a decision; what is in the log was checked by who wrote it. Lock order: `waiting`,
+//! then `state`. Invariant: every transaction of others after the one that the state was rebuilt to
+//! is applied once and in LSN order, or the state has failed and nothing is committed on it any
+//! more. Next room: [`crate::shared`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -12,7 +12,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::format::LOCK_NAME;
+use crate::format::{APPEND_NAME, LOCK_NAME};
 use crate::fs::{Dir, Status};
 use crate::mutant;
 
@@ -21,18 +21,26 @@ use crate::mutant;
 pub(crate) struct Watch {
     dir: Arc<dyn Dir>,
     lock: Status,
+    /// Of a shared log: whoever makes this name anew takes turns with nobody of us.
+    append: Option<Status>,
 }
 
 impl Watch {
     pub(crate) fn new(dir: Arc<dyn Dir>, lock: Status) -> Watch {
-        Watch { dir, lock }
+        Watch { dir, lock, append: None }
+    }
+
+    /// The same of a shared log.
+    pub(crate) fn of_member(dir: Arc<dyn Dir>, lock: Status, append: Status) -> Watch {
+        Watch { dir, lock, append: Some(append) }
     }
 
     /// Whether the directory is still ours: whoever finds another lock file, or none, may be its
     /// owner by now, and what stands under our names may be theirs. Asked before names are made
     /// or removed.
     pub(crate) fn lock_stands(&self) -> io::Result<()> {
-        self.stands(LOCK_NAME, &self.lock)
+        self.stands(LOCK_NAME, &self.lock)?;
+        self.append.as_ref().map_or(Ok(()), |append| self.stands(APPEND_NAME, append))
     }
 
     /// Whether a name still leads to this file.

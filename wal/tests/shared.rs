@@ -8,11 +8,13 @@
     reason = "a test may fail loudly"
 )]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use annals_wal::fs::SyncPoint;
+use annals_wal::fs::gate::Gate;
 use annals_wal::fs::mem::{Keep, MemDir, SyncFailure};
+use annals_wal::fs::{Dir, LockMode, SyncPoint};
 use annals_wal::recover::Row;
 use annals_wal::{
     Error, ErrorKind, Generation, Listen, Log, LogReader, Lsn, Options, Record, RecordRef, Sharing,
@@ -449,4 +451,89 @@ fn what_never_waits_is_refused_by_name() {
     let error = log.try_submit(Record::new("no")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Sharing, "{error}");
     log.submit(Record::new("yes")).unwrap().wait().unwrap();
+}
+
+/// `docs/FORMAT.md`, sections 3 and 6.
+#[test]
+fn what_makes_a_log_shared_is_in_its_bytes() {
+    let (one, two) = two();
+    let log = open(&one).unwrap();
+    let name = "00000000000000000001.wal";
+    let features = |disk: &MemDir| disk.bytes(name).unwrap()[12..16].to_vec();
+    let marks = || one.bytes("CONTROL").unwrap()[100..104].to_vec();
+    assert_eq!((features(&one), marks()), (vec![1, 0, 0, 0], vec![0, 0, 0, 0]));
+    let turn = log.turn().unwrap();
+    assert_eq!(marks(), [1, 0, 0, 0]);
+    drop(turn);
+    assert_eq!(marks(), [0, 0, 0, 0]);
+    assert_eq!(one.bytes("APPEND").unwrap(), b"");
+    drop(log);
+    let alone = MemDir::new(9);
+    drop(Options::new().open_in(alone.dir()).unwrap());
+    assert_eq!(features(&alone), [0, 0, 0, 0]);
+    assert!(alone.bytes("APPEND").is_none());
+    drop(two);
+}
+
+/// The line is for fairness alone: whoever stands first may be stopped, and `APPEND` free.
+#[test]
+fn who_is_first_in_line_and_stopped_keeps_nobody_out() {
+    let (one, two) = two();
+    let log = options().lock_timeout(Duration::from_secs(20)).open_in(one.dir()).unwrap();
+    let line = two.dir().try_lock("CONTROL", LockMode::Exclusive, false).unwrap().unwrap();
+    assert_eq!(log.append("past the line").unwrap(), lsn(1));
+    drop(line);
+}
+
+/// Somebody tidies `APPEND` away under a sync: an opener would take a new one, find the mark, and
+/// cut what is being written.
+#[test]
+fn a_turn_whose_lock_file_is_lost_under_its_sync_acknowledges_nothing() {
+    let (one, two) = two();
+    let remover = two.clone();
+    let armed = Arc::new(AtomicBool::new(false));
+    let is_armed = armed.clone();
+    let gate = Gate::new(one.dir(), move |op| {
+        if op == "sync Group" && is_armed.swap(false, Ordering::SeqCst) {
+            remover.dir().remove("APPEND").unwrap();
+        }
+        Ok(())
+    });
+    let log = options().open_in(gate).unwrap();
+    log.append("one").unwrap();
+    armed.store(true, Ordering::SeqCst);
+    let error = log.append("two").unwrap_err();
+    assert!(error.outcome_unknown(), "{error}");
+    assert!(log.poisoned().is_some());
+}
+
+/// A process that slept past a trim finds out on one thread; the others went round and round under
+/// the lock that the news needed.
+#[test]
+fn every_thread_of_who_slept_past_a_trim_is_told() {
+    for _ in 0..20 {
+        let (one, two) = two();
+        let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+        a.append("x").unwrap();
+        while b.stats().rotations < 2 {
+            b.append(vec![7; 20_000]).unwrap();
+        }
+        b.trim(b.durable_lsn().unwrap()).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        for n in 0..6 {
+            let (a, tell) = (a.clone(), tell.clone());
+            std::thread::spawn(move || {
+                let result = if n % 2 == 0 { a.refresh() } else { a.append("late").map(drop) };
+                tell.send(result)
+            });
+        }
+        for _ in 0..6 {
+            // A refresh after the news reads no more, and says nothing.
+            let result = told.recv_timeout(Duration::from_secs(20)).expect("waits for ever");
+            if let Err(error) = result {
+                assert!(!error.outcome_unknown(), "{error}");
+            }
+        }
+        assert_eq!(a.append("late").unwrap_err().kind(), ErrorKind::Poisoned);
+    }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{APPEND_NAME, CONTROL_NAME, Control};
-use crate::fs::{Access, Dir, DirLock, LockMode, Status, read_full};
+use crate::fs::{Access, Dir, DirLock, LockMode, read_full};
 use crate::sync::{Mutex, MutexGuard, PoisonError, sleep, thread};
 
 /// Between two tries of who is not first in line; the system adds its timer's slack.
@@ -22,6 +22,8 @@ const PAUSE_FIRST: Duration = Duration::from_micros(20);
 const PAUSE_MAX: Duration = Duration::from_millis(1);
 /// Pauses grow after so many.
 const PAUSES_SHORT: u32 = 64;
+/// For so long somebody stands in line before it tries `APPEND` all the same.
+const IN_LINE_MAX: Duration = Duration::from_millis(50);
 /// For so long the first in line only yields: a turn is seldom longer.
 const YIELDING: Duration = Duration::from_millis(2);
 
@@ -31,7 +33,6 @@ pub(crate) struct Append {
     lock: Box<dyn DirLock>,
     /// Open from the first wait on. Taken alone.
     line: Mutex<Option<Box<dyn DirLock>>>,
-    pub(crate) status: Status,
 }
 
 impl Append {
@@ -48,14 +49,16 @@ impl Append {
     }
 
     /// Of a lock that is held.
-    pub(crate) fn of(lock: Box<dyn DirLock>, status: Status) -> Append {
-        Append { lock, line: Mutex::new(None), status }
+    pub(crate) fn of(lock: Box<dyn DirLock>) -> Append {
+        Append { lock, line: Mutex::new(None) }
     }
 
     /// Waits in line, then for the lock.
     pub(crate) fn take(&self, dir: &dyn Dir, timeout: Duration) -> Result<()> {
         let mut wait = Wait::new(dir, timeout);
-        while !self.is_first(dir) {
+        // No longer: whoever is first may be stopped, or dead with a child that inherited its place,
+        // while `APPEND` is free.
+        while wait.waited() < IN_LINE_MAX && !self.is_first(dir) {
             wait.sleep()?;
         }
         let taken = self.take_as_first(dir, wait);
@@ -107,7 +110,8 @@ impl Append {
     /// The end of a turn.
     pub(crate) fn release(&self) {
         self.leave_the_line();
-        // It cannot fail on a file that is open; and if it did, the others would be told who has it.
+        // It cannot fail on a file that is open; and if it did, the others would be told who has
+        // it.
         let _ = self.lock.release();
     }
 }
@@ -135,9 +139,12 @@ impl Wait<'_> {
         }
     }
 
+    fn waited(&self) -> Duration {
+        self.dir.elapsed().saturating_sub(self.begin).max(self.slept)
+    }
+
     fn check(&self) -> Result<()> {
-        let waited = self.dir.elapsed().saturating_sub(self.begin).max(self.slept);
-        if waited < self.timeout { Ok(()) } else { Err(locked(self.dir, self.timeout)) }
+        if self.waited() < self.timeout { Ok(()) } else { Err(locked(self.dir, self.timeout)) }
     }
 
     fn give_way(&mut self) -> Result<()> {
@@ -170,7 +177,8 @@ fn locked(dir: &dyn Dir, timeout: Duration) -> Error {
     };
     let message = format!(
         "{} was held by {holder} for longer than Options::lock_timeout ({timeout:?}): nothing was \
-         ordered, and the call may be made again; if that process is stopped, let it go on or end it",
+         ordered, and the call may be made again; if that process is stopped, let it go on or \
+         end it",
         dir.path().join(APPEND_NAME).display()
     );
     Error::new(ErrorKind::Locked, message)

@@ -1,5 +1,5 @@
-//! The beginning of a turn: `APPEND`, a look at what others did, what one of them left recovered, the
-//! rest read, the mark set.
+//! The beginning of a turn: `APPEND`, a look at what others did, what one of them left recovered,
+//! the rest read, the mark set.
 //!
 //! Never here: the queue's lock, order, a retry. Invariants: nothing is written before the mark
 //! stands, the recovery of another's turn apart, under whose mark it is done; a turn that cannot
@@ -8,16 +8,20 @@
 
 use crate::commit::Core;
 use crate::error::{Error, Location, Result};
-use crate::format::{APPEND_NAME, Control};
+use crate::format::Control;
 use crate::open;
 use crate::records::RecordRef;
 use crate::recover::apply::apply;
 use crate::recover::{Decision, Facts, Row, decide};
+use crate::sync::thread;
 use crate::trust;
 use crate::writer::Writer;
 
 use super::Member;
 use super::catch_up::{News, Until, catch_up, compare, damaged};
+
+/// How often a control block is read that says nothing: 128 bytes are written in one go.
+const LOOKS: u32 = 16;
 
 /// A turn that could not begin.
 #[derive(Debug)]
@@ -63,9 +67,7 @@ impl Core {
     ) -> std::result::Result<News, Failed> {
         let dir = &*self.shared.dir;
         // Whoever has another file under one of these names takes turns with nobody of us.
-        let stands = self.watch.lock_stands();
-        let stands = stands.and_then(|()| self.watch.stands(APPEND_NAME, &member.append.status));
-        stands.map_err(|e| Failed::poisons(Error::io("taking a turn", e)))?;
+        self.watch.lock_stands().map_err(|e| Failed::poisons(Error::io("taking a turn", e)))?;
         let (control, recovered) = match writer.control().read_back(dir)? {
             Some(control) if control.marks == 0 => {
                 writer.control().adopt(control);
@@ -121,16 +123,25 @@ impl Core {
     }
 
     /// What others have made durable, without a turn: up to where `CONTROL` says that a sync has
-    /// covered everything.
+    /// covered everything. `None` where it says nothing: only a turn can tell then.
     pub(super) fn look(
         &self,
         member: &Member,
         writer: &mut Writer,
-    ) -> std::result::Result<News, Failed> {
+    ) -> std::result::Result<Option<News>, Failed> {
         let dir = &*self.shared.dir;
-        let Some(control) = writer.control().read_back(dir)? else { return Ok(News::default()) };
+        let mut control = writer.control().read_back(dir)?;
+        for _ in 1..LOOKS {
+            if control.is_some() {
+                break;
+            }
+            // Its holder may be writing it.
+            thread::yield_now();
+            control = writer.control().read_back(dir)?;
+        }
+        let Some(control) = control else { return Ok(None) };
         if compare(writer, &control).is_ge() {
-            return Ok(News::default());
+            return Ok(Some(News::default()));
         }
         let listeners = member.living();
         let mut tell = |record: RecordRef<'_>| {
@@ -138,6 +149,6 @@ impl Core {
         };
         let until = Some(Until::of(&control));
         // Whoever failed halfway has told some of it already, and would tell it again.
-        catch_up(writer, dir, until, &mut tell).map_err(Failed::poisons)
+        catch_up(writer, dir, until, &mut tell).map(Some).map_err(Failed::poisons)
     }
 }

@@ -224,8 +224,8 @@ fn look_at(
 
 fn slept_past_a_trim(dir: &dyn Dir, sequence: Sequence, before: u64) -> Error {
     let why = format!(
-        "{}: segment {sequence}, after LSN {before}, was trimmed by another process before this one \
-         had read it: open the log again",
+        "{}: segment {sequence}, after LSN {before}, was trimmed by another process before this \
+         one had read it: open the log again",
         dir.path().display()
     );
     Error::new(ErrorKind::Trimmed, why)

@@ -1,10 +1,10 @@
 //! A log that several processes write, in turns: what a member has besides an owner's rooms.
 //!
-//! Never here: another way to order, write or sync. A turn ([`turn`]) takes `APPEND` ([`append`]), looks
-//! at what others did and recovers what one of them left ([`begin`]), reads on over what they wrote
-//! ([`catch_up`]), and then the queue, the leader and the writer do what they always do; when nothing
-//! is left to write the turn ends. Invariants: LSNs are given only while `APPEND` is held; what a
-//! turn leaves behind is durable, or the mark in `CONTROL` stands. The protocol is in
+//! Never here: another way to order, write or sync. A turn ([`turn`]) takes `APPEND` ([`append`]),
+//! looks at what others did and recovers what one of them left ([`begin`]), reads on over what they
+//! wrote ([`catch_up`]), and then the queue, the leader and the writer do what they always do; when
+//! nothing is left to write the turn ends. Invariants: LSNs are given only while `APPEND` is held;
+//! what a turn leaves behind is durable, or the mark in `CONTROL` stands. The protocol is in
 //! `docs/adr/0021-several-processes.md`, its model in `xtask/src/model`. Locks: the queue's guards
 //! the turn's state; `APPEND` comes before it. Next rooms: [`open`] for an opening,
 //! [`crate::commit`] back.
@@ -92,8 +92,8 @@ impl Log {
     /// one process it does nothing.
     ///
     /// # Errors
-    /// `Locked` after [`Options::lock_timeout`](crate::Options::lock_timeout); `Poisoned`, `Closed`;
-    /// as [`Log::refresh`].
+    /// `Locked` after [`Options::lock_timeout`](crate::Options::lock_timeout); `Poisoned`,
+    /// `Closed`; as [`Log::refresh`].
     pub fn turn(&self) -> Result<Turn> {
         let core = self.core_arc();
         core.home.check()?;

@@ -1,9 +1,9 @@
 //! An opening of a shared log: under `APPEND` from the first look to the last write, so that nobody
 //! joins, leaves or writes meanwhile.
 //!
-//! Never here: a judgement or a repair; they are an owner's ([`crate::recover`]). Invariants: who finds
-//! nobody alive recovers, whatever `CONTROL` says, for it was never synced; who joins the living
-//! writes nothing where nothing is to be repaired. Next room: [`crate::log`].
+//! Never here: a judgement or a repair; they are an owner's ([`crate::recover`]). Invariants: who
+//! finds nobody alive recovers, whatever `CONTROL` says, for it was never synced; who joins the
+//! living writes nothing where nothing is to be repaired. Next room: [`crate::log`].
 
 use std::sync::Arc;
 
@@ -101,7 +101,8 @@ pub(crate) fn open(dir: Arc<dyn Dir>, options: Options) -> Result<Log> {
     let append = Append::open(&*dir, options.lock_timeout)?;
     let append_status = trust::check_lock(&*dir, APPEND_NAME, &*append, &options)?;
     let (lock, alone) = take_membership(&*dir)?;
-    let watch = Watch::new(dir.clone(), trust::check_lock(&*dir, LOCK_NAME, &*lock, &options)?);
+    let lock_status = trust::check_lock(&*dir, LOCK_NAME, &*lock, &options)?;
+    let watch = Watch::of_member(dir.clone(), lock_status, append_status);
     lock.write_pid(dir.pid());
     let facts = Facts::read(&*dir)?;
     let mut plan = match decide(&facts) {
@@ -135,13 +136,13 @@ pub(crate) fn open(dir: Arc<dyn Dir>, options: Options) -> Result<Log> {
     let path = dir.path().join(APPEND_NAME);
     append.release().map_err(|e| Error::io(format!("unlocking {}", path.display()), e))?;
     let recovery = RecoveryReport { joined: clean.is_some(), ..RecoveryReport::of(&plan) };
-    let member = Member::new(Append::of(append, append_status));
+    let member = Member::new(Append::of(append));
     let core = core_of(dir, options, &plan, opened, (lock, Some(member)), watch);
     Ok(Log::of(Arc::new(core), recovery))
 }
 
-/// The control block, if it is this log's, without a mark, and says that the log ends just where its
-/// whole batches do.
+/// The control block, if it is this log's, without a mark, and says that the log ends just where
+/// its whole batches do.
 fn nothing_to_repair(facts: &Facts, plan: &Plan) -> Option<Control> {
     let active = facts.active.as_ref()?;
     let segment = &facts.segments[active.index];

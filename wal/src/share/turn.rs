@@ -1,8 +1,8 @@
 //! A process's turn, between its threads: who opens it, who shares it, when it ends.
 //!
-//! Never here: `APPEND` itself, files ([`super::begin`]). The first thread that wants a place opens the
-//! turn; threads that come while it is open share its groups; after [`GROUPS_MAX`] groups no one
-//! joins, so that no process is kept waiting by a stream of another's; when nobody is in it and
+//! Never here: `APPEND` itself, files ([`super::begin`]). The first thread that wants a place opens
+//! the turn; threads that come while it is open share its groups; after [`GROUPS_MAX`] groups no
+//! one joins, so that no process is kept waiting by a stream of another's; when nobody is in it and
 //! nothing is left to write, whoever notices ends it. Invariants: the phase changes only under the
 //! queue's lock; while a turn is open or ending this process holds `APPEND`, and at no other time
 //! (an opening's moments apart); whoever opens or ends a turn changes the phase again, also when it
@@ -137,7 +137,9 @@ impl Core {
                 queue.turn.phase = Phase::Closed;
                 queue.turn.failed += 1;
                 queue.turn.error = Some(error.clone());
-                if !poisons {
+                if poisons {
+                    poison_at_once(&mut queue, &error);
+                } else {
                     queue.writer = Some(writer);
                 }
                 drop(queue);
@@ -202,8 +204,8 @@ impl Core {
         }
     }
 
-    /// Ends the turn if nobody is in it and nothing is left to write. The mark of a turn that failed
-    /// stays.
+    /// Ends the turn if nobody is in it and nothing is left to write. The mark of a turn that
+    /// failed stays.
     fn see_to_the_turn(&self) {
         let Some(member) = &self.member else { return };
         let (mut writer, spare) = {
@@ -258,22 +260,28 @@ impl Core {
         let mut queue = self.queue();
         queue.turn.phase = Phase::Closed;
         let looked = match looked {
-            Ok(news) => {
+            Ok(Some(news)) => {
                 self.publish_news(&mut queue, &mut writer, news);
-                Ok(())
+                Ok(true)
             }
+            Ok(None) => Ok(false),
             Err(failed) => Err(failed),
         };
-        let poisons = looked.as_ref().is_err_and(|failed| failed.poisons);
-        if !poisons {
-            queue.writer = Some(writer);
+        match &looked {
+            Err(Failed { error, poisons: true }) => poison_at_once(&mut queue, error),
+            _ => queue.writer = Some(writer),
         }
         let waited = queue.waiting_for_room > 0;
         drop(queue);
         if waited {
             self.room.notify_all();
         }
-        let Err(Failed { error, .. }) = looked else { return Ok(()) };
+        let Failed { error, poisons } = match looked {
+            Ok(true) => return Ok(()),
+            // A turn reads on to the end, and recovers what there is to recover.
+            Ok(false) => return self.hold_turn().map(drop),
+            Err(failed) => failed,
+        };
         if poisons {
             self.poison(error.clone().with_kind(ErrorKind::Poisoned));
         }
@@ -292,6 +300,14 @@ impl Core {
     }
 }
 
+/// While the queue is still locked: whoever comes next must not find the writer gone and the log
+/// open, and go round and round under the lock that [`Core::poison`] waits for.
+fn poison_at_once(queue: &mut Queue, error: &Error) {
+    if matches!(queue.mode, Mode::Open) {
+        queue.mode = Mode::Poisoned(error.clone().with_kind(ErrorKind::Poisoned));
+    }
+}
+
 /// Dropped only by a panic (a listener's, say): the turn is given back, and the log is poisoned.
 struct Opening<'a> {
     core: &'a Core,
@@ -306,6 +322,7 @@ impl Drop for Opening<'_> {
             queue.turn.phase = Phase::Closed;
             queue.turn.failed += 1;
             queue.turn.error = Some(error.clone());
+            poison_at_once(&mut queue, &error);
         }
         self.core.poison(error);
         self.member.append.release();

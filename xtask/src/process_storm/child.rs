@@ -1,8 +1,8 @@
 //! One process of the storm: threads that write, and say each step on stdout, in one write a line.
 //!
-//! `b THREAD N` before, then `d THREAD N RESULT` (the counter's value or the LSN), `u THREAD N` where
-//! the outcome is unknown, `n THREAD N` where it certainly was not made. N is the counter, or the
-//! thread's how-many-eth record. It ends when its stdin does. Next room: [`super::ledger`].
+//! `b THREAD N` before, then `d THREAD N RESULT` (the counter's value or the LSN), `u THREAD N`
+//! where the outcome is unknown, `n THREAD N` where it certainly was not made. N is the counter, or
+//! the thread's how-many-eth record. It ends when its stdin does. Next room: [`super::ledger`].
 
 use std::io::{Read, Write};
 use std::path::Path;

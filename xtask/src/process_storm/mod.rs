@@ -1,12 +1,12 @@
-//! `cargo xtask process-storm`: eight processes with four threads each on one shared log, a random one
-//! killed every 50 ms and started again; then the log is compared with what each was told.
+//! `cargo xtask process-storm`: eight processes with four threads each on one shared log, a random
+//! one killed every 50 ms and started again; then the log is compared with what each was told.
 //!
-//! Every process is this binary again ([`child`]); it says over a pipe what it begins and what it was
-//! told, and the kill cannot take back what is in the pipe ([`ledger`]).
+//! Every process is this binary again ([`child`]); it says over a pipe what it begins and what it
+//! was told, and the kill cannot take back what is in the pipe ([`ledger`]).
 //!
-//! Never here: what a kill of the machine does; that is the simulated processes' (`wal/tests/shared.rs`).
-//! Invariant: what was acknowledged is looked for, each of it, and nothing that nobody began may be
-//! there.
+//! Never here: what a kill of the machine does; that is the simulated processes'
+//! (`wal/tests/shared.rs`). Invariant: what was acknowledged is looked for, each of it, and nothing
+//! that nobody began may be there.
 
 pub(crate) mod child;
 mod ledger;

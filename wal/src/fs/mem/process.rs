@@ -1,9 +1,9 @@
 //! The processes that share a crashable directory: each with a number of its own, and each can be
 //! killed while the others and the machine go on.
 //!
-//! Never here: what a crash of the machine keeps. Invariants: a dead process changes nothing any more,
-//! and holds no lock; a process that is to die at its n-th changing operation does so before it.
-//! Next room: [`super::disk`].
+//! Never here: what a crash of the machine keeps. Invariants: a dead process changes nothing any
+//! more, and holds no lock; a process that is to die at its n-th changing operation does so before
+//! it. Next room: [`super::disk`].
 
 use std::io;
 use std::sync::Arc;
