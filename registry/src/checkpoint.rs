@@ -173,18 +173,19 @@ fn make(shared: &Shared) -> Result<Checkpoint> {
         advance(&work, newest)?;
         return done(shared, Some(newest), 0);
     }
-    let looking = |e| Error::io("looking for another process's snapshot", e);
-    if shared.log.is_shared() && snapshot::is_being_written(work.dir()).map_err(looking)? {
-        return done(shared, known.first().copied(), 0);
-    }
     if again {
         work.remove(newest)?;
     }
     let begun = Begun::of(shared)?;
     let lsn = begun.lsn;
-    let written = write(&work, begun).and_then(|bytes| record(&work, lsn, bytes));
+    let written = write(&work, begun).and_then(|bytes| match bytes {
+        Some(bytes) => record(&work, lsn, bytes).map(Some),
+        None => Ok(None),
+    });
     // It must not stay: each further one would take its space beside it.
-    let bytes = written.inspect_err(|_| work.take_back(lsn))?;
+    let Some(bytes) = written.inspect_err(|_| work.take_back(lsn))? else {
+        return done(shared, known.first().copied(), 0);
+    };
     advance(&work, lsn)?;
     done(shared, Some(lsn), bytes)
 }
@@ -211,16 +212,30 @@ fn done(shared: &Shared, lsn: Option<Lsn>, bytes: u64) -> Result<Checkpoint> {
     Ok(Checkpoint { revision: lsn.map(Revision::new), bytes, hold, head })
 }
 
-/// Writes and names the snapshot; its size.
-fn write(work: &Work<'_>, begun: Begun<'_>) -> Result<u64> {
+/// The temporary file, or `None` while another process writes a snapshot. On a shared log in one turn:
+/// nobody else looks, tidies or begins between these steps, so nobody's half-written file is unlinked,
+/// or gets its final name from somebody else.
+fn begin_file(work: &Work<'_>, header: &SnapshotHeader) -> Result<Option<Sink>> {
+    let (log, dir) = (&work.shared.log, work.dir());
+    let failed = |e| Error::io("writing a snapshot of the registry", e);
+    let _turn = log.turn().map_err(Error::of_log)?;
+    if log.is_shared() && snapshot::is_being_written(dir).map_err(failed)? {
+        return Ok(None);
+    }
+    snapshot::remove_leftovers(dir).map_err(failed)?;
+    let sink = Sink::create(dir, header).map_err(failed)?;
+    Ok(Some(sink).filter(|sink| sink.is_locked() || !log.is_shared()))
+}
+
+/// Writes and names the snapshot; its size, or `None` while another process writes one.
+fn write(work: &Work<'_>, begun: Begun<'_>) -> Result<Option<u64>> {
     let (shared, dir, lsn) = (work.shared, work.dir(), begun.lsn);
     let failed = |e| Error::io("writing a snapshot of the registry", e);
     work.go_on()?;
-    snapshot::remove_leftovers(dir).map_err(failed)?;
     let header =
         SnapshotHeader { log_id: shared.log.log_id(), lsn, generation: shared.log.generation() };
     let record = shared.log.get(lsn).map_err(Error::of_log)?;
-    let mut sink = Sink::create(dir, &header).map_err(failed)?;
+    let Some(mut sink) = begin_file(work, &header)? else { return Ok(None) };
     let wall_ms = shared.options.clock.wall_ms();
     sink.begin(crc32fast::hash(&record.payload), wall_ms).map_err(failed)?;
     loop {
@@ -232,10 +247,10 @@ fn write(work: &Work<'_>, begun: Begun<'_>) -> Result<u64> {
         sink.entries(entries).map_err(failed)?;
     }
     drop(begun);
-    let bytes = sink.end().map_err(failed)?;
+    let (bytes, _lock) = sink.end().map_err(failed)?;
     work.go_on()?;
     snapshot::publish(dir, lsn).map_err(failed)?;
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
 /// A snapshot under way in the map; over when this is dropped.
@@ -261,40 +276,49 @@ impl Drop for Begun<'_> {
 /// Moves the hold if there are two whole snapshots, removes the others, and trims.
 fn advance(work: &Work<'_>, newest: Lsn) -> Result<()> {
     let shared = work.shared;
-    let mut older = None;
+    let (mut older, mut damaged) = (None, Vec::new());
     for lsn in snapshot::list(work.dir())?.into_iter().filter(|lsn| *lsn < newest) {
         match work.verify(lsn)? {
             Ok(()) => {
                 older = Some(lsn);
                 break;
             }
-            Err(_) => shared.meter.corrupt(),
+            Err(_) => {
+                shared.meter.corrupt();
+                damaged.push(lsn);
+            }
         }
     }
     let one_will_do = mutant::is("snapshot:hold-after-the-newest").then_some(newest);
     let Some(kept) = one_will_do.or(older) else { return Ok(()) };
     let after = kept.next().unwrap_or(kept);
+    let trim_to = trim_to(work, after)?;
+    // On a shared log nobody else may tidy between the look at the two and the removals.
+    let _turn = shared.log.turn().map_err(Error::of_log)?;
+    let there = snapshot::list(work.dir())?;
+    if !there.contains(&newest) || !there.contains(&kept) {
+        return Ok(());
+    }
     let hold = shared.log.holds().into_iter().find(|(name, _)| name == HOLD);
     if hold.is_none_or(|(_, lsn)| lsn < after) {
         shared.log.set_hold(HOLD, after).map_err(Error::of_log)?;
     }
-    for lsn in snapshot::list(work.dir())?.into_iter().filter(|lsn| *lsn < newest && *lsn != kept) {
+    for lsn in there.into_iter().filter(|lsn| *lsn < kept || damaged.contains(lsn)) {
         work.remove(lsn)?;
     }
-    trim(work, after)
-}
-
-fn trim(work: &Work<'_>, below: Lsn) -> Result<()> {
-    let log = &work.shared.log;
-    let to = match work.shared.options.trim {
-        Trim::Never => return Ok(()),
-        Trim::ToHolds => below,
-        Trim::OwnRecords => first_of_others(work, below)?.map_or(below, |lsn| lsn.min(below)),
-    };
-    if to > log.head_lsn() {
-        log.trim(to).map_err(Error::of_log)?;
+    if let Some(to) = trim_to.filter(|to| *to > shared.log.head_lsn()) {
+        shared.log.trim(to).map_err(Error::of_log)?;
     }
     Ok(())
+}
+
+/// The head that the options ask for.
+fn trim_to(work: &Work<'_>, below: Lsn) -> Result<Option<Lsn>> {
+    Ok(match work.shared.options.trim {
+        Trim::Never => None,
+        Trim::ToHolds => Some(below),
+        Trim::OwnRecords => Some(first_of_others(work, below)?.map_or(below, |lsn| lsn.min(below))),
+    })
 }
 
 /// The first record below `below` that is another room's.

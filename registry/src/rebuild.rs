@@ -35,13 +35,18 @@ pub(crate) fn rebuild(log: &Log, meter: &Meter) -> Result<Rebuilt> {
     const TRIES: u32 = 10;
     for _ in 1..TRIES {
         match rebuild_once(log, meter) {
-            Err(error) if log.is_shared() && error.kind() == ErrorKind::Trimmed => {
+            Err(error) if log.is_shared() && is_trimmed(&error) => {
                 log.refresh().map_err(Error::of_log)?;
             }
             other => return other,
         }
     }
     rebuild_once(log, meter)
+}
+
+/// Met by the look at the head, or by the log as it read.
+fn is_trimmed(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Trimmed | ErrorKind::Log(LogErrorKind::Trimmed))
 }
 
 fn rebuild_once(log: &Log, meter: &Meter) -> Result<Rebuilt> {
@@ -73,12 +78,20 @@ pub(crate) fn state(source: Source<'_>, until: Option<Lsn>) -> Result<Durable> {
 /// kept and there is none.
 fn base(source: Source<'_>, at_most: Option<Lsn>, meter: Option<&Meter>) -> Result<Durable> {
     let dir = source.dir();
-    for lsn in snapshot::list(&*dir)? {
+    let listed = snapshot::list(&*dir)?;
+    // What was listed was durable before it had its name, also if another process wrote it.
+    source.read_on()?;
+    for lsn in listed {
         let reached = lsn.next().is_some_and(|next| next >= source.head());
         if at_most.is_some_and(|at_most| lsn > at_most) || !reached {
             continue;
         }
-        match snapshot::read(&*dir, lsn)? {
+        let read = match snapshot::read(&*dir, lsn) {
+            // Another process has tidied it away since.
+            Err(_) if source.is_shared() && !snapshot::list(&*dir)?.contains(&lsn) => continue,
+            read => read?,
+        };
+        match read {
             Ok(snapshot) => {
                 snapshot.check_log(source)?;
                 return Ok(snapshot.into_state());

@@ -48,7 +48,7 @@ pub(crate) fn list(dir: &dyn Dir) -> Result<Vec<Lsn>> {
 /// Writes a snapshot under its temporary name, a piece at a time.
 pub(crate) struct Sink {
     /// Tells other processes that the temporary file is no leftover.
-    _lock: Option<Box<dyn DirLock>>,
+    lock: Option<Box<dyn DirLock>>,
     file: std::sync::Arc<dyn File>,
     buffer: Vec<u8>,
     written: u64,
@@ -64,8 +64,8 @@ impl Sink {
             _ => {}
         }
         let file = dir.create(&name)?;
-        let _lock = dir.try_lock(&name, LockMode::Exclusive, false)?;
-        Ok(Sink { _lock, file, buffer: header.encode().to_vec(), written: 0, chain: 0, count: 0 })
+        let lock = dir.try_lock(&name, LockMode::Exclusive, false)?;
+        Ok(Sink { lock, file, buffer: header.encode().to_vec(), written: 0, chain: 0, count: 0 })
     }
 
     pub(crate) fn begin(&mut self, record_crc: u32, wall_ms: u64) -> io::Result<()> {
@@ -78,10 +78,16 @@ impl Sink {
     }
 
     /// Everything is durable on return, but under no name yet. The size in bytes.
-    pub(crate) fn end(mut self) -> io::Result<u64> {
+    /// Its size, and the lock: to be held until the file has its final name.
+    pub(crate) fn end(mut self) -> io::Result<(u64, Option<Box<dyn DirLock>>)> {
         self.block(&Block::End { count: self.count })?;
         self.write()?;
-        Ok(self.written)
+        Ok((self.written, self.lock))
+    }
+
+    /// Whether other processes can see that the file is being written.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.lock.is_some()
     }
 
     fn block(&mut self, block: &Block) -> io::Result<()> {

@@ -28,6 +28,19 @@ impl Source<'_> {
         }
     }
 
+    /// Whether other processes write the log that is ours.
+    pub(crate) fn is_shared(self) -> bool {
+        matches!(self, Source::Own(log) if log.is_shared())
+    }
+
+    /// Takes in what other processes have made durable by now.
+    pub(crate) fn read_on(self) -> Result<()> {
+        match self {
+            Source::Own(log) => log.refresh().map_err(Error::of_log),
+            Source::Foreign(_) => Ok(()),
+        }
+    }
+
     /// The registry's records from an LSN on, up to what is durable now.
     pub(crate) fn records(self, from: Lsn) -> Result<Records> {
         Ok(self.all_records(from)?.only(OURS))
