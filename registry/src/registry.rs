@@ -140,6 +140,10 @@ impl Registry {
 
     /// The entry of `key`, from the durable state: every acknowledged change is seen, and no
     /// other. Never waits for a sync or for writers, and goes on when the log has failed.
+    ///
+    /// On a shared log it first reads on what other processes have made durable. Once the log is
+    /// poisoned here ([`annals_wal::Log::poisoned`]: a failed sync, or a process that slept past
+    /// another's trim) it reads on no more, and gives what was known by then: open the log again.
     pub fn get(&self, key: &Key) -> Option<Entry> {
         self.shared.durable_now().get(key).cloned()
     }
