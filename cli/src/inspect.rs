@@ -304,6 +304,9 @@ fn print_next(dir: &Path, diagnosis: &Diagnosis, out: &mut Out) -> Result<(), Fa
         State::Unfinished => {
             format!("rm -r {dir}, and run the command that was making it once more")
         }
+        State::Corrupt if diagnosis.doubtful => {
+            format!("wal salvage {dir} --to {dir}.salvaged --dry-run  (remove nothing before)")
+        }
         State::Corrupt => format!(
             "wal salvage {dir} --to {dir}.salvaged  (writes a new log, changes nothing here; \
              --hex shows the bytes, --map where they are)"

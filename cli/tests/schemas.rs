@@ -144,8 +144,8 @@ fn unfinished_copies_and_new_archives_have_their_names() {
         (output.status.code().unwrap(), String::from_utf8(both).unwrap())
     };
     let mark = "unfinished: a backup was broken off here: remove this directory\n";
-    for text_of_mark in [mark, ""] {
-        fs::write(half.join("ARCHIVE"), text_of_mark).unwrap();
+    {
+        fs::write(half.join("ARCHIVE"), mark).unwrap();
         for verb in ["inspect", "verify"] {
             let (code, said) = run(&[verb, text(&half)]);
             assert!(code == 4 && said.contains("UNFINISHED"), "{verb}: {code} {said}");
@@ -162,6 +162,19 @@ fn unfinished_copies_and_new_archives_have_their_names() {
             assert!(said.contains("remove this directory"), "{verb}: {said}");
         }
     }
+    // Empty, it may be the manifest of an archive: nothing is to be removed on its word.
+    fs::write(half.join("ARCHIVE"), "").unwrap();
+    for verb in ["inspect", "verify"] {
+        let (code, said) = run(&[verb, text(&half)]);
+        assert!(code == 4 && said.contains("CORRUPT"), "{verb}: {code} {said}");
+        assert!(said.contains("lost its bytes") && !said.contains("rm -r"), "{said}");
+        let next = format!("wal salvage {0} --to {0}.salvaged --dry-run", text(&half));
+        assert!(said.contains(&next), "{said}");
+    }
+    let to = format!("{}.salvaged", text(&half));
+    assert_eq!(run(&["salvage", text(&half), "--to", &to, "--dry-run"]).0, 0);
+    let (code, said) = run(&["cat", text(&half)]);
+    assert!(code != 0 && said.contains("--dry-run"), "{code} {said}");
     assert_eq!(run(&["archive", text(&log), "--to", text(&archive)]).0, 0);
     for verb in ["inspect", "verify"] {
         let (code, said) = run(&[verb, text(&archive)]);

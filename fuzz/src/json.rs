@@ -181,6 +181,7 @@ fn any_report(input: &mut Input<'_>) -> Report {
         lsns: lsn(input).zip(lsn(input)),
         generation: Some(Generation(input.number())),
         created_ms: Some(input.number()),
+        last_append_ms: if input.one_in(2) { Some(input.number()) } else { None },
     };
     let finding = |input: &mut Input<'_>| Finding {
         state: state(input),

@@ -17,7 +17,7 @@ use crate::ids::{Lsn, Sequence};
 use crate::log::Log;
 use crate::mutant;
 use crate::options::Options;
-use crate::recover::facts::UNFINISHED;
+use crate::recover::facts::mark_of;
 use crate::trust;
 
 /// What a backup holds.
@@ -91,8 +91,8 @@ pub(crate) fn prepare_target(to: &dyn Dir, options: &Options, what: &str) -> Res
         return Ok(());
     }
     let mark = to.create(format::ARCHIVE_NAME).map_err(|e| failed(to, "marking", e))?;
-    let text = format!("{UNFINISHED}a {what} was broken off here: remove this directory\n");
-    crate::fs::write_once(&*mark, text.as_bytes(), 0).map_err(|e| failed(to, "marking", e))?;
+    crate::fs::write_once(&*mark, mark_of(what).as_bytes(), 0)
+        .map_err(|e| failed(to, "marking", e))?;
     to.sync(SyncPoint::BackupMarked).map_err(|e| failed(to, "syncing", e))
 }
 

@@ -4,7 +4,7 @@
 //! directory's lock does the same. Two registries on one open log would each apply only their own
 //! transactions and silently lose the other's updates; a claim makes the second one an error.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -13,8 +13,17 @@ use crate::log::Log;
 use crate::mutant;
 use crate::sync::{Mutex, PoisonError};
 
-/// The names claimed on one open log. Guarded by its own lock, taken alone.
-pub(crate) type Claims = Arc<Mutex<BTreeSet<&'static str>>>;
+/// The names ever claimed on one open log. Guarded by its own lock, taken alone.
+pub(crate) type Claims = Arc<Mutex<BTreeMap<&'static str, Name>>>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Name {
+    claimed: bool,
+    turn: Turn,
+}
+
+/// Whose turn it is to make files under a claimed name; see [`Claim::turn`].
+pub type Turn = Arc<std::sync::Mutex<()>>;
 
 /// A name that is ours on this open log until this is dropped.
 #[derive(Debug)]
@@ -22,7 +31,17 @@ pub(crate) type Claims = Arc<Mutex<BTreeSet<&'static str>>>;
 pub struct Claim {
     claims: Claims,
     name: &'static str,
+    turn: Turn,
     home: Home,
+}
+
+impl Claim {
+    /// One lock for all who ever claim this name on this open log. A room whose threads outlive its
+    /// claim makes and removes files under it, so that the next one's wait for theirs. It is the
+    /// room's to take; nothing here does.
+    pub fn turn(&self) -> Turn {
+        self.turn.clone()
+    }
 }
 
 impl Log {
@@ -36,9 +55,13 @@ impl Log {
         let home = self.core_arc().home.clone();
         home.check()?;
         let claims = self.core_arc().shared.claims.clone();
-        let new = claims.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
-        if new || mutant::is("claim:anybody") {
-            return Ok(Claim { claims, name, home });
+        let (was_claimed, turn) = {
+            let mut names = claims.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = names.entry(name).or_default();
+            (std::mem::replace(&mut entry.claimed, true), entry.turn.clone())
+        };
+        if !was_claimed || mutant::is("claim:anybody") {
+            return Ok(Claim { claims, name, turn, home });
         }
         Err(Error::invalid(format!(
             "a {name} on this open log exists already: clone that one, or drop it first"
@@ -51,6 +74,7 @@ impl Drop for Claim {
         if !self.home.is_here() {
             return; // a child made by fork: its parent's threads may have held the lock
         }
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
+        let mut names = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        names.entry(self.name).or_default().claimed = false;
     }
 }

@@ -12,8 +12,12 @@ use std::sync::Arc;
 use crate::commit::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::Log;
+use crate::watch::is_lost;
 
 /// A share of the directory's lock, for a room that writes files of its own; see [`Log::tenure`].
+///
+/// Neither taken, checked nor dropped inside a closure of [`Log::ordered`], which holds the lock that
+/// it takes; and whoever closes the log on the thread that holds one waits for ever.
 #[derive(Debug)]
 #[must_use = "the directory may go to another owner once this is dropped"]
 pub struct Tenure {
@@ -26,7 +30,8 @@ impl Log {
     ///
     /// # Errors
     /// `Closed` or `Poisoned`; `Locked` in a child that inherited the handle by fork; `Io` if the
-    /// directory's lock file is gone or another one, which poisons the log.
+    /// directory's lock file is gone or another one, which poisons the log, or if it cannot be looked
+    /// at, which does not.
     ///
     /// ```
     /// use annals_wal::Log;
@@ -76,8 +81,12 @@ impl Tenure {
     pub fn stands(&self) -> Result<()> {
         self.core.home.check()?;
         self.core.watch.lock_stands().map_err(|e| {
+            let lost = is_lost(&e);
             let error = Error::io("looking at the log's directory", e);
-            self.core.poison(error.clone().with_kind(ErrorKind::Poisoned));
+            // What cannot be looked at just now may stand all the same.
+            if lost {
+                self.core.poison(error.clone().with_kind(ErrorKind::Poisoned));
+            }
             error
         })
     }

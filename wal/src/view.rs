@@ -12,7 +12,7 @@ use crate::format::{KIND_OPEN, KIND_SEAL, KIND_TRIM};
 use crate::fs::Dir;
 use crate::ids::{Generation, LogId, Lsn, Sequence};
 use crate::index::Start;
-use crate::inspect::unfinished;
+use crate::inspect::refuse_marked;
 use crate::mutant;
 use crate::recover::Facts;
 use crate::recover::apply::SegmentSpan;
@@ -72,9 +72,7 @@ impl View {
             View::Own(shared) => Ok(own_snapshot(shared)),
             View::Foreign { dir, unproven } => {
                 let facts = Facts::read(&**dir)?;
-                if let Some(what) = &facts.unfinished {
-                    return Err(unfinished(&**dir, what));
-                }
+                refuse_marked(&**dir, &facts)?;
                 Ok(foreign_snapshot(&facts, *unproven))
             }
         }

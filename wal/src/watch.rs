@@ -55,10 +55,27 @@ impl Watch {
             Err(e) if e.kind() == io::ErrorKind::NotFound => "is gone",
             Err(e) => return Err(e),
         };
-        Err(io::Error::other(format!(
+        Err(io::Error::other(Lost(format!(
             "{} {what} while the log was open: it, or its directory, was deleted, moved or \
              restored from a copy; find out by whom before you open the log again",
             self.dir.path().join(name).display()
-        )))
+        ))))
     }
+}
+
+/// What stood under a name is gone, or another file: not merely hard to see just now.
+#[derive(Debug)]
+struct Lost(String);
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Lost {}
+
+/// Whether [`Watch::stands`] saw that the file is gone or another one.
+pub(crate) fn is_lost(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Lost>())
 }

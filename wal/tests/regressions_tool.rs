@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use annals_wal::diagnose::{DAMAGES_MAX, Scope, diagnose_in};
+use annals_wal::diagnose::{DAMAGES_MAX, Scope, diagnose, diagnose_in};
 use annals_wal::format::{self, FrameHeader, KIND_OPEN, OwnBody, SegmentHeader};
 use annals_wal::fs::gate::Gate;
 use annals_wal::fs::mem::{Keep, MemDir};
@@ -42,7 +42,7 @@ fn small(disk: &MemDir, segments: u64) -> Log {
 }
 
 /// Wherever a copy is broken off, it is no log to a reader either, and the inspector says which it is.
-/// Only its name is synced: the mark's words may be lost.
+/// Only its name is synced: where the mark's words are lost, it may as well be an archive.
 #[test]
 fn a_copy_that_was_broken_off_is_named_and_not_read() {
     let source = MemDir::new(1);
@@ -52,7 +52,7 @@ fn a_copy_that_was_broken_off_is_named_and_not_read() {
     };
     let target = MemDir::new(2);
     run(&target).unwrap();
-    let mut told = 0;
+    let (mut told, mut doubts) = (0, 0);
     for stop in 0..target.ops() {
         for keep in [Keep::Nothing, Keep::Everything, Keep::Some(stop)] {
             let target = MemDir::new(2);
@@ -67,13 +67,78 @@ fn a_copy_that_was_broken_off_is_named_and_not_read() {
             assert_eq!(error.kind(), ErrorKind::Archived, "after {stop}: {error}");
             assert!(error.to_string().contains("unfinished"), "after {stop}: {error}");
             let report = inspect_in(&after.dir(), Depth::Everything, &mut |_| ()).unwrap();
-            assert_eq!(report.state, State::Unfinished, "after {stop}");
             let scope = Scope { depth: Depth::Seals, maps: true, threads: 1 };
             let diagnosis = diagnose_in(&after.dir(), scope, &mut |_| ()).unwrap();
-            assert!(diagnosis.unfinished.is_some() && diagnosis.damages.is_empty());
+            if report.state == State::Unfinished {
+                assert!(diagnosis.unfinished.is_some() && diagnosis.damages.is_empty());
+                assert!(error.to_string().contains("remove this directory"), "{error}");
+            } else {
+                doubts += 1;
+                assert_eq!(report.state, State::Corrupt, "after {stop}");
+                assert!(report.findings.iter().any(|f| f.why.contains("lost its bytes")));
+                assert!(diagnosis.unfinished.is_none() && diagnosis.doubtful);
+            }
         }
     }
-    assert!(told > 10, "{told} broken-off copies");
+    assert!(told - doubts > 10 && doubts > 0, "{told} broken-off copies, {doubts} in doubt");
+}
+
+/// An archive whose manifest is damaged is no broken-off copy: what it holds may be all there is.
+#[test]
+fn a_damaged_manifest_is_no_mark_of_a_copy() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("archive");
+    let log = Options::new().segment_bytes(64 << 10).open(&path).unwrap();
+    while log.stats().rotations < 2 {
+        log.append(vec![7; 3000]).unwrap();
+    }
+    log.close().unwrap();
+    let mark = "unfinished: a backup was broken off here: remove this directory\n";
+    let cases: [(Vec<u8>, bool); 7] = [
+        (Vec::new(), true),
+        (vec![0; 1], true),
+        (vec![0; mark.len()], true),
+        (mark.as_bytes()[..20].to_vec(), true),
+        (mark.as_bytes()[..5].to_vec(), true),
+        (vec![0; 300], false),
+        ([mark.as_bytes(), &[b' '; 300]].concat(), false),
+    ];
+    let segment = path.join(name(1));
+    for damaged in [false, true] {
+        if damaged {
+            let mut bytes = std::fs::read(&segment).unwrap();
+            bytes[9000] ^= 1;
+            std::fs::write(&segment, bytes).unwrap();
+        }
+        for (bytes, doubt) in &cases {
+            let what = format!("{damaged} {:?}", String::from_utf8_lossy(bytes));
+            std::fs::write(path.join("ARCHIVE"), bytes).unwrap();
+            let scope = Scope { depth: Depth::Everything, maps: false, threads: 1 };
+            let diagnosis = diagnose(&path, scope, &mut |_| ()).unwrap();
+            assert_eq!((diagnosis.doubtful, diagnosis.unfinished), (*doubt, None), "{what}");
+            let found = diagnosis.damages.iter().any(|d| d.segment == Sequence::new(1));
+            assert_eq!(found, damaged, "{what}: {:?}", diagnosis.damages);
+            let bad = *doubt || damaged || bytes.first() == Some(&0);
+            let due = if bad { State::Corrupt } else { State::Clean };
+            assert_eq!(diagnosis.report.state, due, "{what}");
+            let read = LogReader::open(&path);
+            let planned = annals_wal::salvage::repair::plan(&path, SalvageOptions::default());
+            if *doubt {
+                let error = read.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Archived, "{what}");
+                assert!(error.to_string().contains("--dry-run"), "{what}: {error}");
+                assert_eq!(planned.unwrap_err().kind(), ErrorKind::Archived, "{what}");
+            } else {
+                let mut records = read.unwrap().range(..).unwrap();
+                assert!(records.next().unwrap().is_ok(), "{what}");
+            }
+        }
+    }
+    // And what is without doubt a mark has no plan: it is no log.
+    std::fs::write(path.join("ARCHIVE"), mark).unwrap();
+    let error = annals_wal::salvage::repair::plan(&path, SalvageOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Archived, "{error}");
+    assert!(error.to_string().contains("remove this directory"), "{error}");
 }
 
 /// A limit on maps or on address space is no reason to refuse a read.

@@ -4,7 +4,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test may fail loudly"
+    clippy::disallowed_methods,
+    reason = "a test may fail loudly, and moves real directories"
 )]
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -66,6 +67,25 @@ fn a_lost_lock_file_ends_a_tenure_and_poisons_the_log() {
     assert!(log.poisoned().is_some());
     assert_eq!(log.tenure().unwrap_err().kind(), ErrorKind::Poisoned);
     assert!(tenure.stands().is_err());
+}
+
+/// What cannot be looked at just now may stand all the same.
+#[test]
+fn a_lock_file_that_cannot_be_looked_at_fails_the_step_and_not_the_log() {
+    let base = tempfile::tempdir().unwrap();
+    let (path, aside) = (base.path().join("log"), base.path().join("aside"));
+    let log = Options::new().segment_bytes(64 << 10).open(&path).unwrap();
+    let tenure = log.tenure().unwrap();
+    std::fs::rename(&path, &aside).unwrap();
+    std::fs::write(&path, "no directory").unwrap(); // ENOTDIR, not ENOENT
+    let error = tenure.check().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert_eq!(log.tenure().unwrap_err().kind(), ErrorKind::Io);
+    assert!(log.poisoned().is_none());
+    std::fs::remove_file(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    tenure.check().unwrap();
+    log.append("goes on").unwrap();
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod value;
 use crate::error::Result;
 use crate::fs::{Dir, os::OsDir};
 use crate::inspect::{Depth, Report, State, inspect_with};
+use crate::recover::facts::Mark;
 use crate::recover::{Facts, decide};
 pub use flip::Flip;
 pub use look::DAMAGES_MAX;
@@ -40,6 +41,9 @@ pub struct Diagnosis {
     pub maps: Vec<SegmentMap>,
     /// What the mark says that forbids opening, if there is one and it marks unfinished work.
     pub unfinished: Option<String>,
+    /// Whether that file may be such a mark, or an archive's manifest, that lost its bytes: nothing
+    /// is to be removed on its word.
+    pub doubtful: bool,
 }
 
 impl Diagnosis {
@@ -48,7 +52,14 @@ impl Diagnosis {
         let row = report.row;
         let damages = report.findings.iter().map(|f| set::of_finding(f, row)).collect();
         let damages_cut = report.findings_cut;
-        Diagnosis { report, damages, damages_cut, maps: Vec::new(), unfinished: None }
+        Diagnosis {
+            report,
+            damages,
+            damages_cut,
+            maps: Vec::new(),
+            unfinished: None,
+            doubtful: false,
+        }
     }
 }
 
@@ -101,16 +112,18 @@ pub fn diagnose_in(
         damages_cut: 0,
         maps: Vec::new(),
         unfinished: None,
+        doubtful: false,
         report,
     };
     if diagnosis.report.state == State::Unfinished {
-        diagnosis.unfinished = Facts::read(&**dir)?.unfinished;
+        diagnosis.unfinished = Facts::read(&**dir)?.unfinished().map(str::to_owned);
         return Ok(diagnosis);
     }
     if diagnosis.report.state < State::TornTail && !scope.maps {
         return Ok(diagnosis);
     }
     let facts = Facts::read(&**dir)?;
+    diagnosis.doubtful = facts.mark == Some(Mark::Doubtful);
     let decision = decide(&facts);
     let found = set::explain(&**dir, &facts, &decision, &diagnosis.report, scope)?;
     diagnosis.damages = found.damages;

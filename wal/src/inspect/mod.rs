@@ -2,8 +2,8 @@
 //!
 //! Never here: writing of any kind, not even a lock file; printing. Invariant: the verdict is the
 //! recovery table's own ([`crate::recover::decide()`]), so inspector and recovery cannot disagree.
-//! With a living owner, bytes above its control block are in flight and no finding. Rooms: [`value`]
-//! (a report), [`outline`] (what the facts of an opening say), [`sealed`] (bodies against seals).
+//! With a living owner, bytes above its control block are in flight and no finding. Rooms: `value`
+//! (a report), `outline` (what the facts of an opening say), `sealed` (bodies against seals).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format;
 use crate::fs::{Dir, os::OsDir};
 use crate::lock::is_live;
+use crate::recover::facts::Mark;
 use crate::recover::{Decision, Facts, decide};
 use outline::{note_refusal, note_torn, outline};
 use sealed::read_bodies;
@@ -104,16 +105,18 @@ fn report(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report> {
     let facts = Facts::read(&**dir)?;
-    if facts.segments.is_empty() && facts.unfinished.is_none() {
+    let copy = matches!(facts.mark, Some(Mark::Unfinished(_) | Mark::Doubtful));
+    if facts.segments.is_empty() && !copy {
         return Err(no_segment(&**dir, &facts));
     }
     let decision = decide(&facts);
     let mut report = outline(&facts, &decision);
-    if facts.unfinished.is_some() {
+    if facts.unfinished().is_some() {
         // Its segments are whatever was there when it was broken off: no damage of a log.
         report.state = State::Unfinished;
         return Ok(report);
     }
+    note_mark(&mut report, &facts);
     match &decision {
         Decision::Plan(plan) => note_torn(&mut report, &facts, plan),
         Decision::Refuse(refusal) => note_refusal(&mut report, &facts, refusal),
@@ -154,8 +157,8 @@ pub(crate) fn no_segment(dir: &dyn Dir, facts: &Facts) -> Error {
         return Error::not_a_log(dir.path(), "it holds no segment");
     }
     let path = dir.path().display();
-    if let Some(what) = &facts.unfinished {
-        return unfinished(dir, what);
+    if let Err(error) = refuse_marked(dir, facts) {
+        return error;
     }
     if facts.archive {
         return Error::new(
@@ -173,9 +176,35 @@ pub(crate) fn no_segment(dir: &dyn Dir, facts: &Facts) -> Error {
     )
 }
 
-/// What was broken off is no log: some of its segments may be there, and none need be whole.
-pub(crate) fn unfinished(dir: &dyn Dir, what: &str) -> Error {
+/// What was broken off is no log: some of its segments may be there, and none need be whole. Nor
+/// may a part be read as the whole where that is in doubt.
+pub(crate) fn refuse_marked(dir: &dyn Dir, facts: &Facts) -> Result<()> {
     let path = dir.path().display();
-    let why = format!("{path} is unfinished and not read as a log: {what}, and make it once more");
-    Error::new(ErrorKind::Archived, why)
+    let why = match &facts.mark {
+        Some(Mark::Unfinished(what)) => {
+            format!("{path} is unfinished and not read as a log: {what}, and make it once more")
+        }
+        Some(Mark::Doubtful) => format!(
+            "{path} may be unfinished and is not read as a log: {DOUBTFUL}. Look at what is there \
+             with `wal salvage {path} --to NEW --dry-run` before you remove anything"
+        ),
+        _ => return Ok(()),
+    };
+    Err(Error::new(ErrorKind::Archived, why))
+}
+
+/// What may be said of a mark that is none.
+const DOUBTFUL: &str = "its file ARCHIVE is a mark or a manifest that lost its bytes: a copy was \
+                        broken off here, or this is an archive";
+
+fn note_mark(report: &mut Report, facts: &Facts) {
+    let why = match &facts.mark {
+        Some(Mark::Doubtful) => DOUBTFUL,
+        Some(Mark::DamagedManifest) => {
+            "its file ARCHIVE is a manifest that begins with a zero byte"
+        }
+        _ => return,
+    };
+    let (state, why) = (State::Corrupt, why.to_owned());
+    report.note(Finding { state, segment: None, bytes: None, lsns: None, why });
 }

@@ -34,8 +34,8 @@ pub struct Facts {
     pub snapshots: Vec<SnapshotHeader>,
     /// Whether an archive manifest forbids writing.
     pub archive: bool,
-    /// What the mark in its place says, if it is that of a copy that was broken off.
-    pub unfinished: Option<String>,
+    /// What stands in its place, if it is no manifest.
+    pub mark: Option<Mark>,
     /// Whether any name of the format other than the lock files and `.wal.tmp` exists.
     pub any_log_file: bool,
     /// The active segment: the highest with a byte after its header that is not zero.
@@ -52,6 +52,16 @@ pub struct Active {
     kept: (u64, Vec<u8>),
     /// What one pass over them found; `None` if the header cannot be used.
     pub survey: Option<Survey>,
+}
+
+impl Facts {
+    /// What the mark says, if it is without doubt that of a copy that was broken off.
+    pub fn unfinished(&self) -> Option<&str> {
+        match &self.mark {
+            Some(Mark::Unfinished(what)) => Some(what),
+            _ => None,
+        }
+    }
 }
 
 impl Active {
@@ -150,7 +160,7 @@ impl Facts {
         segments.sort_unstable();
         facts.tmp_names.sort_unstable();
         if facts.archive {
-            facts.unfinished = read_unfinished(dir)?;
+            facts.mark = read_mark(dir)?;
         }
         facts.control = read_control(dir)?;
         for name in snapshots {
@@ -360,24 +370,54 @@ pub(crate) fn is_same_file(a: Identity, b: Identity) -> bool {
     a == b && a.born_ns != 0
 }
 
-/// How the mark of an unfinished copy begins: `backup` and `salvage` write it first and remove it
-/// last.
-pub(crate) const UNFINISHED: &str = "unfinished: ";
+/// What the mark of an unfinished copy says before and after the copy's name: `backup` and `salvage`
+/// write it first and remove it last.
+const MARK: (&str, &str) = ("unfinished: ", " was broken off here: remove this directory");
+/// Longest mark.
+const MARK_MAX: usize = 80;
 
-/// What the file `ARCHIVE` says, if it is such a mark. Nobody syncs what it says, only its name: a
-/// crash may leave it empty or zeros, which no manifest ever is.
-fn read_unfinished(dir: &dyn Dir) -> Result<Option<String>> {
+/// The mark of a copy that is being made.
+pub(crate) fn mark_of(what: &str) -> String {
+    format!("{}a {what}{}\n", MARK.0, MARK.1)
+}
+
+/// What the file `ARCHIVE` says besides that nothing is to be written here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// The mark of a copy that was broken off, whole, without its first word: no log.
+    Unfinished(String),
+    /// Too short for a manifest, and no mark either. Nobody syncs what a mark says, only its name, so
+    /// a crash may leave it empty or zeros; but so may damage leave the manifest of a whole archive,
+    /// and then the segments are all there is.
+    Doubtful,
+    /// As long as a manifest, but its first byte is gone.
+    DamagedManifest,
+}
+
+fn read_mark(dir: &dyn Dir) -> Result<Option<Mark>> {
     // Whatever else bears that name forbids writing, and says nothing.
     let Ok(file) = dir.open(format::ARCHIVE_NAME, Access::Read) else { return Ok(None) };
-    let mut bytes = [0; 256];
+    let mut bytes = [0; MARK_MAX + 1];
     let read = read_full(&*file, &mut bytes, 0);
     let read = read.map_err(|e| reading(dir, format::ARCHIVE_NAME, e))?;
-    let text = String::from_utf8_lossy(&bytes[..read]);
-    let text = text.trim_matches(|c: char| c == '\0' || c.is_whitespace());
-    if text.is_empty() {
-        return Ok(Some("a copy was broken off here: remove this directory".to_owned()));
+    let bytes = &bytes[..read];
+    let whole = std::str::from_utf8(bytes).ok().filter(|_| read <= MARK_MAX).and_then(|text| {
+        let text = text.strip_suffix('\n')?.strip_prefix(MARK.0)?;
+        text.strip_suffix(MARK.1).and_then(|what| what.strip_prefix("a ")).map(|_| text.to_owned())
+    });
+    if let Some(text) = whole {
+        return Ok(Some(Mark::Unfinished(text)));
     }
-    Ok(text.strip_prefix(UNFINISHED).map(str::to_owned))
+    // A mark is written at once, and of a short write only the beginning may have come.
+    let written = bytes.iter().position(|byte| *byte == 0).unwrap_or(read);
+    let (said, rest) = bytes.split_at(written);
+    let begins = |whole: &str| said.iter().zip(whole.as_bytes()).all(|(a, b)| a == b);
+    let short = read <= MARK_MAX && begins(MARK.0) && rest.iter().all(|byte| *byte == 0);
+    Ok(match bytes.first() {
+        _ if short => Some(Mark::Doubtful),
+        Some(0) => Some(Mark::DamagedManifest),
+        _ => None,
+    })
 }
 
 fn read_snapshot(dir: &dyn Dir, name: &str) -> Result<Option<SnapshotHeader>> {

@@ -14,9 +14,10 @@ use crate::diagnose::{Class, Scope, diagnose_in};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
 use crate::fs::{Access, Dir, LockMode, os::OsDir, os::exchange, os::rename_directory, read_full};
-use crate::inspect::{Depth, Report, State};
+use crate::inspect::{Depth, Report, State, refuse_marked};
 use crate::lock::is_live;
 use crate::options::{Options, Sharing};
+use crate::recover::Facts;
 use crate::recover::facts::{list, reading};
 
 /// How a log is repaired.
@@ -68,7 +69,8 @@ pub enum Repaired {
 /// Makes a plan; nothing is written.
 ///
 /// # Errors
-/// `Locked` while a process has the log open, `Unsupported` for a newer version's, `NotALog`, `Io`.
+/// `Locked` while a process has the log open, `Unsupported` for a newer version's, `Archived` for a
+/// copy that was broken off, or may have been, `NotALog`, `Io`.
 pub fn plan(path: impl AsRef<Path>, options: SalvageOptions) -> Result<RepairPlan> {
     let dir = Arc::new(OsDir::new(path.as_ref())) as Arc<dyn Dir>;
     if is_live(&*dir)? {
@@ -82,7 +84,15 @@ pub fn plan(path: impl AsRef<Path>, options: SalvageOptions) -> Result<RepairPla
             let why = "a newer version wrote this log: repair it with that version";
             return Err(Error::new(ErrorKind::Unsupported, why));
         }
-        State::Corrupt => Method::Rebuild,
+        State::Unfinished => {
+            refuse_marked(&*dir, &Facts::read(&*dir)?)?;
+            Method::Nothing
+        }
+        State::Corrupt => {
+            // A copy that may be a part of a log is not put in the place of one.
+            refuse_marked(&*dir, &Facts::read(&*dir)?)?;
+            Method::Rebuild
+        }
         State::TornTail => Method::Recover,
         _ => Method::Nothing,
     };
