@@ -13,6 +13,7 @@ mod batched;
 mod codec;
 mod common;
 mod delivery;
+mod disguised;
 mod exports;
 mod finding;
 mod imports;
