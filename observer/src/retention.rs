@@ -76,6 +76,7 @@ impl Observer {
     /// ```
     pub fn retain(&self, policy: Retention) -> Result<Lsn> {
         let log = self.log();
+        log.check_process()?;
         let old = self.old_floor()?;
         let (oldest, next) = {
             let state = self.drain().lock();
