@@ -243,6 +243,7 @@ impl Drain {
         }
         drop(state);
         self.settled.notify_all();
+        self.work.notify_one(); // the account may be what somebody waits for
     }
 
     /// Moves queued entries into the log, in batches. What could not be moved comes back.

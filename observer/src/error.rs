@@ -51,6 +51,8 @@ enum Source {
     None,
     Log(annals_wal::Error),
     Io(Arc<io::Error>),
+    /// The entries are queued, and nobody waits for them any more.
+    Queued,
 }
 
 impl Error {
@@ -68,14 +70,15 @@ impl Error {
     pub fn log_error(&self) -> Option<&annals_wal::Error> {
         match &self.source {
             Source::Log(error) => Some(error),
-            Source::None | Source::Io(_) => None,
+            Source::None | Source::Io(_) | Source::Queued => None,
         }
     }
 
     /// True if the entries of the failed call may or may not be in the log after it is reopened.
     /// False means that they certainly are not.
     pub fn outcome_unknown(&self) -> bool {
-        self.log_error().is_some_and(annals_wal::Error::outcome_unknown)
+        matches!(self.source, Source::Queued)
+            || self.log_error().is_some_and(annals_wal::Error::outcome_unknown)
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
@@ -96,6 +99,12 @@ impl Error {
 
     pub(crate) fn if_in_closure() -> Option<Error> {
         annals_wal::in_closure().then(Error::in_closure)
+    }
+
+    /// The same of entries that are queued all the same.
+    pub(crate) fn with_outcome_unknown(mut self) -> Error {
+        self.source = Source::Queued;
+        self
     }
 
     pub(crate) fn closed() -> Error {
@@ -158,7 +167,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.source {
-            Source::None => None,
+            Source::None | Source::Queued => None,
             Source::Log(error) => Some(error),
             Source::Io(error) => Some(error.as_ref()),
         }

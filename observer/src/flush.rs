@@ -54,6 +54,7 @@ impl Drain {
     pub(crate) fn force_flush(self: &Arc<Drain>, timeout: Duration) -> FlushOutcome {
         let until = Instant::now().checked_add(timeout);
         let begun = self.log().check_process().map_err(Error::from);
+        let begun = begun.and_then(|()| Error::if_in_closure().map_or(Ok(()), Err));
         if let Err(cause) = begun.and_then(|()| self.ensure_worker()) {
             return FlushOutcome::Failed { durable: None, pending: 0, cause };
         }
@@ -125,6 +126,10 @@ impl Future for Settled {
         }
         if durable {
             return Poll::Ready(Ok(waiter.lsn));
+        }
+        if annals_wal::in_closure() {
+            // Queued before the closure began: nobody may wait for it on this thread.
+            return Poll::Ready(Err(Error::in_closure().with_outcome_unknown()));
         }
         let replaced = waiter.waker.replace(waker);
         state.stale.extend(replaced);

@@ -175,6 +175,7 @@ impl Observer {
     /// # Errors
     /// As [`Observer::flush`]; the observer is shut down all the same.
     pub fn shutdown(&self) -> Result<Option<Lsn>> {
+        self.log().check_process()?;
         self.drain().close();
         self.flush()
     }

@@ -5,7 +5,7 @@
 //! what leaves the table without an end leaves it as a write-off, and the log keeps a start until
 //! what ends it, or writes it off, is durable. Next room: [`crate::retention`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub(crate) struct OpenStarts {
     leaving: BTreeMap<u64, Lsn>,
     /// Floors of what has no ticket yet, and how many have the same.
     coming: BTreeMap<Lsn, usize>,
+    /// Tickets of starts that are out of the table while somebody writes them off.
+    overdue: BTreeSet<u64>,
     pub(crate) written_off: u64,
 }
 
@@ -48,6 +50,7 @@ impl OpenStarts {
     }
 
     pub(crate) fn remove(&mut self, ticket: u64) -> Option<OpenStart> {
+        self.overdue.remove(&ticket);
         self.table.remove(&ticket)
     }
 
@@ -100,7 +103,7 @@ impl OpenStarts {
 
     /// What has this ticket ends the start. The log keeps the start until that is durable.
     pub(crate) fn end(&mut self, start: u64, ticket: u64) -> Option<OpenStart> {
-        let start = self.table.remove(&start)?;
+        let start = self.remove(start)?;
         self.leaving.insert(ticket, start.floor);
         Some(start)
     }
@@ -149,7 +152,22 @@ impl OpenStarts {
         };
         let ticket = *ticket;
         self.written_off += 1;
-        Some((ticket, self.table.remove(&ticket)?, reason))
+        let start = self.table.remove(&ticket)?;
+        self.overdue.insert(ticket);
+        Some((ticket, start, reason))
+    }
+
+    /// It is written off: the log has that, or will.
+    pub(crate) fn left(&mut self, ticket: u64) {
+        self.overdue.remove(&ticket);
+    }
+
+    /// It could not be written off: it is open as before, unless it ended meanwhile.
+    pub(crate) fn put_back(&mut self, ticket: u64, start: OpenStart) {
+        self.written_off = self.written_off.saturating_sub(1);
+        if self.overdue.remove(&ticket) {
+            self.table.insert(ticket, start);
+        }
     }
 
     /// No later than the LSN of the oldest start that is open or whose end is not durable.

@@ -124,25 +124,37 @@ impl Drain {
             let mut state = self.lock();
             state.open.insert(ticket, start);
             let (count, age) = (limits.open_starts_max, limits.open_start_age_max);
-            while let Some(old) = state.open.take_overdue(now, count, age) {
-                overdue.push(old);
+            while let Some((ticket, start, reason)) = state.open.take_overdue(now, count, age) {
+                // Under the same lock as it leaves the table: the log keeps it all the time.
+                state.open.come(start.floor);
+                let kept = Coming { drain: self.clone(), floor: start.floor };
+                overdue.push((ticket, start, reason, kept));
             }
         }
-        for (ticket, start, reason) in overdue {
-            self.write_off(ticket, &start, reason)?;
+        // One that fails does not stop the others.
+        let mut all = Ok(());
+        for (ticket, start, reason, kept) in overdue {
+            let one = self.write_off(ticket, &start, reason);
+            if let Err(error) = one {
+                self.lock().open.put_back(ticket, start);
+                all = all.and(Err(error));
+            }
+            drop(kept);
         }
-        Ok(())
+        all
     }
 
     /// Says in the log that a start will not be waited for. It needs no room: it takes the place of
     /// the end, or stands for a start that the log took without one.
     fn write_off(self: &Arc<Drain>, ticket: u64, start: &OpenStart, reason: &str) -> Result<()> {
-        let _kept = Coming::at(self, start.floor);
         let mut entry = abandoned(&start.end, reason, Some(ticket), start.lsn.map(|lsn| lsn.get()));
         let encoded = self.prepare(&mut entry)?;
         let place = if start.reserved { Place::Reserved } else { Place::Forced };
-        if let Recorded::Queued(ticket) = self.record(encoded, Level::Batched, place)? {
-            self.lock().open.leave(start.floor, ticket);
+        let recorded = self.record(encoded, Level::Batched, place)?;
+        let mut state = self.lock();
+        state.open.left(ticket);
+        if let Recorded::Queued(ticket) = recorded {
+            state.open.leave(start.floor, ticket);
         }
         Ok(())
     }
@@ -222,18 +234,17 @@ pub(crate) struct Coming {
 
 impl Coming {
     /// What comes next has an LSN after the last durable one.
-    pub(crate) fn next(drain: &Arc<Drain>) -> Coming {
+    ///
+    /// # Errors
+    /// `Locked` in a forked child, whose copy of the lock nobody may ever give back.
+    pub(crate) fn next(drain: &Arc<Drain>) -> Result<Coming> {
+        drain.log().check_process()?;
         let mut state = drain.lock();
         // Asked under the lock: whoever looks at floors later sees this one.
         let floor = drain.log().durable_lsn().and_then(Lsn::next).unwrap_or(Lsn::FIRST);
         state.open.come(floor);
         drop(state);
-        Coming { drain: drain.clone(), floor }
-    }
-
-    fn at(drain: &Arc<Drain>, floor: Lsn) -> Coming {
-        drain.lock().open.come(floor);
-        Coming { drain: drain.clone(), floor }
+        Ok(Coming { drain: drain.clone(), floor })
     }
 }
 
@@ -270,6 +281,46 @@ impl Drop for Closing {
     fn drop(&mut self) {
         if !self.refused && self.drain.log().check_process().is_ok() {
             self.drain.close_start(self.start, Some(self.end));
+        }
+    }
+}
+
+/// An open call whose end is being recorded by its call id. Dropped, it can be found again.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    drain: Arc<Drain>,
+    ticket: u64,
+    start: OpenStart,
+    waits: bool,
+}
+
+impl Ending {
+    pub(crate) fn of(drain: &Arc<Drain>, ticket: u64, start: OpenStart) -> Ending {
+        Ending { drain: drain.clone(), ticket, start, waits: true }
+    }
+
+    pub(crate) fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
+    /// The end entry as far as it is known.
+    pub(crate) fn end(&self) -> Entry {
+        let mut entry = (*self.start.end).clone();
+        entry.duration = Some(self.drain.clock().mono().since(self.start.started));
+        entry
+    }
+
+    /// The end has this ticket, or may be in the log (`None`).
+    pub(crate) fn ended(mut self, end: Option<u64>) {
+        self.waits = false;
+        self.drain.close_start(self.ticket, end);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if self.waits && self.drain.log().check_process().is_ok() {
+            self.drain.lock().open.not_ending(self.ticket);
         }
     }
 }

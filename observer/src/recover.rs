@@ -171,6 +171,7 @@ impl Observer {
     /// The oldest start of an earlier opening that is neither ended nor written off. Reads the log
     /// once, and not at all after a recovery.
     pub(crate) fn old_floor(&self) -> Result<Option<Lsn>> {
+        self.log().check_process()?;
         if let Some(known) = self.drain().lock().old_floor {
             return Ok(known);
         }
@@ -215,6 +216,7 @@ impl Observer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn recover(&self) -> Result<Recovered> {
+        self.log().check_process()?;
         // The log's lock does not say there that their processes are gone.
         self.log().check_alone("writing off the open calls of earlier openings")?;
         let (mut calls, undecodable) = self.old_calls()?;
@@ -234,14 +236,16 @@ impl Observer {
         while let Some(some) = batch.get(first..).filter(|rest| !rest.is_empty()) {
             let some: Vec<EncodedEntry> = some.iter().take(256).cloned().collect();
             first += some.len();
-            let count = some.len() as u64;
+            // An entry stands behind the records of its large texts, if it has some.
+            let records: Vec<u64> = some.iter().map(EncodedEntry::records).collect();
             let submitted = self.drain().submit(some)?;
-            let lsn = self.drain().wait(submitted)?.map_or(0, Lsn::get);
-            let starts = written.iter().skip(first - count as usize).zip((lsn + 1 - count)..=lsn);
-            for (start, lsn) in starts {
+            let mut lsn = self.drain().wait(submitted)?.map_or(0, Lsn::get);
+            let starts = written.get(first - records.len()..first).unwrap_or_default();
+            for (start, records) in starts.iter().zip(records).rev() {
                 if let Some(call) = calls.by_lsn.get_mut(start) {
                     call.abandoned = Lsn::new(lsn);
                 }
+                lsn = lsn.saturating_sub(records);
             }
         }
         self.drain().lock().old_floor = Some(None);
@@ -267,6 +271,9 @@ pub fn call_state(from: &impl ReadRecords, session: &str, call_id: &str) -> Resu
 /// [`call_state`] of a call of one run. If the run's first entry declares that its tool starts are
 /// durable ([`crate::Session::require_intents`]), a call without one never ran. An end that names no
 /// run settles the call, too.
+///
+/// The declaration is of tool calls: of a call of another kind, whose start may have been queued and
+/// lost, do not believe `NeverStarted`; it is said only where no entry shows that it is no tool's.
 ///
 /// # Errors
 /// As [`call_state`].
@@ -316,13 +323,22 @@ struct Seen {
     /// Starts that were not given up, by span: two of one call id are two calls.
     open: BTreeSet<Option<u64>>,
     given_up: bool,
+    /// It is no tool's: the declaration says nothing of it.
+    other_kind: bool,
     /// Whether the run's first entry declares that its tool starts are durable.
     declared: Option<bool>,
 }
 
 impl Seen {
     fn new(run: Option<RunId>, call_id: CallId) -> Seen {
-        Seen { run, call_id, open: BTreeSet::new(), given_up: false, declared: None }
+        Seen {
+            run,
+            call_id,
+            open: BTreeSet::new(),
+            given_up: false,
+            other_kind: false,
+            declared: None,
+        }
     }
 
     /// Takes the next entry; whether it settles the call.
@@ -337,6 +353,9 @@ impl Seen {
         if entry.call_id.as_ref() != Some(&self.call_id) {
             return false;
         }
+        let starts_or_ends = entry.kind.starts().or(entry.kind.ends());
+        self.other_kind |= starts_or_ends.is_some_and(|kind| kind != CallKind::Tool);
+        self.other_kind |= entry.model.is_some();
         if entry.kind.ends().is_some() {
             return of_run || entry.run.is_none();
         }
@@ -352,7 +371,7 @@ impl Seen {
 
     /// `whole`: nothing was trimmed.
     fn state(&self, whole: bool) -> CallState {
-        let never = self.given_up || self.declared == Some(true);
+        let never = self.given_up || self.declared == Some(true) && !self.other_kind;
         match self.open.is_empty() && never && whole {
             true => CallState::NeverStarted,
             false => CallState::Ambiguous,

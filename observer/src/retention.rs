@@ -77,6 +77,7 @@ impl Observer {
     /// ```
     pub fn retain(&self, policy: Retention) -> Result<Lsn> {
         let log = self.log();
+        log.check_process()?;
         // One hold keeps the open calls of one observer.
         log.check_alone("Observer::retain")?;
         let old = self.old_floor()?;

@@ -16,7 +16,7 @@ use crate::kind::{CallKind, EntryKind};
 use crate::observer::{Level, Receipt};
 use crate::open_starts::OpenStart;
 use crate::queue::Place;
-use crate::record::{Coming, Opening, Recorded};
+use crate::record::{Coming, Ending, Opening, Recorded};
 
 /// Records the entries of one session. Cheap to clone; clones are the same session.
 #[derive(Clone, Debug)]
@@ -129,30 +129,40 @@ impl Session {
         call_id: CallId,
         outcome: Outcome,
     ) -> Result<Receipt> {
-        // The table knows the ids that were written.
-        let (session, id) = (self.id.as_str(), call_id.as_str());
-        let session = self.handle.written_id(session).and_then(SessionId::stored);
-        let id = self.handle.written_id(id).and_then(CallId::stored);
-        let (session, id) = (session.as_ref().unwrap_or(&self.id), id.as_ref().unwrap_or(&call_id));
-        let known = self.handle.lock().open.ending_by_call_id(session, kind.end(), id);
-        let Some((start, known)) = known else {
-            let mut entry = self.entry(kind.end());
-            entry.call_id = Some(call_id);
+        let Some(known) = self.ending(kind, &call_id)? else {
+            let mut entry = self.end_of(kind, call_id);
             outcome.put(&mut entry);
             return self.record(&mut entry, self.level, Place::Kept);
         };
-        let mut entry = (*known.end).clone();
-        entry.duration = Some(self.handle.clock().mono().since(known.started));
+        let mut entry = known.end();
         outcome.put(&mut entry);
         let encoded = self.handle.prepare(&mut entry);
-        let recorded =
-            encoded.and_then(|encoded| self.handle.record(encoded, self.level, Place::End(start)));
+        let place = Place::End(known.ticket());
+        let recorded = encoded.and_then(|encoded| self.handle.record(encoded, self.level, place));
         match &recorded {
-            Ok(recorded) => self.handle.close_start(start, recorded.ticket()),
-            Err(error) if error.outcome_unknown() => self.handle.close_start(start, None),
-            Err(_) => self.handle.lock().open.not_ending(start),
+            Ok(recorded) => known.ended(recorded.ticket()),
+            Err(error) if error.outcome_unknown() => known.ended(None),
+            Err(_) => drop(known), // it can be found again
         }
         self.handle.receipt(recorded?, self.level)
+    }
+
+    /// The open call of this id, if this observer has its start; nobody else finds it then.
+    pub(crate) fn ending(&self, kind: CallKind, call_id: &CallId) -> Result<Option<Ending>> {
+        self.handle.log().check_process()?;
+        // The table knows the ids that were written.
+        let session = self.handle.written_id(self.id.as_str()).and_then(SessionId::stored);
+        let id = self.handle.written_id(call_id.as_str()).and_then(CallId::stored);
+        let (session, id) = (session.as_ref().unwrap_or(&self.id), id.as_ref().unwrap_or(call_id));
+        let known = self.handle.lock().open.ending_by_call_id(session, kind.end(), id);
+        Ok(known.map(|(ticket, start)| Ending::of(&self.handle, ticket, start)))
+    }
+
+    /// The end of a call whose start is not at hand.
+    pub(crate) fn end_of(&self, kind: CallKind, call_id: CallId) -> Entry {
+        let mut entry = self.entry(kind.end());
+        entry.call_id = Some(call_id);
+        entry
     }
 
     pub(crate) fn entry(&self, kind: EntryKind) -> Entry {
@@ -258,7 +268,7 @@ impl Start {
     pub fn start(mut self) -> Result<Call> {
         self.check_level()?;
         let encoded = self.prepare()?;
-        let coming = Coming::next(&self.handle);
+        let coming = Coming::next(&self.handle)?;
         let recorded = self.handle.record(encoded, self.level, Place::Start)?;
         let (ticket, lsn) = match &recorded {
             Recorded::Submitted(submitted) => (submitted.ticket.sequence, submitted.lsn),
@@ -293,7 +303,7 @@ impl Start {
     pub async fn start_async(mut self) -> Result<Call> {
         self.check_level()?;
         let encoded = self.prepare()?;
-        let coming = Coming::next(&self.handle);
+        let coming = Coming::next(&self.handle)?;
         let (ticket, dropped) = self.handle.offer_async(encoded, self.level, Place::Start).await?;
         let (end, started) = (Arc::new(self.end()), self.entry.mono);
         let open = OpenStart {

@@ -59,6 +59,13 @@ impl Before for Joining<'_> {
     }
 }
 
+/// A panic in a commit is a commit that appended nothing: its tickets are not lost.
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
 impl Drain {
     /// Records the entry in the batch of this commit. `E` gets the errors of either room.
     fn record_with<J: Joint>(&self, entry: EncodedEntry, joint: J) -> Made<J> {
@@ -135,6 +142,9 @@ impl Call {
     /// `annals_registry::Writer::joint`: both are durable on return, or neither is. A commit that
     /// appends nothing (a refused one, a recognised retry) records no end.
     ///
+    /// The observer redacts its own entry. What the commit writes into its room, it does not see:
+    /// keep secrets out of values.
+    ///
     /// # Errors
     /// [`JointError`]; after a commit of unknown outcome open the log again, and ask again by
     /// [`Session::end_by_call_id_with`].
@@ -171,11 +181,22 @@ impl Session {
         outcome: Outcome,
         joint: J,
     ) -> std::result::Result<Together<J::Done>, JointError<J::Failure>> {
-        let mut entry = self.entry(kind.end());
-        entry.call_id = Some(call_id);
+        let known = self.ending(kind, &call_id).map_err(JointError::Observer)?;
+        let mut entry = match &known {
+            Some(known) => known.end(),
+            None => self.end_of(kind, call_id),
+        };
         outcome.put(&mut entry);
         let encoded = self.handle.prepare(&mut entry).map_err(JointError::Observer)?;
-        let made = self.handle.record_with(encoded, joint).map_err(|failure| failure.error)?;
-        Ok(Together { end: made.0, done: made.1 })
+        let made = self.handle.record_with(encoded, joint);
+        if let Some(known) = known {
+            match &made {
+                Ok((Some(end), _)) => known.ended(Some(end.ticket.sequence)),
+                Err(failure) if failure.ordered => known.ended(None),
+                _ => drop(known), // it can be found again
+            }
+        }
+        let (end, done) = made.map_err(|failure| failure.error)?;
+        Ok(Together { end, done })
     }
 }

@@ -66,6 +66,9 @@ impl Drain {
         if let Err(error) = self.ensure_worker() {
             return Poll::Ready(Err(error));
         }
+        if durable && let Some(why) = Error::if_in_closure() {
+            return Poll::Ready(Err(why)); // its sync may wait for whoever waits for this thread
+        }
         let Some(mut offered) = entry.take() else {
             return Poll::Ready(Err(Error::invalid("the entry is already queued")));
         };

@@ -58,10 +58,11 @@ pub(crate) fn attempts<'r, T>(
             Err(touched) => last = touched,
         }
     }
+    // First: a subscriber may record an entry, and would wait for the lock that is given up here.
+    before.give_up();
     shared.meter.attempts(attempts);
     shared.meter.gave_up();
     tracing::warn!(attempts, "a registry transaction gave up");
-    before.give_up();
     shared.refuse_poisoned()?;
     shared.release(last.at)?;
     Ok(Err(GaveUp { attempts, key: last.key }))

@@ -19,11 +19,11 @@ pub(crate) type Claims = Arc<Mutex<BTreeMap<&'static str, Name>>>;
 #[derive(Debug, Default)]
 pub(crate) struct Name {
     claimed: bool,
-    turn: Turn,
+    turn: RoomLock,
 }
 
 /// Whose turn it is to make files under a claimed name; see [`Claim::turn`].
-pub type Turn = Arc<std::sync::Mutex<()>>;
+pub type RoomLock = Arc<std::sync::Mutex<()>>;
 
 /// A name that is ours on this open log until this is dropped.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub type Turn = Arc<std::sync::Mutex<()>>;
 pub struct Claim {
     claims: Claims,
     name: &'static str,
-    turn: Turn,
+    turn: RoomLock,
     home: Home,
 }
 
@@ -39,7 +39,7 @@ impl Claim {
     /// One lock for all who ever claim this name on this open log. A room whose threads outlive its
     /// claim makes and removes files under it, so that the next one's wait for theirs. It is the
     /// room's to take; nothing here does.
-    pub fn turn(&self) -> Turn {
+    pub fn turn(&self) -> RoomLock {
         self.turn.clone()
     }
 }

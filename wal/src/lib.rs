@@ -102,7 +102,7 @@ mod window;
 mod writer;
 
 pub use append_async::AppendAsync;
-pub use claim::{Claim, Turn};
+pub use claim::{Claim, RoomLock};
 pub use error::{Error, ErrorKind, Location, Result};
 pub use filter::Filter;
 pub use ids::{Generation, LogId, Lsn, Sequence};

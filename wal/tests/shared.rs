@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use annals_wal::fs::gate::Gate;
 use annals_wal::fs::mem::{Keep, MemDir, SyncFailure};
-use annals_wal::fs::{Dir, LockMode, SyncPoint};
+use annals_wal::fs::{LockMode, SyncPoint};
 use annals_wal::recover::Row;
 use annals_wal::{
     Error, ErrorKind, Generation, Listen, Log, LogReader, Lsn, Options, Record, RecordRef, Sharing,

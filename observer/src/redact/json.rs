@@ -5,11 +5,13 @@
 //! and keep the rest as it is. Next room: [`super::shapes`].
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::shapes;
 
 /// Calls `map` with each string and member name, decoded, and puts in what it returns. A value that
-/// is a string comes with the name of its member. `None` if nothing was replaced.
+/// is a string comes with the name of its member; inside of a list or an object under a secret name,
+/// with that name. `None` if nothing was replaced.
 pub(super) fn map_strings(
     text: &str,
     mut map: impl FnMut(Option<&str>, &str) -> Option<String>,
@@ -18,15 +20,28 @@ pub(super) fn map_strings(
     let (mut kept, mut at, mut changed) = (0, 0, false);
     // The name of the member whose value comes next, until that value or a comma is passed.
     let mut name: Option<String> = None;
+    // For each list and object around it, the secret name that all of its values are under.
+    let mut around: Vec<Option<Rc<str>>> = Vec::new();
     while let Some((start, end)) = next_string(text, at) {
-        if text.get(at..start).is_some_and(|between| between.contains([',', '{', '['])) {
-            name = None;
+        for byte in text.get(at..start).unwrap_or_default().bytes() {
+            match byte {
+                b'{' | b'[' => {
+                    let own = name.take().filter(|name| shapes::is_secret_name(name));
+                    let outer = || around.last().cloned().flatten();
+                    around.push(own.map(Rc::from).or_else(outer));
+                }
+                b'}' | b']' => drop((around.pop(), name.take())),
+                b',' => name = None,
+                _ => {}
+            }
         }
         at = end;
         let Some(token) = text.get(start..end) else { break };
         let decoded = decode(token);
         let is_name = text.get(end..).is_some_and(|rest| rest.trim_start().starts_with(':'));
-        let replaced = map(name.as_deref().filter(|_| !is_name), &decoded);
+        let outer = around.last().and_then(Option::as_deref);
+        let own = name.as_deref().filter(|name| outer.is_none() || shapes::is_secret_name(name));
+        let replaced = map(own.or(outer).filter(|_| !is_name), &decoded);
         name = is_name.then(|| decoded.into_owned());
         if let Some(replaced) = replaced {
             out.push_str(text.get(kept..start).unwrap_or_default());
