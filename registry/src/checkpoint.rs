@@ -78,7 +78,8 @@ impl Registry {
     }
 }
 
-/// One at a time.
+/// One at a time on one open log: a checkpoint of the registry before this one on the same log ends
+/// first, as its files may have the same names.
 pub(crate) fn run(shared: &Shared) -> Result<Checkpoint> {
     let _one = shared.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
     let begun = shared.options.clock.now();
@@ -163,6 +164,7 @@ fn removed(result: std::io::Result<()>) -> Result<()> {
 fn make(shared: &Shared) -> Result<Checkpoint> {
     shared.refuse_poisoned()?;
     let work = Work::of(shared)?;
+    work.go_on()?; // it may have waited for its turn until its registry was dropped
     let newest = shared.durable_now().applied();
     let known = snapshot::list(work.dir())?;
     let Some(newest) = newest else { return done(shared, None, 0) };
@@ -271,6 +273,7 @@ fn advance(work: &Work<'_>, newest: Lsn) -> Result<()> {
     let after = kept.next().unwrap_or(kept);
     let hold = shared.log.holds().into_iter().find(|(name, _)| name == HOLD);
     if hold.is_none_or(|(_, lsn)| lsn < after) {
+        work.go_on()?;
         shared.log.set_hold(HOLD, after).map_err(Error::of_log)?;
     }
     for lsn in snapshot::list(work.dir())?.into_iter().filter(|lsn| *lsn < newest && *lsn != kept) {
@@ -287,6 +290,7 @@ fn trim(work: &Work<'_>, below: Lsn) -> Result<()> {
         Trim::OwnRecords => first_of_others(work, below)?.map_or(below, |lsn| lsn.min(below)),
     };
     if to > log.head_lsn() {
+        work.go_on()?;
         log.trim(to).map_err(Error::of_log)?;
     }
     Ok(())

@@ -96,7 +96,9 @@ impl Registry {
         let claim = log.claim(rebuild::HOLD).map_err(Error::of_log)?;
         let meter = Meter::default();
         let rebuilt = rebuild::rebuild(&log, &meter)?;
-        let shared = Arc::new(Shared::new(log, options, meter, rebuilt));
+        let mut shared = Shared::new(log, options, meter, rebuilt);
+        shared.checkpoints = claim.turn();
+        let shared = Arc::new(shared);
         let living = Arc::new(Living { shared: shared.clone(), _claim: claim });
         Ok(Registry { shared, _living: living })
     }
