@@ -78,7 +78,8 @@ impl Registry {
     }
 }
 
-/// One at a time.
+/// One at a time on one open log: a checkpoint of the registry before this one on the same log ends
+/// first, as its files may have the same names.
 pub(crate) fn run(shared: &Shared) -> Result<Checkpoint> {
     let _one = shared.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
     let begun = shared.options.clock.now();
@@ -164,6 +165,7 @@ fn removed(result: std::io::Result<()>) -> Result<()> {
 fn make(shared: &Shared) -> Result<Checkpoint> {
     shared.refuse_poisoned()?;
     let work = Work::of(shared)?;
+    work.go_on()?; // it may have waited for its turn until its registry was dropped
     let newest = shared.durable_now().applied();
     let known = snapshot::list(work.dir())?;
     let Some(newest) = newest else { return done(shared, None, 0) };
@@ -301,12 +303,14 @@ fn advance(work: &Work<'_>, newest: Lsn) -> Result<()> {
     }
     let hold = shared.log.holds().into_iter().find(|(name, _)| name == HOLD);
     if hold.is_none_or(|(_, lsn)| lsn < after) {
+        work.go_on()?;
         shared.log.set_hold(HOLD, after).map_err(Error::of_log)?;
     }
     for lsn in there.into_iter().filter(|lsn| *lsn < kept || damaged.contains(lsn)) {
         work.remove(lsn)?;
     }
     if let Some(to) = trim_to.filter(|to| *to > shared.log.head_lsn()) {
+        work.go_on()?;
         shared.log.trim(to).map_err(Error::of_log)?;
     }
     Ok(())

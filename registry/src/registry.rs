@@ -107,7 +107,9 @@ impl Registry {
         // Before the log is read, so that nothing falls between the two.
         log.listen(&listener).map_err(Error::of_log)?;
         let rebuilt = rebuild::rebuild(&log, &meter)?;
-        let shared = Arc::new(Shared::new(log, options, meter, rebuilt, others));
+        let mut shared = Shared::new(log, options, meter, rebuilt, others);
+        shared.checkpoints = claim.turn();
+        let shared = Arc::new(shared);
         let living = Arc::new(Living { shared: shared.clone(), _claim: claim });
         Ok(Registry { shared, _living: living })
     }

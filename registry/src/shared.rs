@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use annals_wal::{Batch, Before, Codec, EncodedBatch, Log, Lsn, Record, Turn};
+use annals_wal::{Batch, Before, Codec, EncodedBatch, Log, Lsn, Record, RoomLock, Turn};
 
 use crate::bell::Bell;
 use crate::change::{Change, Note};
@@ -52,8 +52,9 @@ pub(crate) struct Shared {
     pub(crate) meter: Meter,
     /// Rung when something has become durable; silent for good when the last handle is gone.
     pub(crate) bell: Arc<Bell>,
-    /// One checkpoint at a time. Held through its I/O; comes before every other lock.
-    pub(crate) checkpoints: Mutex<()>,
+    /// One checkpoint at a time on one open log, those of a registry that was dropped included: their
+    /// files have the same names. Held through its I/O; comes before every other lock.
+    pub(crate) checkpoints: RoomLock,
     /// Whether a checkpoint that came by itself is under way.
     pub(crate) behind: AtomicBool,
     /// Bytes of transactions since the last checkpoint began.
@@ -87,7 +88,7 @@ impl Shared {
             gate: RwLock::new(()),
             meter,
             bell: Arc::default(),
-            checkpoints: Mutex::new(()),
+            checkpoints: RoomLock::default(),
             behind: AtomicBool::new(false),
             grown_bytes: AtomicU64::new(rebuilt.replayed_bytes),
             others: AtomicU64::new(0),

@@ -4,11 +4,11 @@
 //! Never here: a segment. Invariants: LSNs ascend and segments do not overlap; what is not in the
 //! manifest is not in the archive, whatever lies in the directory.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use annals_wal::Lsn;
+use annals_wal::fs::{Access, Dir, os::OsDir, read_full};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -17,6 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ContentHash;
 
 const VERSION: u64 = 1;
+
+/// Longest manifest that is read: some 300 000 segments.
+const MANIFEST_MAX_BYTES: u64 = 64 << 20;
 
 /// One segment of an archive.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -61,14 +64,27 @@ impl Manifest {
     /// the mark of a backup that was not finished included.
     pub fn read(dir: &Path) -> Result<Option<Manifest>> {
         let path = dir.join(MANIFEST);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::file("read", &path, e)),
-        };
         let bad = |why: &str| {
             Error::new(ErrorKind::Corrupt, format!("{} is no manifest: {why}", path.display()))
         };
+        // Through no link, and only a regular file: a pipe never ends, and /dev/zero is large.
+        let read = OsDir::new(dir).open(MANIFEST, Access::Read).and_then(|file| {
+            let len = file.len()?;
+            if len > MANIFEST_MAX_BYTES {
+                return Ok(None);
+            }
+            let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+            let read = read_full(&*file, &mut bytes, 0)?;
+            bytes.truncate(read);
+            Ok(Some(bytes))
+        });
+        let bytes = match read {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Err(bad("it is too long for one")),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::file("read", &path, e)),
+        };
+        let text = String::from_utf8(bytes).map_err(|_| bad("it is not text"))?;
         let value: Value = serde_json::from_str(&text).map_err(|_| bad("it is not JSON"))?;
         match value.get("version").and_then(Value::as_u64) {
             Some(VERSION) => {}

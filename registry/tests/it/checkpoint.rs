@@ -618,7 +618,9 @@ fn snapshot_behind_a_door(disk: &MemDir) -> (Registry, Arc<Door>) {
     let door = Arc::new(Door::default());
     let of_hook = door.clone();
     let registry = hooked(disk, Options::new().snapshot_bytes(1), move |op| match op {
-        "sync SnapshotFile" => of_hook.pass(),
+        "sync SnapshotFile" if thread::current().name() == Some("annals-snapshot") => {
+            of_hook.pass()
+        }
         _ => Ok(()),
     });
     while registry.metrics().snapshots + registry.metrics().snapshots_failed == 0 {
@@ -663,6 +665,27 @@ fn a_close_waits_for_a_snapshot_under_way_which_then_stops() {
     drop(registry);
     assert_eq!(disk.ops(), ops, "nobody writes there any more");
     open(&disk).log().clone().close().unwrap();
+}
+
+/// Its name depends on the LSN alone: the old registry's thread took back the next one's snapshot.
+#[test]
+fn the_next_registrys_snapshot_is_not_taken_back_by_the_one_before() {
+    let disk = MemDir::new(1);
+    let (registry, door) = snapshot_behind_a_door(&disk);
+    let _opens = door.shut_for_now();
+    let log = registry.log().clone();
+    drop(registry);
+    let next = Options::new().snapshot_bytes(0).on(log).unwrap();
+    let of_thread = next.clone();
+    let (sender, made) = std::sync::mpsc::channel();
+    thread::spawn(move || sender.send(of_thread.checkpoint()));
+    // Were it not to wait for the old one, it would be done by now.
+    let early = made.recv_timeout(Duration::from_millis(200));
+    door.open();
+    let made = early.or_else(|_| made.recv_timeout(SOON)).unwrap().unwrap();
+    next.log().clone().close().unwrap(); // which waits for the old one's end
+    let name = annals_wal::format::snapshot_name(made.revision.unwrap().lsn());
+    assert!(disk.names().contains(&name), "{name} is gone: {:?}", disk.names());
 }
 
 /// Nobody waits for a snapshot in a drop. It owns the directory until its step is done.
