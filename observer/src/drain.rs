@@ -76,9 +76,9 @@ pub(crate) type OrderGuard<'d> = MutexGuard<'d, ()>;
 
 impl Drain {
     pub(crate) fn new(log: Log, mut options: Options) -> Result<Drain> {
-        let (instance, key) = (InstanceId::random()?, InstanceId::random()?);
+        let (instance, key) = (InstanceId::random(&log)?, InstanceId::random(&log)?);
         let [a, b, c, d, e, f, g, h, ..] = key.to_bytes();
-        options.capture.redaction.complete_key()?;
+        options.capture.redaction.complete_key(&log)?;
         Ok(Drain {
             log,
             instance,

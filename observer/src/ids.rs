@@ -7,7 +7,7 @@
 use std::fmt;
 use std::num::NonZeroU64;
 
-use annals_wal::Stream;
+use annals_wal::{Log, Stream};
 use serde::{Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -27,14 +27,12 @@ impl InstanceId {
         self.0
     }
 
-    /// A new id from the operating system's random bytes.
-    pub(crate) fn random() -> Result<InstanceId> {
+    /// A new id from the directory's random bytes: the operating system's, and in a simulation its
+    /// seed's, so that one seed is one life. (Ids that came past the seam made the same seed differ.)
+    pub(crate) fn random(log: &Log) -> Result<InstanceId> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(|error| {
-            Error::new(
-                ErrorKind::Io,
-                format!("the operating system gave no random bytes ({error}): try again"),
-            )
+        log.dir().random(&mut bytes).map_err(|error| {
+            Error::new(ErrorKind::Io, format!("there are no random bytes ({error}): try again"))
         })?;
         Ok(InstanceId(bytes))
     }

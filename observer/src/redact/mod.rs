@@ -14,6 +14,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use annals_wal::Log;
 use sha2::{Digest, Sha256};
 
 use crate::ids::InstanceId;
@@ -91,9 +92,9 @@ impl Redaction {
     }
 
     /// A random key where none was given.
-    pub(crate) fn complete_key(&mut self) -> crate::error::Result<()> {
+    pub(crate) fn complete_key(&mut self, log: &Log) -> crate::error::Result<()> {
         if self.key == [0; 16] {
-            self.key = InstanceId::random()?.to_bytes();
+            self.key = InstanceId::random(log)?.to_bytes();
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ pub(crate) use opening::rows;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use annals_observer::{Clock, MonoTime, Observer, WallTime};
 use annals_registry::Registry;
@@ -113,7 +114,8 @@ struct Rooms {
     observer: Observer,
 }
 
-/// A clock that moves when it is asked.
+/// A clock that moves with every act. (It moved when it was asked, and the observer's thread asks
+/// too: the same seed gave entries with other times, and damage hit other bytes.)
 #[derive(Debug, Default)]
 struct Ticks(AtomicU64);
 
@@ -123,7 +125,17 @@ impl Clock for Ticks {
     }
 
     fn mono(&self) -> MonoTime {
-        MonoTime(self.0.fetch_add(1, Ordering::Relaxed))
+        MonoTime(self.0.load(Ordering::Relaxed))
+    }
+}
+
+impl annals_registry::Clock for Ticks {
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall_ms(&self) -> u64 {
+        1_700_000_000_000
     }
 }
 
@@ -175,6 +187,7 @@ impl World {
     /// # Errors
     /// The violation, in words.
     pub fn act(&mut self, act: &Act) -> Result<(), String> {
+        self.clock.0.fetch_add(1, Ordering::Relaxed);
         match *act {
             Act::Kill | Act::Crash(_) | Act::Drop => self.end(*act),
             Act::StopIn { ops, then } => {

@@ -2,7 +2,8 @@
 //!
 //! Never here: acts. Invariant: what an opening shows is checked before anybody goes on.
 
-use annals_observer::Observer;
+use std::time::Duration;
+
 use annals_registry::{Registry, Trim};
 use annals_wal::ErrorKind;
 use annals_wal::fs::Dir;
@@ -86,7 +87,9 @@ impl World {
             _ => Opening::Violated(format!("opening: {e:?}")),
         })?;
         self.model.check(&log).map_err(World::unless_faulty)?;
-        let observer = Observer::with_clock(log.clone(), self.clock.clone());
+        // An entry leaves its queue when an act asks for it, never because time went by.
+        let options = annals_observer::Options::new().clock(self.clock.clone());
+        let observer = options.batch_age_max(Duration::MAX).on(log.clone());
         let observer = observer.map_err(|e| Opening::failed(&e))?;
         let registry = if self.life.registry { Some(self.open_registry(&log)?) } else { None };
         Ok(Rooms { log, registry, observer })
@@ -98,7 +101,7 @@ impl World {
         with_hold.entry(annals_registry::HOLD.to_owned()).or_insert(1);
         // Trims and checkpoints are acts.
         let options = annals_registry::Options::new().trim(Trim::Never).snapshot_bytes(0);
-        match options.on(log.clone()) {
+        match options.clock(self.clock.clone()).on(log.clone()) {
             Ok(registry) => {
                 self.model.holds = with_hold;
                 self.model.check_registry(&registry).map_err(Opening::Violated)?;
