@@ -84,7 +84,12 @@ impl Life<'_> {
             2 => self.fail_operation(),
             _ => {}
         }
-        match self.options().open_in(self.disk.dir()) {
+        // The threads of a log that was dropped a moment ago may be on their way out.
+        let options = self.options();
+        let open = || options.clone().open_in(self.disk.dir());
+        let is_locked = |e: &annals_wal::Error| e.kind() == ErrorKind::Locked;
+        let opened = (0..100).map(|_| open()).find(|opened| !opened.as_ref().is_err_and(is_locked));
+        match opened.unwrap_or_else(open) {
             Ok(log) => {
                 self.model.check(&log);
                 if self.input.one_in(2) && !self.disk.stopped() {

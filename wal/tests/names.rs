@@ -146,9 +146,12 @@ fn make_private(path: &Path) {
     std::fs::DirBuilder::new().mode(0o700).create(path).unwrap();
 }
 
-/// Opens once a dropped handle's committer has let go.
+/// Opens once the threads of a dropped handle have let go.
 fn reopen(path: &Path) -> annals_wal::Result<Log> {
-    Options::new().segment_bytes(64 << 10).open(path)
+    let open = || Options::new().segment_bytes(64 << 10).open(path);
+    let is_locked = |e: &annals_wal::Error| e.kind() == ErrorKind::Locked;
+    let opened = (0..100).map(|_| open()).find(|opened| !opened.as_ref().is_err_and(is_locked));
+    opened.unwrap_or_else(open)
 }
 
 /// Ways in which a name can be something else than a file.

@@ -13,7 +13,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -33,16 +33,26 @@ fn options() -> Options {
 
 /// A log whose group syncs pass a door, and whose files cannot be made while the disk is full.
 fn gated() -> (MemDir, Arc<Door>, Arc<AtomicBool>, Log) {
+    let (disk, door, full, _, log) = gated_and_counted();
+    (disk, door, full, log)
+}
+
+/// The fourth counts how often a full disk has refused.
+fn gated_and_counted() -> (MemDir, Arc<Door>, Arc<AtomicBool>, Arc<AtomicU64>, Log) {
     let disk = MemDir::new(1);
     let (door, full) = (Arc::new(Door::default()), Arc::new(AtomicBool::new(false)));
-    let (at_door, is_full) = (door.clone(), full.clone());
+    let refused = Arc::new(AtomicU64::new(0));
+    let (at_door, is_full, count) = (door.clone(), full.clone(), refused.clone());
     let gate = Gate::new(disk.dir(), move |op| match op {
         "sync Group" => at_door.pass(),
-        op if op.starts_with("create") && is_full.load(Ordering::SeqCst) => Err(enospc()),
+        op if op.starts_with("create") && is_full.load(Ordering::SeqCst) => {
+            count.fetch_add(1, Ordering::SeqCst);
+            Err(enospc())
+        }
         _ => Ok(()),
     });
     let log = options().open_in(gate).unwrap();
-    (disk, door, full, log)
+    (disk, door, full, refused, log)
 }
 
 struct Told(Mutex<mpsc::Sender<()>>);
@@ -184,7 +194,9 @@ fn a_full_disk_is_told_to_whoever_asked_for_a_segment() {
     };
     assert_eq!(error.kind(), ErrorKind::Full, "{error}");
     full.store(false, Ordering::SeqCst);
-    block_on(log.append_async(Record::new(vec![2; 40_000]))).unwrap();
+    // The last preparation that was asked for may have begun before and end after: one more refusal.
+    let append = || block_on(log.append_async(Record::new(vec![2; 40_000])));
+    append().or_else(|_| append()).unwrap();
     let huge = log.append_async(Record::new(vec![0; 17 << 20]));
     assert_eq!(block_on(huge).unwrap_err().kind(), ErrorKind::TooLarge);
     assert_eq!(count(&disk), 2);
@@ -289,13 +301,19 @@ fn a_forked_child_is_refused_and_touches_no_lock() {
 /// A failure that is over is nobody's answer any more (a `try_submit` remembered it for ever).
 #[test]
 fn a_failure_that_is_over_is_not_told_again() {
-    let (_, _, full, log) = gated();
-    log.append(vec![1; 40_000]).unwrap();
+    let (_, _, full, refused, log) = gated_and_counted();
+    // Less than half, so that nobody prepares before it is asked for.
+    log.append(vec![1; 30_000]).unwrap();
     full.store(true, Ordering::SeqCst);
     let would_block = log.try_submit(Record::new(vec![2; 40_000])).unwrap_err();
     assert_eq!(would_block.kind(), ErrorKind::WouldBlock);
     // A second preparation, of this thread, fails too, so that one has failed for certain.
     assert_eq!(log.append(vec![2; 40_000]).unwrap_err().kind(), ErrorKind::Full);
+    // And the one that was asked for has ended, before the disk has room.
+    while refused.load(Ordering::SeqCst) < 2 {
+        std::thread::yield_now();
+    }
+    assert_eq!(log.prepare_ahead().unwrap_err().kind(), ErrorKind::Full);
     full.store(false, Ordering::SeqCst);
     log.append(vec![2; 40_000]).unwrap();
     loop {

@@ -42,7 +42,9 @@ pub(crate) fn demo(args: &DemoArgs, out: &mut Out) -> Result<Exit, Failure> {
     for round in first..first.saturating_add(args.rounds) {
         let span_ms = (args.seconds * 1000.0 - KILL_AFTER_MIN_MS).max(0.0);
         let kill_after_ms = KILL_AFTER_MIN_MS + span_ms * random.fraction();
-        let fleet = Fleet { dir: &dir, agents: args.agents, round };
+        let is_last = round + 1 == first.saturating_add(args.rounds);
+        let until_acknowledged = is_last && figures.acknowledged() == 0;
+        let fleet = Fleet { dir: &dir, agents: args.agents, round, until_acknowledged };
         if let Err(lost) = fleet.round(kill_after_ms, &mut figures) {
             bar.finish_and_clear();
             let why = format!("round {round} (seed {seed}) FAILED: {lost}");

@@ -20,6 +20,17 @@ pub(crate) struct Fleet<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) agents: u32,
     pub(crate) round: u32,
+    /// Whether the moment of the kill is counted from the first acknowledgement and not from the
+    /// opening: for the last round of a demo in which a slow disk has acknowledged nothing yet.
+    pub(crate) until_acknowledged: bool,
+}
+
+/// What the reader of the fleet's lines tells at once.
+#[derive(PartialEq, Eq)]
+enum Told {
+    Ready,
+    /// Something was acknowledged, for the first time.
+    Acknowledged,
 }
 
 /// What the rounds came to.
@@ -66,15 +77,20 @@ impl Fleet<'_> {
     ) -> Result<Record, Failure> {
         let stdout = child.stdout.take();
         let pipe = stdout.ok_or_else(|| Failure::new(Exit::Failed, "the fleet has no pipe"))?;
-        let (ready, is_ready) = mpsc::channel();
-        let reader = std::thread::spawn(move || read_lines(BufReader::new(pipe), &ready));
+        let (tell, told) = mpsc::channel();
+        let reader = std::thread::spawn(move || read_lines(BufReader::new(pipe), &tell));
         let died = || Failure::new(Exit::Failed, "the fleet died by itself: see its message");
-        is_ready.recv_timeout(READY_WITHIN).map_err(|_| died())?;
+        let from = if self.until_acknowledged { Told::Acknowledged } else { Told::Ready };
+        while told.recv_timeout(READY_WITHIN).map_err(|_| died())? != from {}
         let start = Instant::now();
-        // Nothing more is sent: this waits for the moment, or for the fleet's own end.
-        match is_ready.recv_timeout(Duration::from_secs_f64(kill_after_ms / 1000.0)) {
-            Err(RecvTimeoutError::Timeout) => {}
-            _ => return Err(died()),
+        let moment = Duration::from_secs_f64(kill_after_ms / 1000.0);
+        // This waits for the moment, or for the fleet's own end.
+        loop {
+            match told.recv_timeout(moment.saturating_sub(start.elapsed())) {
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return Err(died()),
+                Ok(_) => {}
+            }
         }
         child.kill()?;
         figures.writing += start.elapsed();
@@ -106,13 +122,18 @@ impl Fleet<'_> {
 }
 
 /// Everything up to the end of the pipe; a line that the kill has cut was not said.
-fn read_lines(mut pipe: impl BufRead, ready: &mpsc::Sender<()>) -> (Record, Vec<u64>) {
+fn read_lines(mut pipe: impl BufRead, tell: &mpsc::Sender<Told>) -> (Record, Vec<u64>) {
     let (mut record, mut micros, mut line) = (Record::default(), Vec::new(), String::new());
     while pipe.read_line(&mut line).is_ok_and(|read| read > 0) {
         if let Some(said) = Line::parse(&line) {
             match said {
-                Line::Ready => drop(ready.send(())),
-                Line::Done { micros: took, .. } => micros.push(took),
+                Line::Ready => drop(tell.send(Told::Ready)),
+                Line::Done { micros: took, .. } => {
+                    if micros.is_empty() {
+                        let _ = tell.send(Told::Acknowledged);
+                    }
+                    micros.push(took);
+                }
                 _ => {}
             }
             record.note(said);

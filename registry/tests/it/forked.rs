@@ -62,7 +62,7 @@ fn in_a_child<T: Send + 'static>(
     disk.set_pid(parent + 1);
     let (sender, receiver) = channel();
     thread::spawn(move || drop(sender.send(call())));
-    let done = receiver.recv_timeout(Duration::from_secs(5));
+    let done = receiver.recv_timeout(Duration::from_secs(60));
     disk.set_pid(parent);
     done.unwrap_or_else(|_| panic!("{what}: the child waits for its parent's thread"))
 }

@@ -187,7 +187,8 @@ fn threads_of_two_processes_count_together() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let open = || {
-        let log = annals_wal::Options::new().sharing(Sharing::Processes).open(&path).unwrap();
+        let options = annals_wal::Options::new().sharing(Sharing::Processes);
+        let log = options.lock_timeout(Duration::from_secs(60)).open(&path).unwrap();
         Registry::on(log).unwrap()
     };
     let registries = [open(), open()];

@@ -19,9 +19,13 @@ pub(crate) fn json(number: u64) -> Value {
     Value::json(&number).unwrap()
 }
 
-/// A log in small segments, so that every longer test rotates.
+/// A log in small segments, so that every longer test rotates. The threads of one that was dropped a
+/// moment ago are on their way out, and on a busy machine that takes longer than an opening waits.
 pub(crate) fn open_log(disk: &MemDir) -> Log {
-    annals_wal::Options::new().segment_bytes(64 << 10).open_in(disk.dir()).unwrap()
+    let open = || annals_wal::Options::new().segment_bytes(64 << 10).open_in(disk.dir());
+    let is_locked = |e: &annals_wal::Error| e.kind() == annals_wal::ErrorKind::Locked;
+    let opened = (0..100).map(|_| open()).find(|opened| !opened.as_ref().is_err_and(is_locked));
+    opened.unwrap_or_else(open).unwrap()
 }
 
 pub(crate) fn open(disk: &MemDir) -> Registry {

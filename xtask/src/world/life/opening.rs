@@ -68,6 +68,7 @@ impl World {
     /// A log just dropped keeps its lock until its committer is gone, and on a busy machine that
     /// takes longer than the 200 ms that an opening waits: such a refusal says nothing.
     fn open_when_free(&mut self) -> Result<Rooms, Opening> {
+        self.tally.openings += 1;
         for _ in 0..300 {
             match self.open() {
                 Err(Opening::Locked) => std::thread::yield_now(),
@@ -78,7 +79,6 @@ impl World {
     }
 
     fn open(&mut self) -> Result<Rooms, Opening> {
-        self.tally.openings += 1;
         self.last_ticket = 0;
         let dir = self.during.watch(self.disk.dir());
         let log = self.life.options().open_in(dir).map_err(|e| match e.kind() {
