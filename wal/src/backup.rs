@@ -2,7 +2,7 @@
 //!
 //! Never here: a pause of the writers. Invariants: the copy holds exactly what was durable when
 //! the copy began, whole batches only; a copy that was broken off is never mistaken for a log,
-//! because an `ARCHIVE` mark, durable before the first file, forbids opening it until it is whole.
+//! because an `ARCHIVE` mark, its words durable and then its name before the first file, forbids opening it until it is whole.
 //! Next room: [`crate::fs`].
 
 use std::io;
@@ -92,6 +92,7 @@ pub(crate) fn prepare_target(to: &dyn Dir, options: &Options, what: &str) -> Res
     }
     let mark = to.create(format::ARCHIVE_NAME).map_err(|e| failed(to, "marking", e))?;
     crate::fs::write_once(&*mark, mark_of(what).as_bytes(), 0)
+        .and_then(|()| mark.sync_data(SyncPoint::BackupMark))
         .map_err(|e| failed(to, "marking", e))?;
     to.sync(SyncPoint::BackupMarked).map_err(|e| failed(to, "syncing", e))
 }

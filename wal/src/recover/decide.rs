@@ -360,8 +360,7 @@ fn cut(active: &Active, segment: Sequence, survey: &Survey, state: &State) -> Cu
     let low = state.last_lsn.saturating_add(1);
     // No frame is shorter than its header, so the cut bytes bound how many there can have been.
     let bound = state.last_lsn.saturating_add(used / FRAME_HEADER_LEN as u64);
-    let damaged = survey.damages.iter().map(|damage| damage.lsns.1).max().unwrap_or(0);
-    let high = damaged.min(bound).max(survey.highest_lsn);
+    let high = survey.damaged_lsn.min(bound).max(survey.highest_lsn);
     let lsns = Lsn::new(low).zip(Lsn::new(high)).filter(|_| high >= low && used > 0);
     Cut { segment, from, to: from + used, lsns }
 }
