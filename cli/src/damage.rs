@@ -112,6 +112,8 @@ pub(crate) fn next(dir: &Path, damage: &Damaged) -> String {
 pub(crate) fn shown(dir: &Path) -> String {
     let text = escape(&dir.display().to_string());
     let text = if text.len() > 1 { text.trim_end_matches('/').to_owned() } else { text };
+    // No option of any command that it is pasted behind.
+    let text = if text.starts_with('-') { format!("./{text}") } else { text };
     let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text
