@@ -17,7 +17,7 @@ use crate::damage::{self, shown, state_name};
 use crate::escape::{escape, escape_json};
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, Tone, bytes_progress};
-use crate::{hexdump, map, picture};
+use crate::{archived, hexdump, map, picture};
 
 /// Segments listed before the middle is left out.
 const SEGMENTS_SHOWN: usize = 20;
@@ -31,7 +31,7 @@ pub(crate) fn inspect(args: &InspectArgs, out: &mut Out) -> Result<Exit, Failure
     let diagnosis = if args.deep {
         with_progress(&args.dir, scope)?
     } else {
-        or_new_archive(&args.dir, diagnose(&args.dir, scope, &mut |_| ()))?
+        or_new_archive(&args.dir, diagnose(&args.dir, scope, &mut |_| ()), false)?
     };
     show("inspect", &args.dir, &diagnosis, args.format, args.hex, out)?;
     if args.map && args.format == Format::Text {
@@ -79,7 +79,7 @@ fn with_progress(dir: &Path, scope: Scope) -> Result<Diagnosis, Failure> {
     let bar = bytes_progress(directory_bytes(dir));
     let diagnosis = diagnose(dir, scope, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
-    or_new_archive(dir, diagnosis)
+    or_new_archive(dir, diagnosis, scope.depth == Depth::Everything)
 }
 
 /// An archive to which nothing was handed over yet has a manifest and no segment. The log's library
@@ -87,10 +87,15 @@ fn with_progress(dir: &Path, scope: Scope) -> Result<Diagnosis, Failure> {
 fn or_new_archive(
     dir: &Path,
     diagnosis: annals_wal::Result<Diagnosis>,
+    read: bool,
 ) -> Result<Diagnosis, Failure> {
     let error = match diagnosis {
         Err(error) if error.kind() == ErrorKind::Corrupt => error,
-        diagnosis => return Ok(diagnosis?),
+        diagnosis => {
+            let mut diagnosis = diagnosis?;
+            archived::complete(dir, &mut diagnosis, read)?;
+            return Ok(diagnosis);
+        }
     };
     let Ok(Some(manifest)) = Manifest::read(dir) else { return Err(error.into()) };
     if !manifest.segments.is_empty() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use annals_wal::Lsn;
 use annals_wal::diagnose::{Damaged, Scope, diagnose};
-use annals_wal::inspect::Depth;
+use annals_wal::inspect::{Depth, State, inspect};
 use annals_wal::salvage::compare::{Sort, compare};
 use annals_wal::salvage::repair::{self, FileMark, Method, RepairPlan, Repaired};
 use annals_wal::salvage::{SalvageOptions, SalvageReport, salvage as write, salvage_plan};
@@ -17,7 +17,7 @@ use crate::damage::{class_word, place, shown};
 use crate::escape::{escape, escape_json, escape_pretty};
 use crate::exit::{Exit, Failure};
 use crate::map::size;
-use crate::out::{Out, bytes_progress};
+use crate::out::{Out, bytes_progress, message};
 
 /// Ranges listed before the rest is counted.
 const RANGES_SHOWN: usize = 30;
@@ -267,6 +267,16 @@ pub(crate) fn diff(args: &DiffArgs, out: &mut Out) -> Result<Exit, Failure> {
         if comparison.differences.len() > RANGES_SHOWN {
             let more = comparison.differences.len() - RANGES_SHOWN;
             out.line(&format!("  ... {more} more runs; --format json lists all"))?;
+        }
+    }
+    out.flush()?;
+    for dir in [&args.a, &args.b] {
+        // Compared as far as it can be read: that is not the same as whole.
+        let damaged = inspect(dir, Depth::Seals, &mut |_| ());
+        if damaged.is_ok_and(|report| report.state >= State::Corrupt) {
+            let dir = shown(dir);
+            message(&format!("wal: {dir} is damaged, what cannot be read is not compared"));
+            message(&format!("wal: next: wal inspect {dir}"));
         }
     }
     Ok(if comparison.differences.is_empty() { Exit::Clean } else { Exit::Failed })
