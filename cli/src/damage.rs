@@ -77,6 +77,10 @@ pub(crate) fn place(damage: &Damaged) -> String {
 
 pub(crate) fn loss(damage: &Damaged) -> String {
     let records = match damage.loss.records {
+        // How many fit there; how many there were, nothing tells.
+        Some(count) if damage.class == Class::TornTail && count > 0 => {
+            format!("at most {count} record{} in these bytes", if count == 1 { "" } else { "s" })
+        }
         Some(0) => "no record".to_owned(),
         Some(1) => "1 record".to_owned(),
         Some(count) => format!("{count} records"),
