@@ -453,3 +453,32 @@ fn behind_a_bad_header_of_the_active_segment_promises_count() {
         assert_eq!(finding["promised"], true, "{finding}");
     }
 }
+
+/// A picture has an end, however many segments there are and however many are damaged.
+#[test]
+fn a_picture_of_many_segments_is_bounded() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("log");
+    let log = Options::new().segment_bytes(64 << 10).open(&dir).unwrap();
+    while log.stats().rotations < 260 {
+        log.append(vec![7; 15_000]).unwrap();
+    }
+    log.close().unwrap();
+    let height = |name: &str| -> f64 {
+        let file = home.path().join(name);
+        wal(&["inspect", text(&dir), "--deep", "--svg", text(&file)]);
+        let svg = fs::read_to_string(file).unwrap();
+        let height = svg.split(" height=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert!(svg.contains("segments)</text>"), "what is not drawn is counted");
+        height.parse().unwrap()
+    };
+    let whole = height("whole.svg");
+    for n in (2..=250).step_by(2) {
+        patch(&segment(&dir, n), 9000, &[8]);
+    }
+    let damaged = height("damaged.svg");
+    assert!(whole < 1200.0 && whole < damaged && damaged < 5000.0, "{whole}, {damaged}");
+    if let Some(keep) = std::env::var_os("ANNALS_PICTURES") {
+        fs::copy(home.path().join("damaged.svg"), Path::new(&keep).join("damaged.svg")).unwrap();
+    }
+}
