@@ -51,6 +51,8 @@ pub(crate) fn drawn(maps: &[SegmentMap]) -> Vec<Drawn<'_>> {
 /// What stands for those that are not drawn.
 pub(crate) fn left_out(sound: usize, damaged: usize) -> String {
     match (sound, damaged) {
+        (1, 0) => "(1 sound segment)".to_owned(),
+        (0, 1) => "(1 damaged segment)".to_owned(),
         (sound, 0) => format!("({sound} sound segments)"),
         (0, damaged) => format!("({damaged} damaged segments)"),
         (sound, damaged) => format!("({sound} sound and {damaged} damaged segments)"),
