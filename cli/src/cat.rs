@@ -49,15 +49,44 @@ pub(crate) fn cat(args: &CatArgs, out: &mut Out) -> Result<Exit, Failure> {
 /// ends early without a bad byte.
 pub(crate) fn check_the_end(dir: &std::path::Path, exit: &mut Exit) -> Result<(), Failure> {
     let report = inspect(dir, Depth::Seals, &mut |_| ())?;
-    if report.state < State::Corrupt {
-        return Ok(());
+    let mut complaints: Vec<String> = report.findings.into_iter().map(|f| f.why).collect();
+    let mut state = report.state;
+    if state < State::Corrupt {
+        complaints = crate::archived::complaints(dir)?;
+        if complaints.is_empty() {
+            return Ok(());
+        }
+        state = State::Corrupt;
     }
-    for finding in &report.findings {
-        message(&format!("wal: {}", escape(&finding.why)));
+    for why in &complaints {
+        message(&format!("wal: {}", escape(why)));
     }
     message(&format!("wal: next: wal inspect {}", crate::damage::shown(dir)));
-    *exit = report.state.into();
+    *exit = state.into();
     Ok(())
+}
+
+/// What a verb gave that reads the log by a library of its own: where the log is damaged, it need not
+/// be all that was there, nor the newest, and the exit code says so.
+pub(crate) fn or_damaged(
+    dir: &std::path::Path,
+    outcome: Result<Exit, Failure>,
+    out: &mut Out,
+) -> Result<Exit, Failure> {
+    out.flush()?;
+    let mut exit = match &outcome {
+        Ok(exit) => *exit,
+        Err(failure) => failure.exit(),
+    };
+    let plain = exit;
+    // Where it cannot be looked at, what the verb says counts.
+    if check_the_end(dir, &mut exit).is_err() || exit == plain {
+        return outcome;
+    }
+    if let Err(failure) = outcome {
+        message(&format!("wal: {}", escape(&failure.to_string())));
+    }
+    Ok(exit)
 }
 
 /// Asking for what is not there is answered, not passed over.

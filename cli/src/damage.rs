@@ -77,6 +77,10 @@ pub(crate) fn place(damage: &Damaged) -> String {
 
 pub(crate) fn loss(damage: &Damaged) -> String {
     let records = match damage.loss.records {
+        // How many fit there; how many there were, nothing tells.
+        Some(count) if damage.class == Class::TornTail && count > 0 => {
+            format!("at most {count} record{} in these bytes", if count == 1 { "" } else { "s" })
+        }
         Some(0) => "no record".to_owned(),
         Some(1) => "1 record".to_owned(),
         Some(count) => format!("{count} records"),
@@ -112,6 +116,8 @@ pub(crate) fn next(dir: &Path, damage: &Damaged) -> String {
 pub(crate) fn shown(dir: &Path) -> String {
     let text = escape(&dir.display().to_string());
     let text = if text.len() > 1 { text.trim_end_matches('/').to_owned() } else { text };
+    // No option of any command that it is pasted behind.
+    let text = if text.starts_with('-') { format!("./{text}") } else { text };
     let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text

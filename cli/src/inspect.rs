@@ -17,7 +17,7 @@ use crate::damage::{self, shown, state_name};
 use crate::escape::{escape, escape_json};
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, Tone, bytes_progress};
-use crate::{hexdump, map, picture};
+use crate::{archived, hexdump, map, picture};
 
 /// Segments listed before the middle is left out.
 const SEGMENTS_SHOWN: usize = 20;
@@ -31,9 +31,10 @@ pub(crate) fn inspect(args: &InspectArgs, out: &mut Out) -> Result<Exit, Failure
     let diagnosis = if args.deep {
         with_progress(&args.dir, scope)?
     } else {
-        or_new_archive(&args.dir, diagnose(&args.dir, scope, &mut |_| ()))?
+        or_new_archive(&args.dir, diagnose(&args.dir, scope, &mut |_| ()), false)?
     };
     show("inspect", &args.dir, &diagnosis, args.format, args.hex, out)?;
+    let unread = !args.deep && args.format == Format::Text && unread(&diagnosis.report, out)?;
     if args.map && args.format == Format::Text {
         map::print(&diagnosis.maps, out)?;
     }
@@ -43,10 +44,28 @@ pub(crate) fn inspect(args: &InspectArgs, out: &mut Out) -> Result<Exit, Failure
     if let Some(file) = &args.html {
         write(file, &picture::html(&args.dir, &diagnosis))?;
     }
-    if args.format == Format::Text {
+    if unread {
+        out.line("")?;
+        out.line(&format!("  next: wal verify {}", shown(&args.dir)))?;
+    } else if args.format == Format::Text {
         print_next(&args.dir, &diagnosis, out)?;
     }
     Ok(exit(&diagnosis))
+}
+
+/// Whether all seems well, and most of it was not read. That is said.
+fn unread(report: &Report, out: &mut Out) -> Result<bool, Failure> {
+    let sealed = report.segments.iter().filter(|s| s.role == Role::Sealed).count();
+    if sealed == 0 || report.state >= State::TornTail || report.live {
+        return Ok(false);
+    }
+    out.line("")?;
+    out.line(&format!(
+        "  the records of {sealed} sealed segment{} were not read, only their seals: wal verify reads \
+         every byte",
+        if sealed == 1 { "" } else { "s" }
+    ))?;
+    Ok(true)
 }
 
 pub(crate) fn verify(args: &VerifyArgs, out: &mut Out) -> Result<Exit, Failure> {
@@ -79,7 +98,7 @@ fn with_progress(dir: &Path, scope: Scope) -> Result<Diagnosis, Failure> {
     let bar = bytes_progress(directory_bytes(dir));
     let diagnosis = diagnose(dir, scope, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
-    or_new_archive(dir, diagnosis)
+    or_new_archive(dir, diagnosis, scope.depth == Depth::Everything)
 }
 
 /// An archive to which nothing was handed over yet has a manifest and no segment. The log's library
@@ -87,10 +106,15 @@ fn with_progress(dir: &Path, scope: Scope) -> Result<Diagnosis, Failure> {
 fn or_new_archive(
     dir: &Path,
     diagnosis: annals_wal::Result<Diagnosis>,
+    read: bool,
 ) -> Result<Diagnosis, Failure> {
     let error = match diagnosis {
         Err(error) if error.kind() == ErrorKind::Corrupt => error,
-        diagnosis => return Ok(diagnosis?),
+        diagnosis => {
+            let mut diagnosis = diagnosis?;
+            archived::complete(dir, &mut diagnosis, read)?;
+            return Ok(diagnosis);
+        }
     };
     let Ok(Some(manifest)) = Manifest::read(dir) else { return Err(error.into()) };
     if !manifest.segments.is_empty() {
@@ -113,6 +137,7 @@ fn or_new_archive(
         holds: Vec::new(),
         last_lsn: None,
         proven_lsn: None,
+        copied_lsn: None,
         records: Some(0),
         segments: Vec::new(),
         findings: Vec::new(),
@@ -235,6 +260,7 @@ fn print_text(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failure>
         lsn_text(report.proven_lsn),
         report.records.map_or_else(|| "unknown".to_owned(), |records| records.to_string()),
     ))?;
+    print_copied(report, out)?;
     for (name, lsn) in &report.holds {
         out.line(&format!("  hold `{}` keeps LSN {lsn} and later", escape(name)))?;
     }
@@ -266,7 +292,19 @@ fn print_verdict(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failu
         report.head,
         lsn_text(report.last_lsn)
     ))?;
-    Ok(())
+    print_copied(report, out)
+}
+
+/// A copy's control block proves nothing, and may be the only one who tells that the end is missing.
+fn print_copied(report: &Report, out: &mut Out) -> Result<(), Failure> {
+    let Some(said) = report.copied_lsn else { return Ok(()) };
+    let from = report.last_lsn.and_then(Lsn::next).unwrap_or(report.head);
+    Ok(out.line(&format!(
+        "  {}: its control block was written for other files and proves nothing, but it says that LSN \
+         {said} was durable there: if this is a copy, LSNs {from} to {said} are not in it; copy the \
+         original anew if you can",
+        out.toned(Tone::Notice, "perhaps not whole")
+    ))?)
 }
 
 fn headline(dir: &Path, report: &Report, out: &Out) -> String {
@@ -359,6 +397,7 @@ pub(crate) fn as_json(dir: &Path, diagnosis: &Diagnosis, schema: &str) -> Value 
         "head_lsn": report.head.get(),
         "last_lsn": number(report.last_lsn),
         "proven_lsn": number(report.proven_lsn),
+        "copied_lsn": number(report.copied_lsn),
         "records": report.records,
         "holds": report.holds.iter()
             .map(|(name, lsn)| json!({ "name": name, "lsn": lsn.get() }))

@@ -9,6 +9,7 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "module docs name the next room")]
 
 mod archive;
+mod archived;
 mod args;
 mod bundle;
 mod cat;
@@ -71,7 +72,10 @@ pub fn main() -> ExitCode {
         Verb::Trim(verb) => keep::trim(verb, &mut out),
         Verb::Import(verb) => import::import(verb, &mut out),
         Verb::Registry(verb) => registry::registry(verb, &mut out),
-        Verb::Export(verb) => export::export(verb, &mut out),
+        Verb::Export(verb) => {
+            let exported = export::export(verb, &mut out);
+            cat::or_damaged(&verb.dir, exported, &mut out)
+        }
         Verb::Archive(verb) => archive::archive(verb, &mut out),
         Verb::Demo(verb) => demo::demo(verb, &mut out),
         Verb::DemoFleet(verb) => demo::fleet::run(verb),

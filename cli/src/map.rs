@@ -12,6 +12,52 @@ use crate::out::{Out, Tone};
 const CELLS: u64 = 64;
 /// Segments drawn before sound ones are left out.
 const SEGMENTS_MAX: usize = 40;
+/// Damaged segments drawn between the first and the last ones: a picture has an end.
+const DAMAGED_MAX: usize = 60;
+
+/// A line of the map.
+pub(crate) enum Drawn<'a> {
+    Segment(&'a SegmentMap),
+    /// So many sound and so many damaged ones that are not drawn.
+    LeftOut(usize, usize),
+}
+
+/// Which segments are drawn: the first and the last, and between them those with damage.
+pub(crate) fn drawn(maps: &[SegmentMap]) -> Vec<Drawn<'_>> {
+    let bad = |map: &SegmentMap| map.spans.iter().any(|s| matches!(s.kind, SpanKind::Bad(_)));
+    let (mut lines, mut left_out, mut damaged) = (Vec::new(), (0, 0), 0);
+    for (index, map) in maps.iter().enumerate() {
+        let edge = index < SEGMENTS_MAX / 2 || index + SEGMENTS_MAX / 2 >= maps.len();
+        if maps.len() > SEGMENTS_MAX && !edge {
+            if !bad(map) {
+                left_out.0 += 1;
+                continue;
+            }
+            damaged += 1;
+            if damaged > DAMAGED_MAX {
+                left_out.1 += 1;
+                continue;
+            }
+        }
+        if left_out != (0, 0) {
+            let (sound, damaged) = std::mem::take(&mut left_out);
+            lines.push(Drawn::LeftOut(sound, damaged));
+        }
+        lines.push(Drawn::Segment(map));
+    }
+    lines
+}
+
+/// What stands for those that are not drawn.
+pub(crate) fn left_out(sound: usize, damaged: usize) -> String {
+    match (sound, damaged) {
+        (1, 0) => "(1 sound segment)".to_owned(),
+        (0, 1) => "(1 damaged segment)".to_owned(),
+        (sound, 0) => format!("({sound} sound segments)"),
+        (0, damaged) => format!("({damaged} damaged segments)"),
+        (sound, damaged) => format!("({sound} sound and {damaged} damaged segments)"),
+    }
+}
 
 /// Glyph and meaning, in the order of the legend.
 pub(crate) const LEGEND: [(SpanKind, char, &str); 13] = [
@@ -50,19 +96,11 @@ pub(crate) fn print(maps: &[SegmentMap], out: &mut Out) -> Result<(), Failure> {
     let cell = (longest.div_ceil(CELLS)).next_power_of_two().max(1024);
     out.line("")?;
     out.line(&format!("  map: a cell is {}, `|` the durable end", size(cell)))?;
-    let bad = |map: &SegmentMap| map.spans.iter().any(|s| matches!(s.kind, SpanKind::Bad(_)));
-    let mut hidden = 0;
-    for (index, map) in maps.iter().enumerate() {
-        let edge = index < SEGMENTS_MAX / 2 || index + SEGMENTS_MAX / 2 >= maps.len();
-        if maps.len() > SEGMENTS_MAX && !edge && !bad(map) {
-            hidden += 1;
-            continue;
-        }
-        if hidden > 0 {
-            out.line(&format!("           ({hidden} sound segments)"))?;
-            hidden = 0;
-        }
-        out.line(&format!("  {:>7}  {}", map.segment.get(), row(map, cell, out)))?;
+    for line in drawn(maps) {
+        out.line(&match line {
+            Drawn::Segment(map) => format!("  {:>7}  {}", map.segment.get(), row(map, cell, out)),
+            Drawn::LeftOut(sound, damaged) => format!("           {}", left_out(sound, damaged)),
+        })?;
     }
     let seen = |kind| maps.iter().any(|map| map.spans.iter().any(|span| span.kind == kind));
     let mut legend: Vec<String> = Vec::new();

@@ -10,13 +10,15 @@ use annals_wal::diagnose::{Class, Damaged, Diagnosis, SegmentMap, SpanKind};
 
 use crate::damage::{class_word, loss, next, place, state_name};
 use crate::escape::escape;
-use crate::map::{LEGEND, size};
+use crate::map::{Drawn, LEGEND, drawn, left_out, size};
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 84.0;
 const RIGHT: f64 = 150.0;
 const ROW: f64 = 22.0;
 const BAR: f64 = 15.0;
+/// Characters of the path that fit into the title: its end tells more than its beginning.
+const PATH_MAX: usize = 80;
 /// No span is drawn narrower: a damage of one byte is seen.
 const NARROWEST: f64 = 2.5;
 
@@ -59,7 +61,8 @@ pub(crate) fn svg(dir: &Path, diagnosis: &Diagnosis) -> String {
     let legend = legend(maps);
     let per_line = 4;
     let lines = (legend.len() + 1).div_ceil(per_line) as f64;
-    let height = 80.0 + maps.len() as f64 * ROW + 40.0 + lines * 20.0;
+    let rows = drawn(maps);
+    let height = 80.0 + rows.len() as f64 * ROW + 40.0 + lines * 20.0;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          width=\"{WIDTH}\" height=\"{height}\" font-family=\"system-ui, sans-serif\" \
@@ -70,14 +73,15 @@ pub(crate) fn svg(dir: &Path, diagnosis: &Diagnosis) -> String {
         out,
         "<text x=\"12\" y=\"24\" font-size=\"16\" font-weight=\"600\">{}: {}</text>\n\
          <text x=\"12\" y=\"44\" fill=\"#555\">LSNs {} to {}, durable up to {}; {} segments, \
-         {} damages</text>",
-        xml(&dir.display().to_string()),
+         {} damages{}</text>",
+        xml(&path_end(dir)),
         state_name(report.state).replace('_', " "),
         report.head,
         report.last_lsn.map_or("none".to_owned(), |lsn| lsn.to_string()),
         report.proven_lsn.map_or("none".to_owned(), |lsn| lsn.to_string()),
         report.segments.len(),
-        diagnosis.damages.len()
+        diagnosis.damages.len(),
+        more(diagnosis)
     );
     let _ = writeln!(
         out,
@@ -85,8 +89,18 @@ pub(crate) fn svg(dir: &Path, diagnosis: &Diagnosis) -> String {
         LEFT - 8.0
     );
     let mut y = 78.0;
-    for map in maps {
-        row(&mut out, map, diagnosis, y, longest);
+    for line in rows {
+        match line {
+            Drawn::Segment(map) => row(&mut out, map, diagnosis, y, longest),
+            Drawn::LeftOut(sound, damaged) => {
+                let _ = writeln!(
+                    out,
+                    "<text x=\"{LEFT}\" y=\"{}\" fill=\"#888\">{}</text>",
+                    y + 12.0,
+                    left_out(sound, damaged)
+                );
+            }
+        }
         y += ROW;
     }
     scale(&mut out, y, longest);
@@ -110,6 +124,22 @@ pub(crate) fn svg(dir: &Path, diagnosis: &Diagnosis) -> String {
     }
     out.push_str("</svg>\n");
     out
+}
+
+fn path_end(dir: &Path) -> String {
+    let path = dir.display().to_string();
+    match path.char_indices().rev().nth(PATH_MAX - 1) {
+        Some((at, _)) if at > 0 => format!("...{}", &path[at..]),
+        _ => path,
+    }
+}
+
+/// Damages that are only counted.
+fn more(diagnosis: &Diagnosis) -> String {
+    match diagnosis.damages_cut {
+        0 => String::new(),
+        cut => format!(" and {cut} more, which are only counted"),
+    }
 }
 
 /// How many bytes a bar's length is.
@@ -232,6 +262,9 @@ pub(crate) fn html(dir: &Path, diagnosis: &Diagnosis) -> String {
     }
     for damage in &diagnosis.damages {
         body.push_str(&card(dir, damage));
+    }
+    if diagnosis.damages_cut > 0 {
+        let _ = writeln!(body, "<p>{} more were counted.</p>", diagnosis.damages_cut);
     }
     page(&format!("{}: the log", dir.display()), STYLE, &body)
 }

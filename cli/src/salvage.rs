@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use annals_wal::Lsn;
 use annals_wal::diagnose::{Damaged, Scope, diagnose};
-use annals_wal::inspect::Depth;
+use annals_wal::inspect::{Depth, State, inspect};
 use annals_wal::salvage::compare::{Sort, compare};
 use annals_wal::salvage::repair::{self, FileMark, Method, RepairPlan, Repaired};
 use annals_wal::salvage::{SalvageOptions, SalvageReport, salvage as write, salvage_plan};
@@ -17,7 +17,7 @@ use crate::damage::{class_word, place, shown};
 use crate::escape::{escape, escape_json, escape_pretty};
 use crate::exit::{Exit, Failure};
 use crate::map::size;
-use crate::out::{Out, bytes_progress};
+use crate::out::{Out, bytes_progress, message};
 
 /// Ranges listed before the rest is counted.
 const RANGES_SHOWN: usize = 30;
@@ -76,7 +76,7 @@ pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure
     };
     bar.finish_and_clear();
     let report = report?;
-    let damages = why(&args.dir);
+    let (damages, copied) = why(&args.dir);
     if args.format == Format::Json {
         let value = report_json(&report, &damages, "wal.salvage/1");
         out.line(&escape_json(&value.to_string()))?;
@@ -92,6 +92,13 @@ pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure
         None => format!("{dir}: a salvage would keep {} records", report.kept),
     })?;
     print_report(&report, &damages, out)?;
+    if let Some(said) = copied.filter(|said| report.last_lsn < Some(*said)) {
+        out.line(&format!(
+            "  perhaps not all: a control block that was written for other files says that LSN {said} \
+             was durable there, and nothing above LSN {} is here",
+            report.last_lsn.map_or("0".to_owned(), |last| last.to_string())
+        ))?;
+    }
     let (dir, next) = (shown(&args.dir), to.map(shown));
     out.line("")?;
     Ok(match next {
@@ -107,10 +114,11 @@ pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure
     })
 }
 
-/// The damages of the source, to say why something is lost. Salvage goes without.
-fn why(dir: &Path) -> Vec<Damaged> {
+/// The damages of the source, to say why something is lost, and what a copied control block says.
+/// Salvage goes without.
+fn why(dir: &Path) -> (Vec<Damaged>, Option<Lsn>) {
     let scope = Scope { depth: Depth::Everything, maps: false, threads: 2 };
-    diagnose(dir, scope, &mut |_| ()).map(|d| d.damages).unwrap_or_default()
+    diagnose(dir, scope, &mut |_| ()).map(|d| (d.damages, d.report.copied_lsn)).unwrap_or_default()
 }
 
 fn print_report(report: &SalvageReport, damages: &[Damaged], out: &mut Out) -> Result<(), Failure> {
@@ -123,7 +131,12 @@ fn print_report(report: &SalvageReport, damages: &[Damaged], out: &mut Out) -> R
     }
     let lost = report.lost_records();
     if lost == 0 {
-        out.line(if before.is_empty() { "  lost: none" } else { "  lost of those: none" })?;
+        let those = range(report.first_lsn, report.last_lsn.unwrap_or(report.first_lsn));
+        out.line(&if before.is_empty() {
+            "  lost: none".to_owned()
+        } else {
+            format!("  lost among {those}: none")
+        })?;
     } else {
         out.line(&format!(
             "  lost: {lost} records; an empty record of kind `lost` stands for each"
@@ -269,6 +282,16 @@ pub(crate) fn diff(args: &DiffArgs, out: &mut Out) -> Result<Exit, Failure> {
             out.line(&format!("  ... {more} more runs; --format json lists all"))?;
         }
     }
+    out.flush()?;
+    for dir in [&args.a, &args.b] {
+        // Compared as far as it can be read: that is not the same as whole.
+        let damaged = inspect(dir, Depth::Seals, &mut |_| ());
+        if damaged.is_ok_and(|report| report.state >= State::Corrupt) {
+            let dir = shown(dir);
+            message(&format!("wal: {dir} is damaged, what cannot be read is not compared"));
+            message(&format!("wal: next: wal inspect {dir}"));
+        }
+    }
     Ok(if comparison.differences.is_empty() { Exit::Clean } else { Exit::Failed })
 }
 
@@ -303,7 +326,7 @@ pub(crate) fn repair(args: &RepairArgs, out: &mut Out) -> Result<Exit, Failure> 
                 "{dir}: rebuilt with {} records; the damaged log, every byte of it, is {damaged}",
                 report.kept
             ))?;
-            print_report(&report, &why(Path::new(&damaged)), out)?;
+            print_report(&report, &why(Path::new(&damaged)).0, out)?;
         }
     }
     out.line("")?;
@@ -320,7 +343,7 @@ fn print_plan(dir: &Path, plan: &RepairPlan, out: &mut Out) -> Result<(), Failur
     match (&plan.salvage, plan.method) {
         (Some(report), _) => {
             out.line(&format!("  a rebuilt log would keep {} records", report.kept))?;
-            print_report(report, &why(dir), out)?;
+            print_report(report, &why(dir).0, out)?;
             out.line(&format!(
                 "  it would take the name {dir_text}; the damaged one stays, whole, as \
                  {dir_text}.damaged"

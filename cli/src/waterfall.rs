@@ -16,11 +16,11 @@ const TEXT_MAX: usize = 2000;
 
 const STYLE: &str = "body{font:13px/1.4 system-ui,sans-serif;margin:20px;color:#1c1c1c}\
 h1{font-size:18px;margin:0 0 4px}p{margin:2px 0 12px;color:#555}\
-summary{display:grid;grid-template-columns:56px 340px 1fr 190px;gap:8px;align-items:center;\
+summary{display:grid;grid-template-columns:56px minmax(300px,1.1fr) 1fr 190px;gap:8px;align-items:center;\
 padding:2px 0;cursor:pointer;list-style:none;border-bottom:1px solid #f0f0f0}\
 summary::-webkit-details-marker{display:none}summary:hover{background:#f6f8fa}\
 .n{color:#888;text-align:right;font-variant-numeric:tabular-nums}\
-.bare summary,.bare.axis{grid-template-columns:56px 340px 1fr 8px}\
+.bare summary,.bare.axis{grid-template-columns:56px minmax(300px,1.1fr) 1fr 8px}\
 details[open]>summary{background:#eef3f8}.l{white-space:nowrap;overflow:hidden;text-overflow:ellipsis}.l b{font-weight:600;margin-right:6px}\
 .t{position:relative;height:14px;background:#f4f5f7}\
 .t i{position:absolute;top:2px;height:10px;min-width:3px;border-radius:2px}\
@@ -31,7 +31,8 @@ details[open]>summary{background:#eef3f8}.l{white-space:nowrap;overflow:hidden;t
 pre{white-space:pre-wrap;word-break:break-word;background:#fafafa;border-left:3px solid #ccc;\
 margin:4px 0 10px 64px;padding:6px 10px;max-height:340px;overflow:auto}\
 .key span{display:inline-block;margin-right:16px}.key i{display:inline-block;width:12px;height:10px;\
-margin-right:5px}.axis{display:grid;grid-template-columns:56px 340px 1fr 190px;gap:8px;color:#888;\
+margin-right:5px}.axis{display:grid;grid-template-columns:56px minmax(300px,1.1fr) 1fr 190px;gap:8px;color:#888;\
+margin-bottom:4px;\
 font-size:11px}.axis .u{text-align:right}.axis div{display:flex;justify-content:space-between}";
 
 pub(crate) fn html(run: &Run) -> String {

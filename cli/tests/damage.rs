@@ -390,3 +390,95 @@ fn a_new_user_gets_to_rescued_data_by_what_the_tool_prints() {
     let lines = String::from_utf8(output.stdout).unwrap().lines().count();
     assert_eq!((output.status.code(), lines >= 96), (Some(0), true), "{lines} lines");
 }
+
+/// `inspect` reads seals: that all seems well says nothing of the bodies, and it says so.
+#[test]
+fn an_inspection_that_read_no_body_says_so_and_names_who_does() {
+    let home = tempfile::tempdir().unwrap();
+    let (made, dir) = (home.path().join("made"), home.path().join("log"));
+    log(&made);
+    copy(&made, &dir);
+    let byte = fs::read(segment(&dir, 1)).unwrap()[30_000];
+    patch(&segment(&dir, 1), 30_000, &[byte ^ 8]);
+    let printed = String::from_utf8(wal(&["inspect", text(&dir)]).stdout).unwrap();
+    assert!(printed.contains("were not read, only their seals"), "{printed}");
+    assert!(printed.trim_end().ends_with(&format!("next: wal verify {}", text(&dir))), "{printed}");
+    let printed = String::from_utf8(wal(&["inspect", text(&made), "--deep"]).stdout).unwrap();
+    assert!(!printed.contains("not read"), "{printed}");
+}
+
+/// A copy that lost its end looks whole; the control block that came with it proves nothing and is the
+/// only one who knows.
+#[test]
+fn a_copied_control_block_that_names_a_higher_lsn_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    let (made, dir) = (home.path().join("made"), home.path().join("log"));
+    log(&made);
+    let report = |dir: &Path| -> Value {
+        serde_json::from_slice(&wal(&["inspect", text(dir), "--format", "json"]).stdout).unwrap()
+    };
+    let last = report(&made)["last_lsn"].as_u64().unwrap();
+    copy(&made, &dir);
+    assert_eq!(report(&dir)["copied_lsn"], Value::Null);
+    fs::remove_file(segment(&dir, last_used(&dir))).unwrap();
+    assert_eq!(report(&dir)["copied_lsn"], last);
+    let here = report(&dir)["last_lsn"].as_u64().unwrap();
+    assert!(here < last);
+    for verb in [&["inspect", text(&dir)][..], &["verify", text(&dir)]] {
+        let printed = String::from_utf8(wal(verb).stdout).unwrap();
+        let lost = format!("LSNs {} to {last} are not in it", here + 1);
+        assert!(printed.contains("perhaps not whole") && printed.contains(&lost), "{printed}");
+    }
+    let printed = wal(&["salvage", text(&dir), "--dry-run"]).stdout;
+    assert!(String::from_utf8(printed).unwrap().contains(&format!("LSN {last} was durable")));
+}
+
+/// Behind a bad header the frames still prove what was durable: nothing there is a torn tail, and no
+/// plan that cuts is proposed.
+#[test]
+fn behind_a_bad_header_of_the_active_segment_promises_count() {
+    let home = tempfile::tempdir().unwrap();
+    let (made, dir) = (home.path().join("made"), home.path().join("log"));
+    log(&made);
+    copy(&made, &dir);
+    let active = segment(&dir, last_used(&dir));
+    patch(&active, 0, &[7; 512]);
+    let output = wal(&["inspect", text(&dir), "--format", "json"]);
+    assert_eq!(output.status.code(), Some(4));
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = value["findings"].as_array().unwrap();
+    assert!(findings.len() >= 2, "{findings:?}");
+    for finding in findings {
+        assert_ne!(finding["class"], "torn_tail", "{finding}");
+        assert_eq!(finding["promised"], true, "{finding}");
+    }
+}
+
+/// A picture has an end, however many segments there are and however many are damaged.
+#[test]
+fn a_picture_of_many_segments_is_bounded() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("log");
+    let log = Options::new().segment_bytes(64 << 10).open(&dir).unwrap();
+    while log.stats().rotations < 260 {
+        log.append(vec![7; 15_000]).unwrap();
+    }
+    log.close().unwrap();
+    let height = |name: &str| -> f64 {
+        let file = home.path().join(name);
+        wal(&["inspect", text(&dir), "--deep", "--svg", text(&file)]);
+        let svg = fs::read_to_string(file).unwrap();
+        let height = svg.split(" height=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert!(svg.contains("segments)</text>"), "what is not drawn is counted");
+        height.parse().unwrap()
+    };
+    let whole = height("whole.svg");
+    for n in (2..=250).step_by(2) {
+        patch(&segment(&dir, n), 9000, &[8]);
+    }
+    let damaged = height("damaged.svg");
+    assert!(whole < 1200.0 && whole < damaged && damaged < 5000.0, "{whole}, {damaged}");
+    if let Some(keep) = std::env::var_os("ANNALS_PICTURES") {
+        fs::copy(home.path().join("damaged.svg"), Path::new(&keep).join("damaged.svg")).unwrap();
+    }
+}

@@ -25,8 +25,10 @@ use annals_observer::{
 use annals_wal::{Codec, Log, Lsn, Options, Record};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-/// OSC (title, clipboard, link), CSI, C1, bidi, CR, NUL, DEL, zero width, tags, separators.
-const HOSTILE: &str = "\u{1b}]0;owned\u{7}\u{1b}]52;c;eA==\u{1b}\\\u{1b}[2J\u{9b}31m\u{9d}0;x\u{9c}\
+/// OSC (title, clipboard, link), CSI, C1, bidi, CR, NUL, DEL, zero width, tags, separators; and what
+/// the tool sends itself: its colours, and what its progress line is cleared with.
+const HOSTILE: &str = "\u{1b}[31mred\u{1b}[0m\r\u{1b}[2K\u{1b}[1A\u{1b}[1B\
+                       \u{1b}]0;owned\u{7}\u{1b}]52;c;eA==\u{1b}\\\u{1b}[2J\u{9b}31m\u{9d}0;x\u{9c}\
                        \u{202e}\u{2066}\r\0\u{7f}\u{200b}\u{2028}\u{feff}\u{e0041}\u{8}end";
 
 fn text(path: &Path) -> &str {
@@ -42,24 +44,39 @@ fn wal(args: &[&str]) -> Output {
     command.args(args).stdin(Stdio::null()).output().unwrap()
 }
 
-/// The same on a terminal: all that it gets, from stdout and stderr.
-fn on_a_terminal(args: &[&str]) -> Vec<u8> {
+/// A terminal of our own: our end and the tool's.
+fn terminal() -> (File, File) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
     let name = ptsname(&ours, Vec::new()).unwrap();
     let theirs = OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wal"));
-    command.args(args).stdin(Stdio::null()).env_remove("NO_COLOR").env("TERM", "xterm");
-    let mut child = command.stdout(theirs.try_clone().unwrap()).stderr(theirs).spawn().unwrap();
-    drop(command);
-    let (mut ours, mut all, mut piece) = (File::from(ours), Vec::new(), [0; 4096]);
+    (File::from(ours), theirs)
+}
+
+fn read_all(mut ours: File) -> Vec<u8> {
+    let (mut all, mut piece) = (Vec::new(), [0; 4096]);
     // EIO: nobody has the other end any more.
     while let Ok(read @ 1..) = ours.read(&mut piece) {
         all.extend_from_slice(&piece[..read]);
     }
-    child.wait().unwrap();
     all
+}
+
+/// The same on terminals, one for stdout and one for stderr: all that each gets.
+fn on_terminals(args: &[&str], colours: bool) -> (Vec<u8>, Vec<u8>) {
+    let ((out, to_out), (err, to_err)) = (terminal(), terminal());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wal"));
+    command.args(args).stdin(Stdio::null()).env_remove("NO_COLOR").env("TERM", "xterm");
+    if !colours {
+        command.env("NO_COLOR", "1");
+    }
+    let mut child = command.stdout(to_out).stderr(to_err).spawn().unwrap();
+    drop(command);
+    let err = std::thread::spawn(|| read_all(err));
+    let read = (read_all(out), err.join().unwrap());
+    child.wait().unwrap();
+    read
 }
 
 fn is_obeyed(c: char) -> bool {
@@ -69,19 +86,53 @@ fn is_obeyed(c: char) -> bool {
     c.is_control() && !"\n\t".contains(c) || format
 }
 
-/// On a terminal: our colours, the terminal's own line ends, and no others.
-fn check_terminal(printed: &[u8], what: &str) {
+/// What a terminal got, its own line ends made plain again; nothing else is taken out.
+fn lines(printed: &[u8], what: &str) -> String {
     let text = std::str::from_utf8(printed).unwrap_or_else(|_| panic!("{what}: not UTF-8"));
-    let mut text = text.replace("\r\n", "\n");
-    for colour in ["\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m", "\u{1b}[0m"] {
-        text = text.replace(colour, "");
-    }
-    // The progress bar on stderr clears its line, hides and shows nothing of a log.
-    for own in ["\r", "\u{1b}[2K", "\u{1b}[1A", "\u{1b}[1B"] {
-        text = text.replace(own, "");
-    }
+    text.replace("\r\n", "\n")
+}
+
+fn check_plain(text: &str, what: &str) {
     let at = text.find(is_obeyed);
-    assert_eq!(at, None, "{what}: {:?}", at.map(|at| &text[at.saturating_sub(40)..]).map(cut));
+    assert_eq!(at, None, "{what}: {:?}", at.map(|at| &text[at..]).map(cut));
+}
+
+/// Our colours around one word each, and nothing else that is obeyed.
+fn check_coloured(printed: &[u8], what: &str) {
+    let text = lines(printed, what);
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(is_obeyed) {
+        check_plain(&rest[..at], what);
+        let begun = ["\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m"]
+            .into_iter()
+            .find_map(|colour| rest[at..].strip_prefix(colour));
+        let word = begun.and_then(|rest| rest.split_once("\u{1b}[0m"));
+        let (word, after) = word.unwrap_or_else(|| panic!("{what}: {:?}", cut(&rest[at..])));
+        check_plain(word, what);
+        rest = after;
+    }
+}
+
+/// Progress as the tool draws it, and nothing else that is obeyed: a bar of 30 cells between figures
+/// and words, the rest of the line blank, then back to its beginning and cleared.
+fn check_progress(printed: &[u8], what: &str) -> usize {
+    let (text, mut drawn) = (lines(printed, what), 0);
+    let mut rest = text.as_str();
+    while let Some((before, after)) = rest.split_once("\r\u{1b}[2K") {
+        let (messages, bar) = before.rsplit_once('\n').unwrap_or(("", before));
+        check_plain(messages, what);
+        let cell = |c: char| ('\u{2588}'..='\u{258f}').contains(&c) || c == '\u{2591}';
+        let cells: Vec<usize> =
+            bar.chars().enumerate().filter(|(_, c)| cell(*c)).map(|(at, _)| at).collect();
+        let whole = cells.len() == 30 && cells[29] - cells[0] == 29;
+        let plain =
+            |c: char| cell(c) || c == ' ' || c.is_ascii_alphanumeric() || "./:-".contains(c);
+        assert!(bar.is_empty() || whole && bar.chars().all(plain), "{what}: {:?}", cut(before));
+        drawn += usize::from(!bar.is_empty());
+        rest = after;
+    }
+    check_plain(rest, what);
+    drawn
 }
 
 fn check_pipe(printed: &[u8], what: &str) {
@@ -182,7 +233,7 @@ fn nothing_that_a_terminal_obeys_comes_out_of_any_verb() {
     fs::create_dir(&outputs).unwrap();
     let shown = String::from_utf8(wal(&["cat", text(&whole)]).stderr).unwrap();
     assert_eq!(shown.lines().count(), 2, "all but two of the records decode: {shown}");
-    let (mut runs, mut files) = (0, 0);
+    let (mut runs, mut files, mut bars) = (0, 0, 0);
     let verbs: &[&[&str]] = &[
         &["inspect", "LOG", "--deep", "--hex", "--map", "--svg", "NEW", "--html", "NEW"],
         &["inspect", "LOG", "--format", "json"],
@@ -221,7 +272,7 @@ fn nothing_that_a_terminal_obeys_comes_out_of_any_verb() {
         for (name, log) in
             [("whole", &whole), ("damaged", &damaged), ("broken", &broken), ("two", &two)]
         {
-            for terminal in [false, true] {
+            for kind in ["pipe", "terminal", "colours"] {
                 let mut made = Vec::new();
                 let args: Vec<String> = verb
                     .iter()
@@ -238,9 +289,15 @@ fn nothing_that_a_terminal_obeys_comes_out_of_any_verb() {
                     })
                     .collect();
                 let args: Vec<&str> = args.iter().map(String::as_str).collect();
-                let what = format!("{verb:?} of {name}, terminal: {terminal}");
-                if terminal {
-                    check_terminal(&on_a_terminal(&args), &what);
+                let what = format!("{verb:?} of {name}, {kind}");
+                if kind != "pipe" {
+                    let (out, err) = on_terminals(&args, kind == "colours");
+                    if kind == "colours" {
+                        check_coloured(&out, &what);
+                    } else {
+                        check_plain(&lines(&out, &what), &what);
+                    }
+                    bars += check_progress(&err, &what);
                 } else {
                     let output = wal(&args);
                     check_pipe(&output.stdout, &what);
@@ -255,7 +312,8 @@ fn nothing_that_a_terminal_obeys_comes_out_of_any_verb() {
             }
         }
     }
-    println!("{runs} runs");
+    println!("{runs} runs, {bars} drawings of progress");
+    assert!(bars > 10, "{bars} drawings of progress: is there a terminal?");
 }
 
 /// Exact bytes into a pipe; on a terminal what can be seen of them.
@@ -270,23 +328,23 @@ fn an_export_is_exact_to_a_pipe_and_escaped_to_a_terminal() {
         wal(&[&args[..], &["-o", text(&file)]].concat());
         let piped = wal(&args).stdout;
         assert!(piped == fs::read(&file).unwrap(), "{format}: a pipe gets what a file gets");
-        let seen = on_a_terminal(&args);
-        check_terminal(&seen, format);
+        let (seen, _) = on_terminals(&args, true);
+        check_plain(&lines(&seen, format), format);
         assert!(seen.len() > 1000 || format == "folded", "{format}: {} bytes", seen.len());
         if format == "jsonl" {
             // The same values, read back from the terminal.
             let seen = String::from_utf8(seen).unwrap();
-            let lines = |text: &str| -> Vec<serde_json::Value> {
+            let values = |text: &str| -> Vec<serde_json::Value> {
                 let json = text.lines().filter(|line| line.starts_with('{'));
                 // A lone surrogate is JSON and no string of serde's.
                 let json = json.map(|line| line.replace("\\ud800", "?"));
                 json.map(|line| serde_json::from_str(&line).unwrap()).collect()
             };
-            let due = lines(std::str::from_utf8(&piped).unwrap());
+            let due = values(std::str::from_utf8(&piped).unwrap());
             let agents = |lines: &[serde_json::Value]| -> Vec<serde_json::Value> {
                 lines.iter().map(|line| line["agent"].clone()).collect()
             };
-            assert_eq!(agents(&lines(&seen)), agents(&due));
+            assert_eq!(agents(&values(&seen)), agents(&due));
         }
     }
     // The same door for what other verbs print as it is stored.
@@ -296,8 +354,8 @@ fn an_export_is_exact_to_a_pipe_and_escaped_to_a_terminal() {
     assert!(put.status.success(), "{put:?}");
     for verb in [&["export", text(&keys)][..], &["get", text(&keys), "a"]] {
         let args = [&["registry"], verb].concat();
-        let seen = on_a_terminal(&args);
-        check_terminal(&seen, &format!("{args:?}"));
+        let (seen, _) = on_terminals(&args, true);
+        check_plain(&lines(&seen, "keys"), &format!("{args:?}"));
         assert!(String::from_utf8(seen).unwrap().contains("9b"), "{args:?}");
     }
     assert_eq!(

@@ -78,6 +78,7 @@ fn every_json_output_is_what_its_schema_says() {
     made.close().unwrap();
     stdout(&["registry", "put", text(&log), "a/b", "{\"n\":1}"]);
     stdout(&["registry", "delete", text(&log), "a/b"]);
+    stdout(&["registry", "put", text(&log), "a/c", "[1,\n \"two\"]"]);
     fs::create_dir(&damaged).unwrap();
     for entry in fs::read_dir(&log).unwrap() {
         let entry = entry.unwrap();
@@ -121,9 +122,13 @@ fn every_json_output_is_what_its_schema_says() {
         }
     }
     assert_eq!(shapes.len(), 5, "{shapes:?}");
+    let entry = json(&["registry", "get", text(&log), "a/c"]);
+    check("registry-entry", &entry);
+    let said = (&entry["key"], &entry["value"]);
+    assert_eq!(said, (&Value::from("a/c"), &serde_json::json!([1, "two"])));
     // None is committed that nothing prints.
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema");
-    assert_eq!(fs::read_dir(here).unwrap().count(), 7);
+    assert_eq!(fs::read_dir(here).unwrap().count(), 8);
 }
 
 /// A copy that was broken off, and an archive to which nothing was handed over yet: named, by text,

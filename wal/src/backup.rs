@@ -2,7 +2,7 @@
 //!
 //! Never here: a pause of the writers. Invariants: the copy holds exactly what was durable when
 //! the copy began, whole batches only; a copy that was broken off is never mistaken for a log,
-//! because an `ARCHIVE` mark, durable before the first file, forbids opening it until it is whole.
+//! because an `ARCHIVE` mark, its words durable and then its name before the first file, forbids opening it until it is whole.
 //! Next room: [`crate::fs`].
 
 use std::io;
@@ -75,23 +75,31 @@ fn failed(to: &dyn Dir, doing: &str, e: io::Error) -> Error {
     Error::io(format!("{doing} the backup {}", to.path().display()), e)
 }
 
+/// Whether a copy may be made there, as far as can be told without making the directory.
+pub(crate) fn check_empty(to: &dyn Dir) -> Result<()> {
+    let entries = match to.list() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|e| failed(to, "listing", e))?,
+    };
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let path = to.path().display();
+    Err(Error::invalid(format!("{path} is not empty: name a directory that does not exist yet")))
+}
+
 /// Makes the directory and marks it: until [`publish`] it cannot be opened. `what` is being made.
 pub(crate) fn prepare_target(to: &dyn Dir, options: &Options, what: &str) -> Result<()> {
     to.make().map_err(|e| failed(to, "making", e))?;
     trust::check_target(to, options)?;
-    if !to.list().map_err(|e| failed(to, "listing", e))?.is_empty() {
-        let why = format!(
-            "{} is not empty: name a directory that does not exist yet",
-            to.path().display()
-        );
-        return Err(Error::invalid(why));
-    }
+    check_empty(to)?;
     to.sync_parent(SyncPoint::BackupParent).map_err(|e| failed(to, "syncing the parent of", e))?;
     if mutant::is("backup:no-mark") {
         return Ok(());
     }
     let mark = to.create(format::ARCHIVE_NAME).map_err(|e| failed(to, "marking", e))?;
     crate::fs::write_once(&*mark, mark_of(what).as_bytes(), 0)
+        .and_then(|()| mark.sync_data(SyncPoint::BackupMark))
         .map_err(|e| failed(to, "marking", e))?;
     to.sync(SyncPoint::BackupMarked).map_err(|e| failed(to, "syncing", e))
 }

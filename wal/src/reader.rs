@@ -90,10 +90,12 @@ impl LogReader {
 
     /// The durable record with this number. While the control block tells how far the segment is
     /// durable that was written when this reader was opened, no more of it is read than up to the
-    /// record.
+    /// record, and the head is the one as of opening: a record that was trimmed since is given as
+    /// long as its segment is there. After a rotation or a restart of the owner, and wherever its
+    /// segment is gone, the head is that of this call.
     ///
     /// # Errors
-    /// `Trimmed` below the head, `OutOfRange` past what is known to be durable, `Corrupt`, `Io`.
+    /// `Trimmed` below that head, `OutOfRange` past what is known to be durable, `Corrupt`, `Io`.
     pub fn get(&self, lsn: Lsn) -> Result<StoredRecord> {
         let past = || {
             let why = format!("LSN {lsn} is not known to be durable: wait, or follow the log");

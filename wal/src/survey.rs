@@ -30,10 +30,13 @@ pub struct Survey {
     pub witness: u64,
     /// Highest generation in any open or seal record read, kept or not.
     pub generation_max: Option<Generation>,
-    /// Everything wrong, in order of offset.
+    /// What is wrong, in order of offset: the first [`DAMAGES_KEPT`], and the first of each class
+    /// where it comes later, because a class decides on the verdict.
     pub damages: Vec<Damage>,
-    /// How much more was wrong and is only counted; see [`Survey::of_sealed`].
+    /// How much more was wrong and is only counted: memory does not follow hostile bytes.
     pub damages_cut: u64,
+    /// Highest LSN that can have stood in any damage, counted ones included; 0 if none.
+    pub damaged_lsn: u64,
     /// Sound frames beyond the first damage.
     pub frames_beyond: u64,
     /// Highest LSN in any sound frame, kept or not; 0 if none.
@@ -149,7 +152,7 @@ impl Survey {
     }
 
     /// [`Survey::of`] for whoever compares a sealed body with its seal: memory does not follow what is
-    /// in it. Of the own records the last is kept, of the damages some, of the index nothing.
+    /// in it. Of the own records the last is kept, of the index nothing.
     pub(crate) fn of_sealed(source: impl Source, header: &SegmentHeader) -> io::Result<Survey> {
         Survey::walk(source, header, true)
     }
@@ -202,14 +205,18 @@ struct Surveyor {
     survey: Survey,
     /// Like `survey.kept`, with the batch that is still open.
     running: Kept,
-    /// The lowest LSN that can have stood in an unreadable run, until a frame tells the highest.
+    /// The unreadable run that was met last, until a frame tells which LSNs can have stood in it.
     open_range: Option<usize>,
+    /// The last damage that is only counted: what a frame after it tells of its LSNs still counts.
+    counted: Option<Damage>,
+    /// Which classes of damage were met.
+    met: [bool; 3],
     /// Keep no more than a sealed body's judge asks for.
     brief: bool,
 }
 
-/// Damages of a sealed body that are kept.
-const DAMAGES_KEPT: usize = 1000;
+/// So many damages of a segment are kept; see [`Survey::damages`].
+pub const DAMAGES_KEPT: usize = 1000;
 
 impl Surveyor {
     fn new(file_len: u64, capacity: u64, brief: bool) -> Surveyor {
@@ -221,13 +228,21 @@ impl Surveyor {
             generation_max: None,
             damages: Vec::new(),
             damages_cut: 0,
+            damaged_lsn: 0,
             frames_beyond: 0,
             highest_lsn: 0,
             index: IndexBuilder::new(capacity),
             index_holds: None,
             seal_digest: None,
         };
-        Surveyor { survey, running: Kept::empty(), open_range: None, brief }
+        Surveyor {
+            survey,
+            running: Kept::empty(),
+            open_range: None,
+            counted: None,
+            met: [false; 3],
+            brief,
+        }
     }
 
     fn frame<S: Source>(
@@ -331,16 +346,17 @@ impl Surveyor {
         self.add(Damage { from, to, class, why, lsns });
     }
 
-    /// What a newer version wrote decides on the verdict, so one of those is always kept.
+    /// Past the cap only the first of a class is kept: an opening refuses what is impossible or of a
+    /// newer version wherever it stands.
     fn add(&mut self, damage: Damage) {
-        let damages = &mut self.survey.damages;
-        let first_of_newer = damage.class == DamageClass::Unsupported
-            && damages.last().is_none_or(|last| last.class != damage.class);
-        if self.brief && damages.len() >= DAMAGES_KEPT && !first_of_newer {
-            self.survey.damages_cut += 1;
-        } else {
-            damages.push(damage);
+        let first = !std::mem::replace(&mut self.met[damage.class as usize], true);
+        if self.survey.damages.len() < DAMAGES_KEPT || first {
+            self.survey.damages.push(damage);
+            return;
         }
+        self.survey.damages_cut += 1;
+        let before = self.counted.replace(damage).map_or(0, |damage| damage.lsns.1);
+        self.survey.damaged_lsn = self.survey.damaged_lsn.max(before);
     }
 
     fn unreadable(&mut self, from: u64, to: u64, why: &'static str) {
@@ -357,8 +373,8 @@ impl Surveyor {
 
     /// A sound frame after an unreadable run says which LSNs can have stood in it.
     fn close_range(&mut self, header: &FrameHeader) {
-        let Some(damage) = self.open_range.take().and_then(|i| self.survey.damages.get_mut(i))
-        else {
+        let Some(index) = self.open_range.take() else { return };
+        let Some(damage) = self.survey.damages.get_mut(index).or(self.counted.as_mut()) else {
             return;
         };
         let high = if header.is_own() { header.lsn } else { header.lsn.saturating_sub(1) };
@@ -381,6 +397,8 @@ impl Surveyor {
                 lsns,
             });
         }
+        let listed = self.survey.damages.iter().chain(&self.counted).map(|damage| damage.lsns.1);
+        self.survey.damaged_lsn = self.survey.damaged_lsn.max(listed.max().unwrap_or(0));
         if !mutant::is("index:batch-without-end") {
             self.survey.index.forget_open_batch();
         }

@@ -21,11 +21,12 @@ use annals_wal::fs::mem::{Keep, MemDir, SyncFailure};
 use annals_wal::fs::{Access, Dir, SyncPoint};
 use annals_wal::inspect::{Depth, State, inspect_in};
 use annals_wal::recover::Row;
+use annals_wal::salvage::{SalvageOptions, salvage_in};
 use annals_wal::{Batch, Error, Lsn, Record};
 use common::{Model, Sweep, open, recovered, sweep};
 
 /// The points that the tests below leave out, by test.
-const COVERED: [SyncPoint; 20] = [
+const COVERED: [SyncPoint; 21] = [
     SyncPoint::Parent,
     SyncPoint::DirectoryBeforeWrite,
     SyncPoint::Prepared,
@@ -40,6 +41,7 @@ const COVERED: [SyncPoint; 20] = [
     SyncPoint::Leftovers,
     SyncPoint::Evidence,
     SyncPoint::BackupParent,
+    SyncPoint::BackupMark,
     SyncPoint::BackupMarked,
     SyncPoint::BackupFile,
     SyncPoint::BackupNames,
@@ -255,6 +257,44 @@ fn backup_needs(point: SyncPoint) {
 #[test]
 fn the_sync_of_a_backups_parent_is_needed() {
     backup_needs(SyncPoint::BackupParent);
+}
+
+/// A salvage or a backup that was broken off is known for what it is, whatever a crash took: a mark
+/// with a name and no words is as good as none, for it may be an archive's manifest that is damaged.
+#[test]
+fn the_sync_of_what_a_backups_mark_says_is_needed() {
+    let source = MemDir::new(19);
+    let log = open(&source).unwrap();
+    Model::new().append(&log, 1, 3000).unwrap();
+    log.close().unwrap();
+    let doubtful = |left_out: Option<SyncPoint>| {
+        let salvage_to = |stop: u64| {
+            let target = MemDir::new(14);
+            target.leave_out(left_out);
+            target.stop_after(stop);
+            let options = SalvageOptions::default();
+            let _ = salvage_in(&*source.dir(), Some(&*target.dir()), options, &mut |_| ());
+            target
+        };
+        let (mut doubts, mut known) = (0, 0);
+        for stop in 0..salvage_to(u64::MAX).ops() {
+            for keep in common::keeps(12, stop) {
+                let crashed = salvage_to(stop).crash(keep);
+                let names = crashed.names();
+                // Before the first file is made there is nothing that could be mistaken.
+                if names.iter().any(|name| name.contains(".wal")) {
+                    let report = inspect_in(&crashed.dir(), Depth::Seals, &mut |_| ()).unwrap();
+                    let marked = names.iter().any(|name| name == "ARCHIVE");
+                    known += u32::from(report.state == State::Unfinished);
+                    doubts += u32::from(marked && report.state != State::Unfinished);
+                }
+            }
+        }
+        assert!(known > 10, "{known} broken-off salvages");
+        doubts
+    };
+    assert_eq!(doubtful(None), 0);
+    assert!(doubtful(Some(SyncPoint::BackupMark)) > 0, "is it needed?");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use annals_wal::fs::mem::{Keep, MemDir};
 use annals_wal::fs::{Dir, os::OsDir};
 use annals_wal::inspect::{Depth, FINDINGS_MAX, State, inspect_in};
 use annals_wal::salvage::{SalvageOptions, salvage, salvage_in};
-use annals_wal::survey::Survey;
+use annals_wal::survey::{DAMAGES_KEPT, DamageClass, Survey};
 use annals_wal::{ErrorKind, Generation, Log, LogReader, Lsn, Options, Sequence};
 
 fn lsn(n: u64) -> Lsn {
@@ -42,7 +42,8 @@ fn small(disk: &MemDir, segments: u64) -> Log {
 }
 
 /// Wherever a copy is broken off, it is no log to a reader either, and the inspector says which it is.
-/// Only its name is synced: where the mark's words are lost, it may as well be an archive.
+/// The mark's words are synced before its name: only a crash in between, before there is any file,
+/// leaves one that may as well be an archive's.
 #[test]
 fn a_copy_that_was_broken_off_is_named_and_not_read() {
     let source = MemDir::new(1);
@@ -74,6 +75,7 @@ fn a_copy_that_was_broken_off_is_named_and_not_read() {
                 assert!(error.to_string().contains("remove this directory"), "{error}");
             } else {
                 doubts += 1;
+                assert!(!after.names().iter().any(|name| name.contains(".wal")), "after {stop}");
                 assert_eq!(report.state, State::Corrupt, "after {stop}");
                 assert!(report.findings.iter().any(|f| f.why.contains("lost its bytes")));
                 assert!(diagnosis.unfinished.is_none() && diagnosis.doubtful);
@@ -194,6 +196,16 @@ fn a_get_beside_the_owner_reads_no_more_of_the_active_segment_than_it_needs() {
     assert_eq!(reader.get(last).unwrap().lsn, last);
     log.trim(last).unwrap();
     assert_eq!(reader.get(lsn(5)).unwrap_err().kind(), ErrorKind::Trimmed);
+    // Without a rotation the head is the one of this reader's opening, as long as the segment is there.
+    let reader = LogReader::open_in(disk.dir()).unwrap();
+    let first = log.head_lsn();
+    assert_eq!(reader.head_lsn(), first);
+    let next = log.append(vec![1; 100]).unwrap();
+    log.trim(next).unwrap();
+    assert!(log.head_lsn() > first && log.get(first).is_err());
+    assert_eq!(reader.get(first).unwrap().lsn, first);
+    let again = LogReader::open_in(disk.dir()).unwrap();
+    assert_eq!(again.get(first).unwrap_err().kind(), ErrorKind::Trimmed);
     log.close().unwrap();
 }
 
@@ -237,6 +249,67 @@ fn damages_beyond_a_cap_are_counted_and_take_no_memory() {
         assert!(map.spans.windows(2).all(|pair| pair[0].to == pair[1].from), "no step in a map");
         assert_eq!(map.spans.last().map(|span| span.to), Some(map.len));
     }
+}
+
+/// The same in the active segment, which an opening reads: what is listed of it has a cap, the rest is
+/// counted, and what decides on the verdict is listed wherever it stands.
+#[test]
+fn damages_of_the_active_segment_have_a_cap_and_hide_no_verdict() {
+    let header = SegmentHeader {
+        shared: false,
+        compatible: 0,
+        log_id: annals_wal::LogId([1; 16]),
+        sequence: Sequence::FIRST,
+        capacity: 1 << 20,
+        salt: 7,
+        created_ms: 0,
+    };
+    // Records of no payload with a wrong checksum, and one in the middle that no writer writes.
+    let survey = |odd: Option<(u64, u8, u16)>, hole: bool| {
+        let mut bytes = header.encode().to_vec();
+        for n in 1..=5000 {
+            let mut frame = FrameHeader {
+                payload_crc: 1,
+                lsn: n,
+                len: 0,
+                durable_lag: 0,
+                stream: 0,
+                kind: 1,
+                flags: format::FLAG_BATCH_FIRST,
+                codec: 0,
+            };
+            if let Some((_, flags, kind)) = odd.filter(|odd| odd.0 == n) {
+                (frame.flags, frame.kind) = (flags, kind);
+            }
+            let lost = hole && n == 4990;
+            let frame = frame.encode(header.salt, bytes.len() as u64);
+            bytes.extend_from_slice(if lost { &[0xEE; 32] } else { &frame });
+        }
+        bytes.resize(1 << 20, 0);
+        Survey::of(&bytes[..], &header).unwrap()
+    };
+    let classes = |survey: &Survey| {
+        let mut classes: Vec<DamageClass> = survey.damages.iter().map(|d| d.class).collect();
+        classes.dedup();
+        (classes, survey.damages.len() as u64 + survey.damages_cut)
+    };
+    let plain = survey(None, false);
+    assert_eq!(classes(&plain), (vec![DamageClass::Tearable], 5000));
+    assert_eq!((plain.damages.len(), plain.damaged_lsn), (DAMAGES_KEPT, 5000));
+    // Own kinds that may not be passed over are a newer version's.
+    for (flags, kind, class) in [
+        (0, 0x8020, DamageClass::Unsupported),
+        (0x80 | format::FLAG_BATCH_FIRST, 1, DamageClass::Unsupported),
+        (0, 1, DamageClass::Impossible),
+    ] {
+        let odd = survey(Some((4000, flags, kind)), false);
+        assert_eq!(classes(&odd).0, [DamageClass::Tearable, class], "{flags:x} {kind:x}");
+        assert_eq!(odd.damages.last().unwrap().lsns, (4000, 4000));
+        assert!(odd.damages.len() <= DAMAGES_KEPT + 2);
+    }
+    // A run that no frame stands in is bounded by the frame after it, listed or counted.
+    let hole = survey(None, true);
+    assert_eq!((classes(&hole).1, hole.damaged_lsn), (5000, 5000));
 }
 
 /// A hold below the new head holds what is left: without it the next trim would take records that

@@ -21,16 +21,9 @@ use log::Case;
 const USAGE: &str = "cargo xtask fsyncgate [--fs ext4|xfs|btrfs]";
 
 pub(crate) fn command(args: &[String]) -> ExitCode {
-    let flags = match Flags::parse(args, &["fs"], &["help"]) {
-        Ok(flags) if !flags.has("help") => flags,
-        Ok(_) => {
-            say(USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(e) => {
-            say(&format!("{e}\n{USAGE}"));
-            return ExitCode::from(2);
-        }
+    let flags = match Flags::or_usage(args, &["fs"], &[], USAGE) {
+        Ok(flags) => flags,
+        Err(exit) => return exit,
     };
     let (mut passed, mut failed) = (0, 0);
     let done = all(&flags, &mut passed, &mut failed);

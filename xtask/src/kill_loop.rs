@@ -39,16 +39,9 @@ const FAILURES_MAX: u64 = 5;
 
 pub(crate) fn command(args: &[String]) -> ExitCode {
     let flags =
-        match Flags::parse(args, &["rounds", "jobs", "seed", "dir", "per"], &["lossy", "help"]) {
-            Ok(flags) if !flags.has("help") => flags,
-            Ok(_) => {
-                say(USAGE);
-                return ExitCode::SUCCESS;
-            }
-            Err(e) => {
-                say(&format!("{e}\n{USAGE}"));
-                return ExitCode::from(2);
-            }
+        match Flags::or_usage(args, &["rounds", "jobs", "seed", "dir", "per"], &["lossy"], USAGE) {
+            Ok(flags) => flags,
+            Err(exit) => return exit,
         };
     match Loop::of(&flags).and_then(|kills| kills.run()) {
         Ok(figures) if flags.has("lossy") => {

@@ -15,6 +15,7 @@ use annals_registry::{
 };
 use annals_wal::Log;
 
+use crate::cat::or_damaged;
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
 use crate::opening;
@@ -23,12 +24,26 @@ use crate::registry::args::{RegistryArgs, RegistryVerb};
 
 pub(crate) fn registry(args: &RegistryArgs, out: &mut Out) -> Result<Exit, Failure> {
     match &args.verb {
-        RegistryVerb::Get { dir, key, format } => show::get(dir, key, *format, out),
-        RegistryVerb::List { dir, prefix, as_of } => show::list(dir, prefix, *as_of, out),
-        RegistryVerb::History { dir, key } => show::history(dir, key, out),
-        RegistryVerb::Export { dir, root } => show::export(dir, root.as_ref(), out),
+        RegistryVerb::Get { dir, key, format } => {
+            let got = show::get(dir, key, *format, out);
+            or_damaged(dir, got, out)
+        }
+        RegistryVerb::List { dir, prefix, as_of } => {
+            let listed = show::list(dir, prefix, *as_of, out);
+            or_damaged(dir, listed, out)
+        }
+        RegistryVerb::History { dir, key } => {
+            let told = show::history(dir, key, out);
+            or_damaged(dir, told, out)
+        }
+        RegistryVerb::Export { dir, root } => {
+            let exported = show::export(dir, root.as_ref(), out);
+            or_damaged(dir, exported, out)
+        }
         RegistryVerb::Watch { dir, prefix, after, once } => {
-            watch(dir, prefix, after.map_or(After::Start, After::Revision), *once, out)
+            let after = after.map_or(After::Start, After::Revision);
+            let watched = watch(dir, prefix, after, *once, out);
+            or_damaged(dir, watched, out)
         }
         RegistryVerb::Put { dir, key, json, shared } => {
             let value = value(json)?;

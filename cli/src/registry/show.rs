@@ -20,7 +20,11 @@ pub(super) fn get(dir: &Path, key: &Key, format: Format, out: &mut Out) -> Resul
     match format {
         Format::Text => out.line(&text(&entry.value))?,
         Format::Json => {
-            let head = json!({ "key": key.as_str(), "revision": entry.revision.lsn().get() });
+            let head = json!({
+                "schema": "wal.registry-entry/1",
+                "key": key.as_str(),
+                "revision": entry.revision.lsn().get(),
+            });
             let head = head.to_string();
             let head = head.strip_suffix('}').unwrap_or(&head);
             out.line(&format!("{head},\"value\":{}}}", json_text(&entry.value)))?;

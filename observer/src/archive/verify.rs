@@ -8,7 +8,7 @@ use std::path::Path;
 use annals_wal::LogReader;
 
 use super::hash;
-use super::manifest::Manifest;
+use super::manifest::{Archived, Manifest};
 use crate::error::{Error, ErrorKind, Result};
 
 /// An archive that is whole.
@@ -23,6 +23,36 @@ pub struct Verified {
     pub records: u64,
 }
 
+/// Which files of a manifest are not what it says, and why: missing, no regular file, of another length
+/// and, if the bytes are to be read, of another SHA-256. What stands in them is the log's to judge.
+///
+/// # Errors
+/// `Io`.
+pub fn differences<'m>(
+    dir: &Path,
+    manifest: &'m Manifest,
+    read: bool,
+) -> Result<Vec<(&'m Archived, &'static str)>> {
+    let mut wrong = Vec::new();
+    for segment in &manifest.segments {
+        let path = dir.join(&segment.name);
+        let why = match std::fs::symlink_metadata(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some("is missing"),
+            Err(e) => return Err(Error::file("look at", &path, e)),
+            Ok(about) if !about.is_file() => Some("is no regular file"),
+            Ok(about) if about.len() != segment.bytes => {
+                Some("has another length than the manifest says")
+            }
+            Ok(_) if read && hash(&path)? != segment.sha256 => {
+                Some("has another SHA-256 than the manifest says")
+            }
+            Ok(_) => None,
+        };
+        wrong.extend(why.map(|why| (segment, why)));
+    }
+    Ok(wrong)
+}
+
 /// Checks an archive.
 ///
 /// # Errors
@@ -33,22 +63,12 @@ pub fn verify(dir: &Path) -> Result<Verified> {
         Error::invalid(format!("{} is no archive: it has no manifest", dir.display()))
     })?;
     let mut verified = Verified::default();
+    if let Some((segment, why)) = differences(dir, &manifest, true)?.first() {
+        let (path, lsns) = (dir.join(&segment.name), (segment.first_lsn, segment.last_lsn));
+        let why = format!("{} (LSNs {} to {}) {why}", path.display(), lsns.0, lsns.1);
+        return Err(Error::new(ErrorKind::Corrupt, why));
+    }
     for segment in &manifest.segments {
-        let path = dir.join(&segment.name);
-        let bad = |why: &str| {
-            let lsns = format!("LSNs {} to {}", segment.first_lsn, segment.last_lsn);
-            Error::new(ErrorKind::Corrupt, format!("{} ({lsns}) {why}", path.display()))
-        };
-        let about = std::fs::metadata(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => bad("is missing"),
-            _ => Error::file("look at", &path, e),
-        })?;
-        if about.len() != segment.bytes {
-            return Err(bad("has another length than the manifest says"));
-        }
-        if hash(&path)? != segment.sha256 {
-            return Err(bad("has another SHA-256 than the manifest says"));
-        }
         verified.segments += 1;
         verified.bytes += segment.bytes;
     }

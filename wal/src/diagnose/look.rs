@@ -139,7 +139,7 @@ impl Look<'_> {
             Trouble::Tearable(_) if frame.end() > self.len => {
                 let found = format!("the file ends at {}, inside the frame", self.len);
                 let decided = "a sound header says how long the frame is";
-                (plain(Class::LostTail, &found, decided), (self.len, frame.end()))
+                (plain(Class::LostTail, &found, decided), (start.min(self.len), self.len))
             }
             Trouble::Tearable(_) => {
                 let payload = source.bytes(start, frame.header.len as usize)?;

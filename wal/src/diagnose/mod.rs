@@ -41,8 +41,8 @@ pub struct Diagnosis {
     pub maps: Vec<SegmentMap>,
     /// What the mark says that forbids opening, if there is one and it marks unfinished work.
     pub unfinished: Option<String>,
-    /// Whether that file may be such a mark, or an archive's manifest, that lost its bytes: nothing
-    /// is to be removed on its word.
+    /// Whether that file may be such a mark, or an archive's manifest, that lost its bytes, or is no
+    /// file at all: nothing is to be removed on its word.
     pub doubtful: bool,
 }
 
@@ -123,7 +123,7 @@ pub fn diagnose_in(
         return Ok(diagnosis);
     }
     let facts = Facts::read(&**dir)?;
-    diagnosis.doubtful = facts.mark == Some(Mark::Doubtful);
+    diagnosis.doubtful = matches!(facts.mark, Some(Mark::Doubtful | Mark::Irregular));
     let decision = decide(&facts);
     let found = set::explain(&**dir, &facts, &decision, &diagnosis.report, scope)?;
     diagnosis.damages = found.damages;

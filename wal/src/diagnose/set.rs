@@ -19,6 +19,7 @@ use crate::ids::{LogId, Sequence};
 use crate::inspect::{Finding, Report, State};
 use crate::recover::facts::{SegmentFacts, reading};
 use crate::recover::{Decision, Facts, Row, trusted_control};
+use crate::survey::Survey;
 use crate::window::Window;
 
 /// What was found.
@@ -176,8 +177,13 @@ impl<'a> Set<'a> {
             return Ok(());
         };
         let sealed = Some(index) != active;
-        let around = self.around(chain, index, sealed, &header, known);
+        let mut around = self.around(chain, index, sealed, &header, known);
         let limit = header.capacity.min(segment.file_len);
+        if !sealed && bad_header.is_some() {
+            // An opening reads nothing behind a bad header; its frames are witnesses all the same.
+            let survey = Survey::of(Window::limited(file.clone(), limit), &header);
+            around.promised_end = around.promised_end.max(survey.map_err(failed)?.witness);
+        }
         let mut looked = look(Window::limited(file, limit), &header, around).map_err(failed)?;
         self.beyond_capacity(segment, &header);
         if let Some(damage) = bad_header.and_then(|index| self.done.damages.get_mut(index)) {

@@ -64,6 +64,9 @@ pub enum SyncPoint {
     Evidence,
     /// The parent of a backup's directory.
     BackupParent,
+    /// What the mark of a half-made backup says, before its name is durable: without it a crash may
+    /// leave a mark that looks like an archive's damaged manifest, and nobody dares to remove it.
+    BackupMark,
     /// The mark that keeps a half-made backup from being opened as a log, before its first file.
     BackupMarked,
     /// A file of a backup.
@@ -80,7 +83,7 @@ pub enum SyncPoint {
 
 impl SyncPoint {
     /// Every sync point: for tests that must miss none.
-    pub const ALL: [SyncPoint; 20] = [
+    pub const ALL: [SyncPoint; 21] = [
         SyncPoint::Parent,
         SyncPoint::DirectoryBeforeWrite,
         SyncPoint::Prepared,
@@ -95,6 +98,7 @@ impl SyncPoint {
         SyncPoint::Leftovers,
         SyncPoint::Evidence,
         SyncPoint::BackupParent,
+        SyncPoint::BackupMark,
         SyncPoint::BackupMarked,
         SyncPoint::BackupFile,
         SyncPoint::BackupNames,

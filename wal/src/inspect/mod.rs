@@ -105,7 +105,7 @@ fn report(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report> {
     let facts = Facts::read(&**dir)?;
-    let copy = matches!(facts.mark, Some(Mark::Unfinished(_) | Mark::Doubtful));
+    let copy = matches!(facts.mark, Some(Mark::Unfinished(_) | Mark::Doubtful | Mark::Irregular));
     if facts.segments.is_empty() && !copy {
         return Err(no_segment(&**dir, &facts));
     }
@@ -184,10 +184,13 @@ pub(crate) fn refuse_marked(dir: &dyn Dir, facts: &Facts) -> Result<()> {
         Some(Mark::Unfinished(what)) => {
             format!("{path} is unfinished and not read as a log: {what}, and make it once more")
         }
-        Some(Mark::Doubtful) => format!(
-            "{path} may be unfinished and is not read as a log: {DOUBTFUL}. Look at what is there \
-             with `wal salvage {path} --to NEW --dry-run` before you remove anything"
-        ),
+        Some(mark @ (Mark::Doubtful | Mark::Irregular)) => {
+            let why = if *mark == Mark::Irregular { IRREGULAR } else { DOUBTFUL };
+            format!(
+                "{path} may be unfinished and is not read as a log: {why}. Look at what is there \
+                 with `wal salvage {path} --to NEW --dry-run` before you remove anything"
+            )
+        }
         _ => return Ok(()),
     };
     Err(Error::new(ErrorKind::Archived, why))
@@ -197,9 +200,12 @@ pub(crate) fn refuse_marked(dir: &dyn Dir, facts: &Facts) -> Result<()> {
 const DOUBTFUL: &str = "its file ARCHIVE is a mark or a manifest that lost its bytes: a copy was \
                         broken off here, or this is an archive";
 
+const IRREGULAR: &str = "its file ARCHIVE is a link or no regular file, and is not followed";
+
 fn note_mark(report: &mut Report, facts: &Facts) {
     let why = match &facts.mark {
         Some(Mark::Doubtful) => DOUBTFUL,
+        Some(Mark::Irregular) => IRREGULAR,
         Some(Mark::DamagedManifest) => {
             "its file ARCHIVE is a manifest that begins with a zero byte"
         }

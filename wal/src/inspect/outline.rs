@@ -6,7 +6,8 @@
 use super::value::{Finding, Report, Role, SegmentReport, State};
 use crate::format::{FRAMES_START, HeaderVerdict, KIND_OPEN, KIND_SEAL, KIND_TRIM};
 use crate::ids::Lsn;
-use crate::recover::{Decision, Facts, Plan, Refusal, RefusalKind, Row};
+use crate::recover::facts::SegmentFacts;
+use crate::recover::{Decision, Facts, Plan, Refusal, RefusalKind, Row, trusted_control};
 use crate::survey::Survey;
 
 pub(super) fn outline(facts: &Facts, decision: &Decision) -> Report {
@@ -41,6 +42,7 @@ pub(super) fn outline(facts: &Facts, decision: &Decision) -> Report {
         }),
         last_lsn: Lsn::new(last),
         proven_lsn: proven(facts),
+        copied_lsn: copied(facts).filter(|lsn| lsn.get() > last),
         records: None,
         segments: (0..facts.segments.len()).map(|index| segment_report(facts, index)).collect(),
         findings: Vec::new(),
@@ -81,6 +83,14 @@ fn proven(facts: &Facts) -> Option<Lsn> {
     let all = survey.filter(|survey| survey.witness >= survey.kept.end || survey.ends_in_close());
     let kept = all.map_or(0, |survey| survey.kept.last_lsn);
     Lsn::new(before.max(control).max(kept))
+}
+
+/// The claim of a control block that came with a copy.
+fn copied(facts: &Facts) -> Option<Lsn> {
+    let control = facts.control.filter(|_| trusted_control(facts).is_none())?.control;
+    let mut headers = facts.segments.iter().filter_map(SegmentFacts::good_header);
+    headers.any(|header| header.log_id == control.log_id).then_some(())?;
+    Lsn::new(control.durable_lsn)
 }
 
 fn segment_report(facts: &Facts, index: usize) -> SegmentReport {

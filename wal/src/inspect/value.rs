@@ -135,6 +135,9 @@ pub struct Report {
     pub last_lsn: Option<Lsn>,
     /// The last record that something proves durable (a later frame or the control block).
     pub proven_lsn: Option<Lsn>,
+    /// What a control block of this log says was durable that was written for other files, if that is
+    /// more than what is here. It proves nothing; a copy that lost its end looks like this.
+    pub copied_lsn: Option<Lsn>,
     /// Records in all, where every segment's count is known.
     pub records: Option<u64>,
     /// Lowest first.

@@ -33,6 +33,7 @@ pub fn decide(facts: &Facts) -> Decision {
 
 fn judge(facts: &Facts) -> Judged<Plan> {
     if facts.archive {
+        check_archive(facts)?;
         let why = "the directory holds an archive manifest: read it with `wal cat`, never write";
         return Err(Refusal {
             row: Row::F,
@@ -44,6 +45,44 @@ fn judge(facts: &Facts) -> Judged<Plan> {
     match &facts.active {
         None => judge_unused(facts),
         Some(active) => judge_used(facts, active),
+    }
+}
+
+/// The segments of an archive: each whole, and each the one that its successor names. Which one should
+/// be the first and which the last is its manifest's to say.
+fn check_archive(facts: &Facts) -> Judged<()> {
+    for segment in &facts.segments {
+        check_supported(segment)?;
+    }
+    let Some(active) = &facts.active else {
+        return facts.segments.iter().try_for_each(check_regular);
+    };
+    let (kept, beyond) = facts.segments.split_at(active.index + 1);
+    let segment = &facts.segments[active.index];
+    if let Some(damage) = active.survey.as_ref().and_then(unsupported_damage) {
+        return Err(refuse_damage(Row::F, RefusalKind::Unsupported, segment.sequence, damage));
+    }
+    check_set(facts, kept, beyond)?;
+    kept.iter().try_for_each(check_header)?;
+    check_sealed(kept)?;
+    let Some(survey) = &active.survey else {
+        return Err(corrupt(Row::DPrime, segment.sequence, 0, "its header is bad"));
+    };
+    if let Some(damage) = survey.damages.first() {
+        return Err(refuse_damage(Row::E, RefusalKind::Corrupt, segment.sequence, damage));
+    }
+    let capacity = segment.good_header().map_or(0, |header| header.capacity);
+    if segment.file_len < capacity {
+        let why = format!("its file has {} bytes of {capacity}", segment.file_len);
+        return Err(corrupt(Row::E, segment.sequence, segment.file_len, why));
+    }
+    match survey.seal() {
+        Some(seal) => check_own_seal(segment, seal),
+        None if survey.ends_in_close() => Ok(()),
+        None => {
+            let why = "it does not end in a seal, as every segment of an archive does";
+            Err(corrupt(Row::E, segment.sequence, survey.kept.end, why))
+        }
     }
 }
 
@@ -360,8 +399,7 @@ fn cut(active: &Active, segment: Sequence, survey: &Survey, state: &State) -> Cu
     let low = state.last_lsn.saturating_add(1);
     // No frame is shorter than its header, so the cut bytes bound how many there can have been.
     let bound = state.last_lsn.saturating_add(used / FRAME_HEADER_LEN as u64);
-    let damaged = survey.damages.iter().map(|damage| damage.lsns.1).max().unwrap_or(0);
-    let high = damaged.min(bound).max(survey.highest_lsn);
+    let high = survey.damaged_lsn.min(bound).max(survey.highest_lsn);
     let lsns = Lsn::new(low).zip(Lsn::new(high)).filter(|_| high >= low && used > 0);
     Cut { segment, from, to: from + used, lsns }
 }

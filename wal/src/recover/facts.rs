@@ -153,15 +153,16 @@ impl Facts {
                 Name::Segment(sequence) => segments.push((sequence, entry.regular)),
                 Name::SegmentTmp(_) if entry.regular => facts.tmp_names.push(entry.name),
                 Name::Snapshot(_) if entry.regular => snapshots.push(entry.name),
-                Name::Archive => facts.archive = true,
+                Name::Archive => {
+                    facts.archive = true;
+                    facts.mark =
+                        if entry.regular { read_mark(dir)? } else { Some(Mark::Irregular) };
+                }
                 _ => {}
             }
         }
         segments.sort_unstable();
         facts.tmp_names.sort_unstable();
-        if facts.archive {
-            facts.mark = read_mark(dir)?;
-        }
         facts.control = read_control(dir)?;
         for name in snapshots {
             facts.snapshots.extend(read_snapshot(dir, &name)?);
@@ -386,17 +387,24 @@ pub(crate) fn mark_of(what: &str) -> String {
 pub enum Mark {
     /// The mark of a copy that was broken off, whole, without its first word: no log.
     Unfinished(String),
-    /// Too short for a manifest, and no mark either. Nobody syncs what a mark says, only its name, so
-    /// a crash may leave it empty or zeros; but so may damage leave the manifest of a whole archive,
-    /// and then the segments are all there is.
+    /// Too short for a manifest, and no mark either. A crash between making a mark and syncing it may
+    /// leave it empty or zeros; but so may damage leave the manifest of a whole archive, and then the
+    /// segments are all there is.
     Doubtful,
+    /// A link, a FIFO or anything else that is no regular file: it says nothing, and what stood there
+    /// may have been a mark.
+    Irregular,
     /// As long as a manifest, but its first byte is gone.
     DamagedManifest,
 }
 
 fn read_mark(dir: &dyn Dir) -> Result<Option<Mark>> {
-    // Whatever else bears that name forbids writing, and says nothing.
-    let Ok(file) = dir.open(format::ARCHIVE_NAME, Access::Read) else { return Ok(None) };
+    let file = match dir.open(format::ARCHIVE_NAME, Access::Read) {
+        Ok(file) => file,
+        // Finished since it was listed.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(reading(dir, format::ARCHIVE_NAME, e)),
+    };
     let mut bytes = [0; MARK_MAX + 1];
     let read = read_full(&*file, &mut bytes, 0);
     let read = read.map_err(|e| reading(dir, format::ARCHIVE_NAME, e))?;

@@ -162,6 +162,10 @@ fn copy(
     options: SalvageOptions,
     progress: &mut dyn FnMut(u64),
 ) -> Result<SalvageReport> {
+    // Said before the source is read: that may take minutes.
+    if let Some(to) = to {
+        backup::check_empty(to)?;
+    }
     let harvest = Harvest::of(from, options, progress)?;
     let Some(to) = to else { return Ok(harvest.report) };
     backup::prepare_target(to, &Options::new(), "salvage")?;

@@ -56,6 +56,7 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("sync:Leftovers", DISK, "the directory sync after leftovers were removed"),
     m("sync:Evidence", DISK, "the syncs of the copy of what was cut"),
     m("sync:BackupParent", DISK, "the sync of a backup's parent"),
+    m("sync:BackupMark", DISK, "the sync of what a backup's mark says"),
     m("sync:BackupMarked", DISK, "the sync of a backup's mark"),
     m("sync:BackupFile", DISK, "the sync of a backup's file"),
     m("sync:BackupNames", DISK, "the sync of a backup's names"),

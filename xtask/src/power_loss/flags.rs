@@ -3,6 +3,9 @@
 //! Never here: what they mean. An unknown flag is an error that names it.
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use crate::say;
 
 pub(crate) struct Flags(BTreeMap<String, String>);
 
@@ -24,6 +27,27 @@ impl Flags {
             flags.insert(name.to_owned(), value);
         }
         Ok(Flags(flags))
+    }
+
+    /// The flags of a verb that also knows `--help`; where there is nothing to run, its exit code, and
+    /// its usage was printed.
+    pub(crate) fn or_usage(
+        args: &[String],
+        valued: &[&str],
+        bare: &[&str],
+        usage: &str,
+    ) -> Result<Flags, ExitCode> {
+        match Flags::parse(args, valued, &[bare, &["help"]].concat()) {
+            Ok(flags) if !flags.has("help") => Ok(flags),
+            Ok(_) => {
+                say(usage);
+                Err(ExitCode::SUCCESS)
+            }
+            Err(e) => {
+                say(&format!("{e}\n{usage}"));
+                Err(ExitCode::from(2))
+            }
+        }
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

@@ -66,16 +66,9 @@ pub(crate) fn writer_command(args: &[String]) -> ExitCode {
 
 pub(crate) fn command(args: &[String]) -> ExitCode {
     let valued = ["fs", "cuts", "seed", "per", "recording", "only", "skip", "jobs", "nested"];
-    let flags = match Flags::parse(args, &valued, &["lossy", "no-barrier", "keep", "help"]) {
-        Ok(flags) if !flags.has("help") => flags,
-        Ok(_) => {
-            say(USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(e) => {
-            say(&format!("{e}\n{USAGE}"));
-            return ExitCode::from(2);
-        }
+    let flags = match Flags::or_usage(args, &valued, &["lossy", "no-barrier", "keep"], USAGE) {
+        Ok(flags) => flags,
+        Err(exit) => return exit,
     };
     let (mut passed, mut failed) = (0, 0);
     let done = run::all(&flags, &mut passed, &mut failed);

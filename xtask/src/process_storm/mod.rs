@@ -44,16 +44,9 @@ pub(crate) const CHILD: &str = "process-storm-child";
 pub(crate) fn command(args: &[String]) -> ExitCode {
     let valued =
         ["writers", "minutes", "seconds", "processes", "threads", "kill-every", "seed", "dir"];
-    let flags = match Flags::parse(args, &valued, &["help"]) {
-        Ok(flags) if !flags.has("help") => flags,
-        Ok(_) => {
-            say(USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(e) => {
-            say(&format!("{e}\n{USAGE}"));
-            return ExitCode::from(2);
-        }
+    let flags = match Flags::or_usage(args, &valued, &[], USAGE) {
+        Ok(flags) => flags,
+        Err(exit) => return exit,
     };
     match Storm::of(&flags).and_then(|storm| storm.run()) {
         Ok((acknowledged, failures)) => {
