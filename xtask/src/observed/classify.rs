@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 
 use annals_observer::{
-    CallId, CallState, JsonText, Level, Observer, RunId, Session, call_state_in_run,
+    CallId, CallKind, CallState, JsonText, Level, Observer, RunId, Session, call_state_in_run,
 };
 use annals_wal::{Log, Options};
 
@@ -144,7 +144,7 @@ fn judge(dir: &Path, told: &BTreeMap<(String, String), Told>, seen: &mut Tally) 
         open.push((run, id(call.start.call_id.as_ref().map(CallId::as_str))));
     }
     for ((run, call), told) in told {
-        let state = call_state_in_run(&log, SESSION, run, call).map_err(text)?;
+        let state = call_state_in_run(&log, SESSION, run, CallKind::Tool, call).map_err(text)?;
         let required = run == REQUIRED;
         let is_open = open.contains(&(run.clone(), call.clone()));
         let wrong = match state {
