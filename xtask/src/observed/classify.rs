@@ -79,6 +79,9 @@ fn all(flags: &Flags) -> Res<(u64, u64)> {
         std::fs::remove_dir_all(&dir).map_err(text)?;
     }
     say(&format!("{seen:?}"));
+    if let Some(short) = seen.short(runs) {
+        return Err(short);
+    }
     Ok((runs - failed, failed))
 }
 
@@ -99,6 +102,24 @@ struct Tally {
     ambiguous: u64,
     settled: u64,
     queued_ran_without_a_trace: u64,
+}
+
+impl Tally {
+    /// A class that was hardly met: the runs would have said nothing of it. The least counts are far
+    /// below what is usual.
+    fn short(&self, runs: u64) -> Option<String> {
+        let least = [
+            ("calls", self.calls, 20 * runs),
+            ("that ran and had no end", self.ran_and_cut, runs),
+            ("never started", self.never_started, runs),
+            ("ambiguous", self.ambiguous, runs),
+            ("settled", self.settled, 10 * runs),
+            ("queued that ran without a trace", self.queued_ran_without_a_trace, runs / 20),
+        ];
+        let short = least.into_iter().find(|(_, met, least)| met < least || *met == 0)?;
+        let (what, met, least) = short;
+        Some(format!("{met} calls {what} in {runs} runs, less than {}", least.max(1)))
+    }
 }
 
 /// Runs a child and kills it after so many words; everything that it said.
