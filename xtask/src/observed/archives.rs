@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-use annals_observer::archive::{Target, union, verify};
+use annals_observer::archive::{Target, hand_over_all, union, verify};
 use annals_wal::{Log, Lsn, Options};
 use hdrhistogram::Histogram;
 
@@ -23,21 +23,27 @@ use crate::power_loss::rig::{Res, Scratch};
 use crate::power_loss::verdict;
 use crate::say;
 
-const USAGE: &str = "cargo xtask archives [--rounds N] [--targets T] [--ratio-max R] [--dir DIR]
+const USAGE: &str =
+    "cargo xtask archives [--rounds N] [--targets T] [--one-thread] [--segment-mib M] [--ratio-max R]
+                       [--dir DIR]
   --rounds N     hand-overs of each target, each followed by a trim (default 100)
   --targets T    archives made at the same time (default 5)
+  --one-thread   one thread hands over to all targets, one after the other (hand_over_all)
+  --segment-mib M  bytes of a segment, so how often one is full (default 1)
   --ratio-max R  fail if the writers' p99 is over R times that without archives (for a machine that
                  does nothing else; a whole number)
   --dir DIR      where log and archives go (default /var/tmp); a real file system, not memory";
 const WRITERS: u64 = 8;
 const BYTES: usize = 1_000;
-const SEGMENT_BYTES: u64 = 1 << 20;
-const PER_SEGMENT: u64 = SEGMENT_BYTES / (BYTES as u64 + 32);
-/// Appends without archives, before and after: as many segments.
-const ALONE: u64 = 30 * PER_SEGMENT;
+/// Segments without archives, before and after.
+const ALONE: u64 = 30;
 
 pub(crate) fn command(args: &[String]) -> ExitCode {
-    let flags = match Flags::parse(args, &["rounds", "targets", "ratio-max", "dir"], &["help"]) {
+    let flags = match Flags::parse(
+        args,
+        &["rounds", "targets", "segment-mib", "ratio-max", "dir"],
+        &["one-thread", "help"],
+    ) {
         Ok(flags) if !flags.has("help") => flags,
         Ok(_) => {
             say(USAGE);
@@ -64,6 +70,8 @@ fn histogram() -> Res<Histogram<u64>> {
 
 /// What the writers have seen.
 struct Written {
+    /// Appends that fill a segment.
+    per_segment: u64,
     acknowledged: Mutex<BTreeMap<u64, [u8; 16]>>,
     appends: AtomicU64,
     done: AtomicBool,
@@ -109,10 +117,12 @@ struct Made {
 fn run(flags: &Flags) -> Res<u64> {
     let rounds = flags.number("rounds")?.unwrap_or(100).max(1);
     let targets = flags.number("targets")?.unwrap_or(5).max(1);
+    let segment_bytes = flags.number("segment-mib")?.unwrap_or(1).clamp(1, 1 << 10) << 20;
     let scratch = Scratch::below(Path::new(flags.text("dir").unwrap_or("/var/tmp")), "archives")?;
     let path = scratch.path().join("log");
-    let log = Options::new().segment_bytes(SEGMENT_BYTES).open(&path).map_err(text)?;
+    let log = Options::new().segment_bytes(segment_bytes).open(&path).map_err(text)?;
     let written = Written {
+        per_segment: segment_bytes / (BYTES as u64 + 32),
         acknowledged: Mutex::default(),
         appends: AtomicU64::new(0),
         done: AtomicBool::new(false),
@@ -120,6 +130,14 @@ fn run(flags: &Flags) -> Res<u64> {
         steps: (Mutex::new(()), Condvar::new()),
     };
     let dirs: Vec<PathBuf> = (0..targets).map(|n| scratch.path().join(format!("to-{n}"))).collect();
+    let mut all = Vec::new();
+    for (n, dir) in dirs.iter().enumerate() {
+        let target = Target::new(format!("to-{n}"), dir).map_err(text)?;
+        // Each has its hold before anybody trims, or one that comes late finds a log without its
+        // beginning.
+        target.hand_over(&log).map_err(text)?;
+        all.push(target);
+    }
     let (alone, during, made) = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
@@ -131,7 +149,12 @@ fn run(flags: &Flags) -> Res<u64> {
                 })
             })
             .collect();
-        let made = archive(&log, &dirs, rounds, &written);
+        let groups: Vec<Vec<Target>> = if flags.has("one-thread") {
+            vec![all]
+        } else {
+            all.into_iter().map(|target| vec![target]).collect()
+        };
+        let made = archive(&log, &groups, rounds, &written);
         written.stop();
         let (mut alone, mut during) = (histogram()?, histogram()?);
         for writer in writers {
@@ -198,7 +221,7 @@ fn write(log: &Log, writer: u64, written: &Written) -> Res<(Histogram<u64>, Hist
         let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         if under { &mut during } else { &mut alone }.record(took).map_err(text)?;
         mine.insert(lsn.get(), stamp);
-        if (written.appends.fetch_add(1, SeqCst) + 1).is_multiple_of(PER_SEGMENT) {
+        if (written.appends.fetch_add(1, SeqCst) + 1).is_multiple_of(written.per_segment) {
             written.tell();
         }
     }
@@ -206,18 +229,17 @@ fn write(log: &Log, writer: u64, written: &Written) -> Res<(Histogram<u64>, Hist
     Ok((alone, during))
 }
 
-/// Waits for appends without archives, then makes them, each target in a thread of its own, then
-/// waits again. A round waits until at least one more segment is full.
-fn archive(log: &Log, dirs: &[PathBuf], rounds: u64, written: &Written) -> Res<Made> {
+/// Waits for appends without archives, then makes them, each group of targets in a thread of its
+/// own, then waits again. A round waits until at least one more segment is full.
+fn archive(log: &Log, groups: &[Vec<Target>], rounds: u64, written: &Written) -> Res<Made> {
     // The first appends make files and warm what there is to warm.
-    written.until(PER_SEGMENT + ALONE)?;
+    written.until((1 + ALONE) * written.per_segment)?;
     written.archiving.store(true, SeqCst);
     let begun = written.appends.load(SeqCst);
     let made = std::thread::scope(|scope| {
-        let threads: Vec<_> = dirs
+        let threads: Vec<_> = groups
             .iter()
-            .enumerate()
-            .map(|(n, dir)| scope.spawn(move || rounds_of(log, n, dir, rounds, begun, written)))
+            .map(|targets| scope.spawn(move || rounds_of(log, targets, rounds, begun, written)))
             .collect();
         let mut made = Made { cost: histogram()?, segments: 0, trims: 0 };
         for thread in threads {
@@ -229,32 +251,36 @@ fn archive(log: &Log, dirs: &[PathBuf], rounds: u64, written: &Written) -> Res<M
         Ok::<_, String>(made)
     })?;
     written.archiving.store(false, SeqCst);
-    written.until(written.appends.load(SeqCst) + ALONE)?;
+    written.until(written.appends.load(SeqCst) + ALONE * written.per_segment)?;
     Ok(made)
 }
 
 fn rounds_of(
     log: &Log,
-    n: usize,
-    dir: &Path,
+    targets: &[Target],
     rounds: u64,
     begun: u64,
     written: &Written,
 ) -> Res<Made> {
-    let target = Target::new(format!("to-{n}"), dir).map_err(text)?;
     let mut made = Made { cost: histogram()?, segments: 0, trims: 0 };
     for round in 1..=rounds {
-        written.until(begun + round * PER_SEGMENT)?;
+        written.until(begun + round * written.per_segment)?;
         let start = Instant::now();
-        let handed = target.hand_over(log).map_err(text)?;
+        let handed = hand_over_all(log, targets);
         let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        made.segments += handed.segments;
-        if let Some(each) = took.checked_div(handed.segments) {
-            made.cost.record_n(each, handed.segments).map_err(text)?;
+        let (mut segments, mut lowest) = (0, None);
+        for (name, handed) in handed {
+            let handed = handed.map_err(|e| format!("{name}: {e}"))?;
+            segments += handed.segments;
+            lowest = lowest.into_iter().chain([handed.next_lsn]).min();
+        }
+        made.segments += segments;
+        if let Some(each) = took.checked_div(segments) {
+            made.cost.record_n(each, segments).map_err(text)?;
         }
         let before = log.head_lsn();
         // As far as the other targets have come, too.
-        let head = log.trim(handed.next_lsn).map_err(text)?;
+        let head = log.trim(lowest.unwrap_or(before)).map_err(text)?;
         made.trims += u64::from(head > before);
     }
     Ok(made)
