@@ -113,6 +113,9 @@ impl Target {
     /// the manifest that names them, and the hold. Writers of the log go on meanwhile. Called again
     /// after any failure or crash, it goes on where it stopped.
     ///
+    /// The hold is there from the first hand-over on: of several targets that each are to have
+    /// everything, hand over to each once before the first trim.
+    ///
     /// # Errors
     /// `Invalid` while another process or thread hands over to the same directory, if it is an
     /// archive of another log or name, or if another directory has this name; `Corrupt` if its
