@@ -250,7 +250,7 @@ fn a_fork_at_any_moment_of_a_busy_observer() {
             })
             .collect();
         let mut joined = Ok(());
-        for n in 0..60 {
+        for n in 0..40 {
             let mut handles = Some((observer.clone(), session.clone()));
             let child = Child::new(|| {
                 let (observer, session) = handles.take().unwrap();
