@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::mutant;
 use crate::nesting;
 use crate::options::Trim;
+use crate::pace::Pace;
 use crate::rebuild::HOLD;
 use crate::registry::Registry;
 use crate::shared::Shared;
@@ -129,7 +130,11 @@ impl Work<'_> {
 
     /// A snapshot's own bytes, read back.
     fn verify(&self, lsn: Lsn) -> Result<std::result::Result<(), Unusable>> {
-        snapshot::verify(self.dir(), lsn, &|| self.go_on())
+        let pace = Pace::of(self.dir());
+        snapshot::verify(self.dir(), lsn, &|| {
+            pace.breathe();
+            self.go_on()
+        })
     }
 
     fn remove(&self, lsn: Lsn) -> Result<()> {
@@ -240,7 +245,9 @@ fn write(work: &Work<'_>, begun: Begun<'_>) -> Result<Option<u64>> {
     let Some(mut sink) = begin_file(work, &header)? else { return Ok(None) };
     let wall_ms = shared.options.clock.wall_ms();
     sink.begin(crc32fast::hash(&record.payload), wall_ms).map_err(failed)?;
+    let pace = Pace::of(dir);
     loop {
+        pace.breathe();
         work.go_on()?;
         let entries = shared.durable().next_of_shot(CHUNK_KEYS);
         if entries.is_empty() {

@@ -85,6 +85,7 @@ mod mutant;
 mod nesting;
 mod options;
 mod others;
+mod pace;
 mod process;
 mod reader;
 mod rebuild;

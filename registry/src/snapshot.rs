@@ -23,7 +23,7 @@ use crate::state::Durable;
 use crate::value::Entry;
 
 /// This much is written at once, and synced, so that no group of the log waits long behind it.
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Why a snapshot's own bytes cannot be believed.
 #[derive(Clone, PartialEq, Eq, Debug)]
