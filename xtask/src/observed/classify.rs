@@ -27,7 +27,7 @@ use crate::power_loss::verdict;
 use crate::say;
 
 const USAGE: &str = "cargo xtask classify [--runs N] [--seed S] [--dir DIR]
-  --runs N     kills (default 100)
+  --runs N     kills (default 100; a few of them meet too few of some class, and that is an error)
   --dir DIR    where the logs go (default /var/tmp); a real file system, not memory";
 /// The verb of the child.
 pub(crate) const WRITER: &str = "classify-writer";
