@@ -24,12 +24,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("LSN {}: {:?} may have run", call.start_lsn, call.start.tool);
     }
     for id in ["mailed", "charged", "never"] {
-        println!("{id}: {:?}", call_state(observer.log(), "s-1", id)?);
+        println!("{id}: {:?}", call_state(observer.log(), "s-1", CallKind::Tool, id)?);
     }
     // Somebody asked the bank. An end settles the call, whatever was written about it before.
     let outcome = Outcome::Ok(JsonText::string("charged once, says the bank"));
     observer.session("s-1")?.end_by_call_id(CallKind::Tool, CallId::new("charged")?, outcome)?;
-    println!("charged: {:?}", call_state(observer.log(), "s-1", "charged")?);
+    println!("charged: {:?}", call_state(observer.log(), "s-1", CallKind::Tool, "charged")?);
     Ok(())
 }
 

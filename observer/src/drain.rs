@@ -436,6 +436,14 @@ impl Drain {
         error
     }
 
+    /// Keeps a failure that nobody is there to be told of, for [`crate::Health::last_error`]. Not in a
+    /// forked child, whose copy of the lock nobody may ever give back.
+    pub(crate) fn note_error(&self, error: Error) {
+        if self.log.check_process().is_ok() {
+            self.lock().last_error = Some(error);
+        }
+    }
+
     /// Both clocks. They may be a caller's code: asked without a lock.
     pub(crate) fn now(&self) -> (WallTime, MonoTime) {
         (self.clock().wall(), self.clock().mono())

@@ -67,7 +67,7 @@ impl Drop for CallGuard {
         if let Err(error) =
             self.call.finish(Outcome::Error(said(what, None)), Level::Batched, Place::Forced)
         {
-            self.call.handle.lock().last_error = Some(error);
+            self.call.handle.note_error(error);
         }
     }
 }

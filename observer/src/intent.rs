@@ -104,7 +104,7 @@ impl Drop for NotRun {
         let recorded =
             encoded.and_then(|encoded| self.handle.record(encoded, Level::Batched, Place::Forced));
         if let Err(error) = recorded {
-            self.handle.lock().last_error = Some(error);
+            self.handle.note_error(error);
         }
     }
 }

@@ -79,6 +79,25 @@ pub struct Health {
     pub poisoned: Option<Error>,
 }
 
+impl Health {
+    fn of_a_child(error: Error) -> Health {
+        Health {
+            accepted: 0,
+            queued: 0,
+            dropped: 0,
+            open_starts: 0,
+            written_off: 0,
+            full: None,
+            stuck: None,
+            all_durable: false,
+            refused: 0,
+            closed: false,
+            last_error: Some(error),
+            poisoned: None,
+        }
+    }
+}
+
 /// Records agents' entries on a log. Clones share one queue; use one from as many threads as you
 /// like. It keeps the log's directory locked until its last clone, session and call are dropped.
 #[derive(Clone, Debug)]
@@ -180,8 +199,14 @@ impl Observer {
         self.flush()
     }
 
-    /// How the observer is, without waiting for anything but its own short lock.
+    /// How the observer is, without waiting for anything but its own short lock. In a child made by
+    /// fork, which has no observer, there is nothing but a `last_error` that says so.
     pub fn health(&self) -> Health {
+        // Before any lock: a thread of the parent may have had it at the fork, and never gives it
+        // back here.
+        if let Err(error) = self.log().check_process() {
+            return Health::of_a_child(error.into());
+        }
         let durable = self.log().durable_lsn();
         let poisoned = self.log().poisoned().map(Error::from);
         let state = self.drain().lock();

@@ -13,7 +13,7 @@ use annals_wal::Lsn;
 
 use crate::clock::MonoTime;
 use crate::entry::Entry;
-use crate::ids::{CallId, SessionId};
+use crate::ids::{CallId, RunId, SessionId};
 use crate::kind::EntryKind;
 
 /// A start without an end.
@@ -77,9 +77,11 @@ impl OpenStarts {
     }
 
     /// The newest open call of this id, for whoever records its end now; nobody else finds it then.
+    /// Of this run, if both name one: another run's call of the same id is another call.
     pub(crate) fn ending_by_call_id(
         &mut self,
         session: &SessionId,
+        run: Option<&RunId>,
         end: EntryKind,
         call_id: &CallId,
     ) -> Option<(u64, OpenStart)> {
@@ -89,6 +91,7 @@ impl OpenStarts {
                 && entry.kind == end
                 && entry.call_id.as_ref() == Some(call_id)
                 && entry.session.as_ref() == Some(session)
+                && (run.is_none() || entry.run.is_none() || entry.run.as_ref() == run)
         })?;
         start.ending = true;
         Some((*ticket, start.clone()))

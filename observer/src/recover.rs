@@ -62,12 +62,18 @@ pub struct Recovered {
 /// What pairs a start and its end: the span, or, where the end has none, the call id.
 type Key = (Option<SessionId>, EntryKind, Option<u64>, Option<CallId>);
 
+/// Whether an end can be of a call: either names no run, or both name the same.
+fn same_run(end: &Entry, start: &Entry) -> bool {
+    end.run.is_none() || start.run.is_none() || end.run == start.run
+}
+
 /// The open calls of a log, gathered entry by entry.
 #[derive(Debug, Default)]
 struct Calls {
     by_lsn: BTreeMap<Lsn, OpenCall>,
     by_span: BTreeMap<Key, Lsn>,
-    by_call_id: BTreeMap<Key, Lsn>,
+    /// All that are open: the same id may be of several runs.
+    by_call_id: BTreeMap<Key, BTreeSet<Lsn>>,
     settled: u64,
 }
 
@@ -77,7 +83,9 @@ impl Calls {
         if let Some(kind) = entry.kind.starts() {
             let (span, call_id) = keys(&entry, kind);
             self.by_span.extend(span.map(|key| (key, lsn)));
-            self.by_call_id.extend(call_id.map(|key| (key, lsn)));
+            if let Some(key) = call_id {
+                self.by_call_id.entry(key).or_default().insert(lsn);
+            }
             let start = without_texts(entry);
             self.by_lsn.insert(lsn, OpenCall { kind, start_lsn: lsn, start, abandoned: None });
         } else if let Some(kind) = entry.kind.ends() {
@@ -105,7 +113,13 @@ impl Calls {
         // An end that names a span is that span's and no other's.
         match span {
             Some(span) => self.by_span.get(&span).copied(),
-            None => call_id.and_then(|key| self.by_call_id.get(&key).copied()),
+            None => {
+                let open = self.by_call_id.get(&call_id?)?;
+                let of_run = |lsn: &&Lsn| {
+                    self.by_lsn.get(lsn).is_some_and(|call| same_run(entry, &call.start))
+                };
+                open.iter().rev().find(of_run).copied()
+            }
         }
     }
 
@@ -113,11 +127,17 @@ impl Calls {
         let found = self.find(entry, kind);
         let Some(call) = found.and_then(|lsn| self.by_lsn.remove(&lsn)) else { return false };
         let (span, call_id) = keys(&call.start, kind);
-        for (map, key) in [(&mut self.by_span, span), (&mut self.by_call_id, call_id)] {
-            if let Some(key) = key
-                && map.get(&key) == Some(&call.start_lsn)
-            {
-                map.remove(&key);
+        if let Some(key) = span
+            && self.by_span.get(&key) == Some(&call.start_lsn)
+        {
+            self.by_span.remove(&key);
+        }
+        if let Some(key) = call_id
+            && let Some(open) = self.by_call_id.get_mut(&key)
+        {
+            open.remove(&call.start_lsn);
+            if open.is_empty() {
+                self.by_call_id.remove(&key);
             }
         }
         true
@@ -196,7 +216,7 @@ impl Observer {
     /// `Log` (on a shared log `Sharing` is behind it), `Closed`.
     ///
     /// ```
-    /// use annals_observer::{CallState, Level, Observer, call_state};
+    /// use annals_observer::{CallKind, CallState, Level, Observer, call_state};
     ///
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("log");
@@ -211,7 +231,7 @@ impl Observer {
     /// let recovered = observer.recover()?;
     /// assert_eq!(recovered.open[0].start.tool.as_deref(), Some("charge"));
     /// assert_eq!(recovered.written_off, 1);
-    /// let state = call_state(observer.log(), "s-1", "c-1")?;
+    /// let state = call_state(observer.log(), "s-1", CallKind::Tool, "c-1")?;
     /// assert_eq!(state, CallState::Ambiguous); // ask the bank; an end would settle it
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -255,7 +275,8 @@ impl Observer {
     }
 }
 
-/// What the log says of one call of a session, by its call id. Reads the session's entries.
+/// What the log says of one call of a session, by its kind and call id: a model call of the same id
+/// is another call. Reads the session's entries.
 ///
 /// A call of which there is no trace is `Ambiguous` here: only a run can say that its starts are
 /// durable, so ask [`call_state_in_run`]. After a trim nothing is `NeverStarted`: what was trimmed may
@@ -264,29 +285,37 @@ impl Observer {
 /// # Errors
 /// `Invalid` for an empty id, `Log`. An entry of the session that cannot be decoded is an error: it
 /// may be the call's end.
-pub fn call_state(from: &impl ReadRecords, session: &str, call_id: &str) -> Result<CallState> {
-    state_of(from, session, None, CallId::new(call_id)?)
+pub fn call_state(
+    from: &impl ReadRecords,
+    session: &str,
+    kind: CallKind,
+    call_id: &str,
+) -> Result<CallState> {
+    state_of(from, session, Seen::new(None, kind, CallId::new(call_id)?))
 }
 
 /// [`call_state`] of a call of one run. If the run's first entry declares that its tool starts are
-/// durable ([`crate::Session::require_intents`]), a call without one never ran. An end that names no
-/// run settles the call, too.
+/// durable ([`crate::Session::require_intents`]), a tool call without one never ran. An end that
+/// names no run settles the call, too.
 ///
-/// The declaration is of tool calls: of a call of another kind, whose start may have been queued and
-/// lost, do not believe `NeverStarted`; it is said only where no entry shows that it is no tool's.
+/// The declaration is of tool calls: a call of another kind, whose start may have been queued and
+/// lost, is never `NeverStarted`.
 ///
 /// # Errors
 /// As [`call_state`].
 ///
 /// ```
-/// use annals_observer::{CallState, Observer, RunId, call_state, call_state_in_run};
+/// use annals_observer::{CallKind, CallState, Observer, RunId, call_state, call_state_in_run};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// let observer = Observer::on(annals_wal::Log::open(dir.path().join("log"))?)?;
 /// let run = observer.session("s-1")?.run(RunId::new("run-7")?).require_intents()?;
-/// let state = call_state_in_run(observer.log(), "s-1", "run-7", "call_1")?;
+/// let log = observer.log();
+/// let state = call_state_in_run(log, "s-1", "run-7", CallKind::Tool, "call_1")?;
 /// assert_eq!(state, CallState::NeverStarted); // it would have left a start: run it
-/// assert_eq!(call_state(observer.log(), "s-1", "call_1")?, CallState::Ambiguous);
+/// let state = call_state_in_run(log, "s-1", "run-7", CallKind::Llm, "call_1")?;
+/// assert_eq!(state, CallState::Ambiguous); // nothing was declared of model calls
+/// assert_eq!(call_state(log, "s-1", CallKind::Tool, "call_1")?, CallState::Ambiguous);
 /// # drop(run);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -294,19 +323,14 @@ pub fn call_state_in_run(
     from: &impl ReadRecords,
     session: &str,
     run: &str,
+    kind: CallKind,
     call_id: &str,
 ) -> Result<CallState> {
-    state_of(from, session, Some(RunId::new(run)?), CallId::new(call_id)?)
+    state_of(from, session, Seen::new(Some(RunId::new(run)?), kind, CallId::new(call_id)?))
 }
 
-fn state_of(
-    from: &impl ReadRecords,
-    session: &str,
-    run: Option<RunId>,
-    call_id: CallId,
-) -> Result<CallState> {
+fn state_of(from: &impl ReadRecords, session: &str, mut seen: Seen) -> Result<CallState> {
     let session = SessionId::new(session)?;
-    let mut seen = Seen::new(run, call_id);
     for stored in Entries::of(from.records(..)?).session(session) {
         if seen.settles(&stored?.entry) {
             return Ok(CallState::Settled);
@@ -319,26 +343,18 @@ fn state_of(
 /// What a reading has seen of one call so far.
 struct Seen {
     run: Option<RunId>,
+    kind: CallKind,
     call_id: CallId,
     /// Starts that were not given up, by span: two of one call id are two calls.
     open: BTreeSet<Option<u64>>,
     given_up: bool,
-    /// It is no tool's: the declaration says nothing of it.
-    other_kind: bool,
     /// Whether the run's first entry declares that its tool starts are durable.
     declared: Option<bool>,
 }
 
 impl Seen {
-    fn new(run: Option<RunId>, call_id: CallId) -> Seen {
-        Seen {
-            run,
-            call_id,
-            open: BTreeSet::new(),
-            given_up: false,
-            other_kind: false,
-            declared: None,
-        }
+    fn new(run: Option<RunId>, kind: CallKind, call_id: CallId) -> Seen {
+        Seen { run, kind, call_id, open: BTreeSet::new(), given_up: false, declared: None }
     }
 
     /// Takes the next entry; whether it settles the call.
@@ -353,16 +369,14 @@ impl Seen {
         if entry.call_id.as_ref() != Some(&self.call_id) {
             return false;
         }
-        let starts_or_ends = entry.kind.starts().or(entry.kind.ends());
-        self.other_kind |= starts_or_ends.is_some_and(|kind| kind != CallKind::Tool);
-        self.other_kind |= entry.model.is_some();
-        if entry.kind.ends().is_some() {
+        if entry.kind.ends() == Some(self.kind) {
             return of_run || entry.run.is_none();
         }
         let span = entry.span.map(crate::SpanId::get);
-        if of_run && entry.kind.starts().is_some() {
+        if of_run && entry.kind.starts() == Some(self.kind) {
             self.open.insert(span);
-        } else if of_run && entry.kind == EntryKind::NotRun {
+        } else if of_run && entry.kind == EntryKind::NotRun && self.kind == CallKind::Tool {
+            // Only a tool's intent can be given up.
             self.given_up = true;
             self.open.remove(&span);
         }
@@ -371,8 +385,8 @@ impl Seen {
 
     /// `whole`: nothing was trimmed.
     fn state(&self, whole: bool) -> CallState {
-        let never = self.given_up || self.declared == Some(true) && !self.other_kind;
-        match self.open.is_empty() && never && whole {
+        let durable = self.declared == Some(true) && self.kind == CallKind::Tool;
+        match self.open.is_empty() && (self.given_up || durable) && whole {
             true => CallState::NeverStarted,
             false => CallState::Ambiguous,
         }

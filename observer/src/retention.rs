@@ -4,7 +4,7 @@
 //! allow. Invariant: a start is kept until what ends it, or writes it off, is durable; one of an
 //! earlier opening, too. Next room: [`crate::archive`].
 
-use annals_wal::inspect::{Depth, Role, inspect};
+use annals_wal::inspect::{Depth, Role, SegmentReport, inspect_in};
 use annals_wal::{Log, Lsn};
 
 use crate::clock::WallTime;
@@ -43,7 +43,13 @@ impl Retention {
         self
     }
 
-    /// Keeps what was written at this time or later, as the seals of the segments say.
+    /// Keeps what was written at this time or later, as the seals of the segments say: a segment is
+    /// as old as its last record, by the wall clock of that moment. A segment is dropped only if it
+    /// and all before it are too old. So where the clock has stepped back, nothing goes early: what
+    /// was written before the step is kept until `time` has passed its own, later date, and all
+    /// after it with it; bound that by [`Retention::records_max`] or [`Retention::bytes_max`]. Only a
+    /// step inside of a segment is not seen: records of that one segment that carry later dates
+    /// than its last go with it.
     pub fn since(mut self, time: WallTime) -> Retention {
         self.since = Some(time);
         self
@@ -103,27 +109,35 @@ fn limit(log: &Log, policy: Retention, next: Lsn) -> Result<Lsn> {
     if policy.bytes_max.is_none() && policy.since.is_none() {
         return Ok(limit);
     }
-    let report = inspect(log.path(), Depth::Seals, &mut |_| ())?;
-    let mut kept_bytes = 0u64;
-    for segment in report.segments.iter().rev() {
-        if segment.role == Role::Prepared {
-            continue;
-        }
-        kept_bytes = kept_bytes.saturating_add(segment.file_bytes);
-        let too_large = policy.bytes_max.is_some_and(|max| kept_bytes > max);
-        // Not when the next one was made: it may have waited for its turn for days. The millisecond
-        // of the last append is cut off, so what is dropped is older than all of it.
-        let too_old = policy.since.is_some_and(|since| {
-            let last = segment
-                .last_append_ms
-                .filter(|ms| *ms > 0)
-                .map(|ms| (i128::from(ms) + 1) * 1_000_000);
-            last.is_some_and(|last| last <= i128::from(since.0))
+    let mut segments = inspect_in(log.dir(), Depth::Seals, &mut |_| ())?.segments;
+    segments.retain(|segment| segment.role != Role::Prepared);
+    if let Some(max) = policy.bytes_max {
+        let mut kept_bytes = 0u64;
+        let too_large = segments.iter().rev().find(|segment| {
+            kept_bytes = kept_bytes.saturating_add(segment.file_bytes);
+            segment.role == Role::Sealed && kept_bytes > max
         });
-        if segment.role == Role::Sealed && (too_large || too_old) {
-            let after = segment.lsns.and_then(|(_, last)| last.next());
-            return Ok(after.map_or(limit, |after| limit.max(after)));
-        }
+        limit = limit.max(too_large.and_then(after).unwrap_or(limit));
+    }
+    if let Some(since) = policy.since {
+        // The clock may have stepped back: what lies before a segment that is too old may be
+        // younger by its own times, and is kept.
+        let too_old = segments.iter().take_while(|segment| is_too_old(segment, since));
+        limit = limit.max(too_old.last().and_then(after).unwrap_or(limit));
     }
     Ok(limit)
+}
+
+/// The first LSN behind a segment.
+fn after(segment: &SegmentReport) -> Option<Lsn> {
+    segment.lsns.and_then(|(_, last)| last.next())
+}
+
+/// Whether all of a sealed segment was written before this time.
+fn is_too_old(segment: &SegmentReport, since: WallTime) -> bool {
+    // Not when the next one was made: it may have waited for its turn for days. The millisecond of
+    // an append is cut off, so what is dropped is older than all of it.
+    let last = segment.last_append_ms.filter(|ms| *ms > 0);
+    let end = last.map(|ms| (i128::from(ms) + 1) * 1_000_000);
+    segment.role == Role::Sealed && end.is_some_and(|end| end <= i128::from(since.0))
 }

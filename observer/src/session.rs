@@ -154,7 +154,12 @@ impl Session {
         let session = self.handle.written_id(self.id.as_str()).and_then(SessionId::stored);
         let id = self.handle.written_id(call_id.as_str()).and_then(CallId::stored);
         let (session, id) = (session.as_ref().unwrap_or(&self.id), id.as_ref().unwrap_or(call_id));
-        let known = self.handle.lock().open.ending_by_call_id(session, kind.end(), id);
+        let run = self.run.as_ref().map(|run| {
+            let written = self.handle.written_id(run.as_str()).and_then(RunId::stored);
+            written.unwrap_or_else(|| run.clone())
+        });
+        let open = &mut self.handle.lock().open;
+        let known = open.ending_by_call_id(session, run.as_ref(), kind.end(), id);
         Ok(known.map(|(ticket, start)| Ending::of(&self.handle, ticket, start)))
     }
 

@@ -142,8 +142,10 @@ impl Call {
     /// `annals_registry::Writer::joint`: both are durable on return, or neither is. A commit that
     /// appends nothing (a refused one, a recognised retry) records no end.
     ///
-    /// The observer redacts its own entry. What the commit writes into its room, it does not see:
-    /// keep secrets out of values.
+    /// What is redacted: the end's own entry, its output or error, metadata, names and ids, as in every
+    /// other end. What is **not**: anything that the commit writes into its room, a registry's keys,
+    /// values and writer ids. They pass as they are, whatever redactors this observer has
+    /// (`docs/adr/0020`): keep secrets out of them, or redact before you put them there.
     ///
     /// # Errors
     /// [`JointError`]; after a commit of unknown outcome open the log again, and ask again by
@@ -170,7 +172,8 @@ impl Call {
 }
 
 impl Session {
-    /// [`Call::end_with`] for a call whose [`Call`] is not at hand: after a restart.
+    /// [`Call::end_with`] for a call whose [`Call`] is not at hand: after a restart. The same is
+    /// redacted, and the same is not.
     ///
     /// # Errors
     /// As [`Call::end_with`].

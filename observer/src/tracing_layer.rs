@@ -100,7 +100,7 @@ impl ObserverLayer {
     }
 
     fn failed(&self, error: Error) {
-        self.session.handle.lock().last_error = Some(error);
+        self.session.handle.note_error(error);
     }
 }
 

@@ -150,8 +150,9 @@ impl Writer {
     }
 
     /// [`Writer::commit`] as a [`Joint`]: to be made together with an entry of an observer, in one
-    /// batch (`Call::end_with` there). Nothing is done before that. A retry that is recognised, and
-    /// a commit that is refused, leave the entry out.
+    /// batch (`Call::end_with` there). Nothing is done before that. The observer redacts its entry
+    /// and nothing of this: keys, values and the writer's id are stored as they are. A retry that is
+    /// recognised, and a commit that is refused, leave the entry out.
     pub fn joint<'w>(
         &'w mut self,
         preconditions: &'w [Precondition],

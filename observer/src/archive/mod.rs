@@ -2,7 +2,7 @@
 //!
 //! Order of a hand-over: the target's `ARCHIVE` manifest is durable in the target, so that nobody
 //! opens it for writing; its hold is durable in the log; then for each segment: a hard link (or a
-//! copy) under its final name, synced, its SHA-256 taken of what lies there, the directory synced;
+//! copy, synced) under its final name, its SHA-256 taken of what lies there, the directory synced;
 //! then the manifest that names it, by a temporary name, sync, rename, directory sync; then the
 //! hold moves.
 //!
@@ -112,6 +112,9 @@ impl Target {
     /// Hands over every segment that may be and is not there yet. Durable on return: the segments,
     /// the manifest that names them, and the hold. Writers of the log go on meanwhile. Called again
     /// after any failure or crash, it goes on where it stopped.
+    ///
+    /// The hold is there from the first hand-over on: of several targets that each are to have
+    /// everything, hand over to each once before the first trim.
     ///
     /// # Errors
     /// `Invalid` while another process or thread hands over to the same directory, if it is an
@@ -267,8 +270,8 @@ impl Target {
         }
     }
 
-    /// Brings one segment's bytes to the target under its own name, synced. A file that is there
-    /// and not in the manifest is what a crash left.
+    /// Brings one segment's bytes to the target under its own name, durable but for that name. A
+    /// file that is there and not in the manifest is what a crash left.
     fn bring(&self, log: &Log, segment: &SegmentReport) -> Result<u64> {
         let name = segment_name(segment.sequence);
         let (from, to) = (log.path().join(&name), self.dir.join(&name));
@@ -285,17 +288,21 @@ impl Target {
             fs::hard_link(&from, &to)
         };
         match linked {
+            // The log has synced these bytes before anything behind them was durable ([`ready`]), and
+            // a sync of them again is one that its writers wait behind.
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(Error::file("link", &from, e));
             }
             // Another file system, or one without links.
-            Err(_) => drop(fs::copy(&from, &to).map_err(|e| Error::file("copy", &from, e))?),
+            Err(_) => {
+                fs::copy(&from, &to).map_err(|e| Error::file("copy", &from, e))?;
+                let synced =
+                    self.steps.step().and_then(|()| File::open(&to)).and_then(|f| f.sync_all());
+                synced.map_err(|e| Error::file("sync", &to, e))?;
+            }
         }
-        let file = File::open(&to).map_err(|e| Error::file("open", &to, e))?;
-        let synced = self.steps.step().and_then(|()| file.sync_all());
-        synced.map_err(|e| Error::file("sync", &to, e))?;
-        let about = file.metadata().map_err(|e| Error::file("look at", &to, e))?;
+        let about = fs::metadata(&to).map_err(|e| Error::file("look at", &to, e))?;
         Ok(about.len())
     }
 }

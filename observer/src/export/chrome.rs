@@ -1,7 +1,9 @@
 //! Chrome trace events: a picture of sessions, to be opened in Perfetto or `chrome://tracing`.
 //!
 //! A session is a process, a track is a thread. Calls that run at the same time never share a
-//! track, so none is drawn into another that is not around it. Never here: times to the nanosecond;
+//! track, so none is drawn into another that is not around it. At the same time by their own times:
+//! an entry takes its time before it takes its place in the log, so a start may stand behind an end
+//! and be earlier. Never here: times to the nanosecond;
 //! the format counts microseconds, and fractions of them are kept.
 
 use std::collections::BTreeMap;
@@ -17,27 +19,27 @@ use crate::ids::SessionId;
 use crate::kind::EntryKind;
 use crate::read::StoredEntry;
 
-/// Which tracks of a session are taken.
+/// The tracks of a session: until when each was taken, by wall time; `None` while it is.
 #[derive(Debug, Default)]
 struct Tracks {
-    taken: Vec<bool>,
+    until: Vec<Option<i64>>,
 }
 
 impl Tracks {
-    /// The lowest free one, and whether it is new.
-    fn take(&mut self) -> (usize, bool) {
-        let free = self.taken.iter().position(|taken| !taken);
-        let track = free.unwrap_or(self.taken.len());
-        match self.taken.get_mut(track) {
-            Some(taken) => *taken = true,
-            None => self.taken.push(true),
+    /// The lowest that is free at this time, and whether it is new.
+    fn take(&mut self, at: i64) -> (usize, bool) {
+        let free = self.until.iter().position(|until| until.is_some_and(|until| until <= at));
+        let track = free.unwrap_or(self.until.len());
+        match self.until.get_mut(track) {
+            Some(until) => *until = None,
+            None => self.until.push(None),
         }
         (track, free.is_none())
     }
 
-    fn free(&mut self, track: usize) {
-        if let Some(taken) = self.taken.get_mut(track) {
-            *taken = false;
+    fn free(&mut self, track: usize, from: i64) {
+        if let Some(until) = self.until.get_mut(track) {
+            *until = Some(from);
         }
     }
 }
@@ -83,14 +85,16 @@ pub fn write(
             out.event(&named("process_name", process, 0, name))?;
         }
         if let Some(kind) = entry.kind.starts() {
-            let (track, new) = tracks.take();
+            let (track, new) = tracks.take(entry.wall.0);
             if new {
                 out.event(&named("thread_name", process, track, &format!("calls {}", track + 1)))?;
             }
             calls.start(kind, stored, (process, track));
         } else if let Some(kind) = entry.kind.ends() {
             if let Some(open) = calls.end(kind, entry) {
-                tracks.free(open.kept.1);
+                let start = &open.start.entry;
+                let took = i64::try_from(nanos(start, entry)).unwrap_or(i64::MAX);
+                tracks.free(open.kept.1, start.wall.0.saturating_add(took));
                 out.event(&complete(&open, &stored))?;
                 out.exported.written += 1;
             }

@@ -4,11 +4,13 @@
 //! immutable, and refused while a journal beside it holds rows that are not in it. Invariants: a row
 //! is kept whole, as a JSON object of its columns in their order, in the entry's `input`; rows come
 //! in the order in which they were written (`rowid`); a row that cannot be taken is a [`Reason`] and
-//! costs no other. Next room: [`super::jsonl`].
+//! costs no other. A row is measured before it is read: of one over the cap no cell is loaded that
+//! brings it over, so memory is that of the cap, however large a cell is. Next room: [`super::jsonl`].
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row};
 
@@ -21,6 +23,13 @@ use crate::error::{Error, ErrorKind, Result};
 const TABLE: &str = "protocol_entries";
 /// A table with these columns is a protocol store.
 const COLUMNS: [&str; 2] = ["event_type", "timestamp"];
+
+/// A table of more columns is none: the seeds' has 17, and the query that measures a row grows with
+/// their square.
+const COLUMNS_MAX: usize = 100;
+/// What a cell may be longer than the cap before SQLite itself refuses to load it: the text of a
+/// database in UTF-16 is up to twice as long there, and a schema is a text, too.
+const SLACK_BYTES: usize = 64 << 10;
 
 /// A store that is open for reading.
 pub(super) struct Store {
@@ -61,15 +70,30 @@ impl Store {
         mut take: impl FnMut(u64, std::result::Result<Parsed, Reason>) -> Result<bool>,
     ) -> Result<()> {
         let failed = |error: rusqlite::Error| failed(&self.path, &error);
-        let quoted = self.table.replace('"', "\"\"");
-        let by_row = format!("SELECT * FROM \"{quoted}\" ORDER BY rowid");
-        // A table without row ids comes in the order of its key.
-        let statement = self.database.prepare(&by_row);
-        let statement =
-            statement.or_else(|_| self.database.prepare(&format!("SELECT * FROM \"{quoted}\"")));
-        let mut statement = statement.map_err(failed)?;
+        let loaded_max = max.saturating_mul(2).saturating_add(SLACK_BYTES);
+        let loaded_max = i32::try_from(loaded_max).unwrap_or(i32::MAX);
+        // Only a check: the query asks for nothing that long.
+        self.database.set_limit(Limit::SQLITE_LIMIT_LENGTH, loaded_max).map_err(failed)?;
+        let table = quoted(&self.table);
+        let statement = self.database.prepare(&format!("SELECT * FROM {table}")).map_err(failed)?;
         let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
-        let mut rows = statement.query([]).map_err(failed)?;
+        drop(statement);
+        if names.len() > COLUMNS_MAX {
+            let why = format!("its table has {} columns, over {COLUMNS_MAX}", names.len());
+            return Err(unsupported(&self.path, &why));
+        }
+        let query = measured(&names, &table);
+        // A table without row ids comes in the order of its key. One of its columns may have a name
+        // of the row id, which is then another column.
+        let free = |name: &&str| names.iter().all(|column| !column.eq_ignore_ascii_case(name));
+        let row_id = ["rowid", "_rowid_", "oid"].into_iter().find(free);
+        let by_row = row_id.map(|row_id| format!("{query} ORDER BY {row_id}"));
+        let by_row = by_row.and_then(|query| self.database.prepare(&query).ok());
+        let mut statement = match by_row {
+            Some(statement) => statement,
+            None => self.database.prepare(&query).map_err(failed)?,
+        };
+        let mut rows = statement.query([i64::try_from(max).unwrap_or(i64::MAX)]).map_err(failed)?;
         let mut number = 0;
         while let Some(row) = rows.next().map_err(failed)? {
             number += 1;
@@ -97,7 +121,28 @@ impl Store {
     }
 }
 
-/// The row as a JSON object, each column under its name; a blob as its hexadecimal digits.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The query of a row: the bytes of each cell first, as the record's header says them, then each
+/// cell, but only if it and those before it are within the cap (`?1`).
+fn measured(names: &[String], table: &str) -> String {
+    let columns: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+    let bytes = |column: &String| {
+        format!("iif(typeof({column}) IN ('text', 'blob'), octet_length({column}), 0)")
+    };
+    let lengths: Vec<String> = columns.iter().map(bytes).collect();
+    let cells = columns.iter().enumerate().map(|(index, column)| {
+        let so_far = lengths.iter().take(index + 1).map(String::as_str).collect::<Vec<_>>();
+        format!("CASE WHEN {} <= ?1 THEN {column} END", so_far.join(" + "))
+    });
+    let all: Vec<String> = lengths.iter().cloned().chain(cells).collect();
+    format!("SELECT {} FROM {table}", all.join(", "))
+}
+
+/// The row as a JSON object, each column under its name; a blob as its hexadecimal digits. The
+/// lengths of the cells come before them ([`measured`]).
 fn object(
     names: &[String],
     row: &Row<'_>,
@@ -105,9 +150,8 @@ fn object(
 ) -> rusqlite::Result<std::result::Result<String, Reason>> {
     let mut bytes = 0usize;
     for index in 0..names.len() {
-        if let ValueRef::Text(value) | ValueRef::Blob(value) = row.get_ref(index)? {
-            bytes = bytes.saturating_add(value.len());
-        }
+        let length: i64 = row.get(index)?;
+        bytes = bytes.saturating_add(usize::try_from(length).unwrap_or(usize::MAX));
     }
     if bytes > max {
         return Ok(Err(Reason::TooLong { bytes: bytes as u64, max: max as u64 }));
@@ -117,7 +161,7 @@ fn object(
         line.push(if index == 0 { '{' } else { ',' });
         line.push_str(&serde_json::Value::from(name.as_str()).to_string());
         line.push(':');
-        let value = match row.get_ref(index)? {
+        let value = match row.get_ref(names.len() + index)? {
             ValueRef::Null => serde_json::Value::Null,
             ValueRef::Integer(value) => value.into(),
             // What is no JSON number, infinity say, stays as its name.

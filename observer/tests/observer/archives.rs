@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use annals_observer::archive::{MANIFEST, Target, hand_over_all, union, verify};
 use annals_observer::{ErrorKind, JsonText, Observer, Retention, WallTime};
+use annals_wal::fs::mem::MemDir;
 use annals_wal::{Batch, Log, Lsn, Options, Record};
 
 fn small(path: &Path) -> Log {
@@ -310,6 +311,10 @@ fn a_hand_over_that_stops_anywhere_loses_nothing_and_is_gone_on_with() {
         }
         let target = Target::new("t", &to).unwrap().copy(steps % 2 == 1);
         let done = target.clone().stop_after(steps).hand_over(&log);
+        // The process dies there, too, and the next one goes on.
+        let path = log.path().to_owned();
+        drop(log);
+        let log = reopen(&path);
         if log.holds().iter().any(|(name, _)| name == "archive:t") {
             held += 1;
             log.trim(Lsn::new(9).unwrap()).unwrap();
@@ -326,4 +331,49 @@ fn a_hand_over_that_stops_anywhere_loses_nothing_and_is_gone_on_with() {
         stopped += 1;
     }
     assert!(stopped > 30 && held > 20, "{stopped} stops, {held} with a hold");
+}
+
+/// The wall clock steps back between segments: what was written before the step has later dates than
+/// what came after it, and is kept with all that follows until those dates have passed, too.
+#[test]
+fn a_wall_clock_that_stepped_back_makes_retention_keep_more_and_never_less() {
+    let disk = MemDir::new(9);
+    let log = Options::new().segment_bytes(64 << 10).open_in(disk.dir()).unwrap();
+    let observer = Observer::on(log.clone()).unwrap();
+    let day = 86_400_000u64;
+    let ms = |days: u64| WallTime(i64::try_from(days * day * 1_000_000).unwrap());
+    let mut ends = Vec::new();
+    // Days as the clock said them: it was set back from 20 to 12 and then went on.
+    for days in [10, 20, 12, 14, 30] {
+        disk.set_now_ms(days * day - day / 2);
+        for _ in 0..2 {
+            log.append(vec![1; 25_000]).unwrap(); // two to a segment
+        }
+        ends.push(log.durable_lsn().unwrap());
+    }
+    let head = |days| observer.retain(Retention::new().since(ms(days))).unwrap();
+    assert_eq!(head(5), Lsn::FIRST);
+    assert_eq!(head(13), ends[0].next().unwrap(), "day 10 only: day 12 stands behind day 20");
+    assert_eq!(head(19), ends[0].next().unwrap(), "day 20 is younger");
+    assert_eq!(head(21), ends[3].next().unwrap(), "all four, day 30 is kept");
+    // By number and by size it goes as it always does, whatever the clock said.
+    assert_eq!(observer.retain(Retention::new().records_max(1)).unwrap().get(), 10);
+}
+
+/// By size no clock is asked; and a clock that is behind drops nothing.
+#[test]
+fn a_clock_in_the_past_drops_nothing_by_age_and_size_still_counts() {
+    let disk = MemDir::new(10);
+    let log = Options::new().segment_bytes(64 << 10).open_in(disk.dir()).unwrap();
+    let observer = Observer::on(log.clone()).unwrap();
+    disk.set_now_ms(1_000_000_000);
+    for _ in 0..8 {
+        log.append(vec![1; 25_000]).unwrap();
+    }
+    disk.set_now_ms(1); // and on from 1970
+    log.append(vec![1; 25_000]).unwrap();
+    let policy = Retention::new().since(WallTime(500_000_000_000_000));
+    assert_eq!(observer.retain(policy).unwrap(), Lsn::FIRST);
+    let head = observer.retain(policy.bytes_max(3 * (64 << 10))).unwrap();
+    assert!(head > Lsn::FIRST && head.get() <= 7, "{head}");
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use annals_observer::export::otlp::{self, OtlpOptions};
 use annals_observer::export::{chrome, folded, jsonl};
-use annals_observer::{CallId, JsonText, Observer, entries};
-use annals_wal::Log;
+use annals_observer::{
+    CallId, Entry, EntryKind, JsonText, Observer, SessionId, WallTime, encode_entry, entries,
+};
 use annals_wal::fs::mem::MemDir;
+use annals_wal::{Codec, Log, Record};
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::{Span, TracesData};
 use serde_json::Value;
@@ -193,4 +196,39 @@ fn a_sqlite_export_has_a_row_an_entry_and_is_never_written_over() {
         .unwrap();
     assert!(whole.contains(r#"{"q": 1.50}"#));
     assert!(sqlite::write(entries(&log).unwrap(), &path).is_err());
+}
+
+/// An entry takes its time before its place: the start of one thread may stand in the log behind the
+/// end of another's call and be earlier by a few microseconds. On one track the two would overlap.
+#[test]
+fn a_start_behind_an_end_and_earlier_than_it_has_a_track_of_its_own() {
+    let log = open(&MemDir::new(3));
+    let wall = |micros: i64| WallTime(NEW_YEAR + micros * 1_000);
+    let append = |kind: EntryKind, call: &str, at: i64, took: Option<u64>| {
+        let mut entry = Entry::new(kind);
+        entry.session = Some(SessionId::new("s-1").unwrap());
+        entry.call_id = Some(CallId::new(call).unwrap());
+        entry.tool = Some("t".to_owned());
+        (entry.wall, entry.duration) = (wall(at), took.map(Duration::from_micros));
+        let payload = encode_entry(&entry).unwrap();
+        let record = Record::new(&payload).kind(kind.record_kind()).codec(Codec::BINCODE);
+        log.append(record.stream(entry.session.as_ref().unwrap().stream())).unwrap();
+    };
+    let (start, end) = (EntryKind::ToolStart, EntryKind::ToolEnd);
+    append(start, "a", 0, None);
+    append(end, "a", 715, Some(715));
+    append(start, "b", 706, None);
+    append(start, "c", 720, None);
+    append(end, "b", 1_100, Some(394));
+    append(end, "c", 1_200, Some(480));
+    let mut trace = Vec::new();
+    chrome::write(entries(&log).unwrap(), &mut trace).unwrap();
+    let trace: Value = serde_json::from_slice(&trace).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let track = |call: &str| {
+        let calls = events.iter().find(|event| event["args"]["call_id"] == call);
+        calls.unwrap()["tid"].as_u64().unwrap()
+    };
+    assert_ne!(track("a"), track("b"), "9 us of both");
+    assert_eq!(track("a"), track("c"), "the track is free again");
 }

@@ -19,6 +19,7 @@ mod finding;
 mod imports;
 mod json_lines;
 mod json_text;
+mod late_ends;
 mod mended;
 mod nine_bugs;
 mod open_calls;

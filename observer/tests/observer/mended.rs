@@ -147,7 +147,8 @@ fn a_model_call_of_a_run_that_declares_intents_is_never_said_not_to_have_started
     let call = session.llm("m").call_id(id("llm")).level(Level::Batched).start().unwrap();
     call.error(JsonText::string("its start is lost")).unwrap();
     observer.flush().unwrap();
-    let state = |call: &str| call_state_in_run(&log, "s-1", "r-1", call).unwrap();
-    assert_eq!(state("llm"), CallState::Ambiguous);
-    assert_eq!(state("tool"), CallState::NeverStarted);
+    let state = |kind, call| call_state_in_run(&log, "s-1", "r-1", kind, call).unwrap();
+    assert_eq!(state(CallKind::Llm, "llm"), CallState::Ambiguous);
+    assert_eq!(state(CallKind::Llm, "no trace of it"), CallState::Ambiguous);
+    assert_eq!(state(CallKind::Tool, "tool"), CallState::NeverStarted);
 }

@@ -45,8 +45,12 @@ fn too_many_or_too_old_starts_are_written_off_and_a_late_end_still_finds_its_cal
     let end = all(&log).pop().unwrap();
     assert_eq!((end.kind, end.call_id), (EntryKind::ToolEnd, Some(id("c-1"))));
     assert_eq!(end.duration, Some(Duration::from_secs(11)), "the handle knows its own start");
-    assert_eq!(call_state(&log, "s-1", "c-1").unwrap(), CallState::Settled, "the end wins");
-    assert_eq!(call_state(&log, "s-1", "c-2").unwrap(), CallState::Ambiguous);
+    assert_eq!(
+        call_state(&log, "s-1", CallKind::Tool, "c-1").unwrap(),
+        CallState::Settled,
+        "the end wins"
+    );
+    assert_eq!(call_state(&log, "s-1", CallKind::Tool, "c-2").unwrap(), CallState::Ambiguous);
 }
 
 #[test]
@@ -91,13 +95,13 @@ fn recovery_classifies_each_call_and_writes_a_cut_one_off_once() {
     let again = after.recover().unwrap();
     assert_eq!((again.written_off, again.open.len()), (0, 1), "said once");
     assert_eq!(again.open[0].abandoned, recovered.open[0].abandoned);
-    let state = |name| call_state(&log, "s-1", name).unwrap();
+    let state = |name| call_state(&log, "s-1", CallKind::Tool, name).unwrap();
     assert_eq!(state("settled"), CallState::Settled);
     assert_eq!(state("failed"), CallState::Settled);
     assert_eq!(state("given-up"), CallState::NeverStarted);
     assert_eq!(state("cut"), CallState::Ambiguous);
     assert_eq!(state("no such call"), CallState::Ambiguous, "of a run that lost all, maybe");
-    let in_run = |name| call_state_in_run(&log, "s-1", "r-1", name).unwrap();
+    let in_run = |name| call_state_in_run(&log, "s-1", "r-1", CallKind::Tool, name).unwrap();
     assert_eq!(in_run("no such call"), CallState::NeverStarted, "the run requires intents");
     assert_eq!(in_run("cut"), CallState::Ambiguous);
     let session = after.session("s-1").unwrap();
@@ -121,7 +125,7 @@ fn without_a_declaration_a_call_that_left_nothing_is_ambiguous() {
     let log = open(&MemDir::new(5));
     let (observer, _) = observer(&log);
     observer.session("s-1").unwrap().error(ok()).unwrap();
-    assert_eq!(call_state(&log, "s-1", "c").unwrap(), CallState::Ambiguous);
+    assert_eq!(call_state(&log, "s-1", CallKind::Tool, "c").unwrap(), CallState::Ambiguous);
 }
 
 #[test]
@@ -137,4 +141,83 @@ fn a_run_that_requires_intents_refuses_a_start_that_is_not_durable() {
     let intent = session.tool("t").begin().unwrap();
     assert!(intent.start_receipt().lsn.is_some());
     drop(intent.enter());
+}
+
+/// A runtime may number its model calls and its tool calls each from 1.
+#[test]
+fn a_tool_call_and_a_model_call_of_one_id_are_two_calls() {
+    let disk = MemDir::new(7);
+    let log = open(&disk);
+    let (before, _) = observer(&log);
+    let run = RunId::new("r-1").unwrap();
+    let session = before.session("s-1").unwrap().run(run).require_intents().unwrap();
+    let state = |log: &annals_wal::Log, kind, id| {
+        let states = (
+            call_state(log, "s-1", kind, id).unwrap(),
+            call_state_in_run(log, "s-1", "r-1", kind, id).unwrap(),
+        );
+        assert!(states.0 == states.1 || states.1 == CallState::NeverStarted, "{states:?}");
+        states.1
+    };
+    let (tool, model) = (CallKind::Tool, CallKind::Llm);
+    session.llm("m").call_id(id("1")).start().unwrap().end_ok(ok()).unwrap();
+    assert_eq!(state(&log, model, "1"), CallState::Settled);
+    assert_eq!(state(&log, tool, "1"), CallState::NeverStarted, "it would have left a start");
+    let _cut = session.tool("t").call_id(id("1")).begin().unwrap().enter();
+    assert_eq!(state(&log, tool, "1"), CallState::Ambiguous, "the model's end is not its end");
+    // The other way around, and without the handle: each end finds its own.
+    drop(session.llm("m").call_id(id("2")).start().unwrap());
+    drop(session.tool("t").call_id(id("2")).begin().unwrap().enter());
+    session.end_by_call_id(tool, id("2"), Outcome::Ok(ok())).unwrap();
+    assert_eq!(state(&log, tool, "2"), CallState::Settled);
+    assert_eq!(state(&log, model, "2"), CallState::Ambiguous);
+    // A tool's intent that was given up says nothing of a model call.
+    drop(session.llm("m").call_id(id("3")).start().unwrap());
+    drop(session.tool("t").call_id(id("3")).begin().unwrap());
+    before.flush().unwrap();
+    assert_eq!(state(&log, tool, "3"), CallState::NeverStarted);
+    assert_eq!(state(&log, model, "3"), CallState::Ambiguous);
+    let log = open(&disk.crash(Keep::Nothing));
+    let (after, _) = observer(&log);
+    let open: Vec<_> = after.recover().unwrap().open;
+    let open: Vec<_> = open
+        .iter()
+        .map(|call| (call.kind, call.start.call_id.as_ref().map(|id| id.as_str().to_owned())))
+        .collect();
+    let name = |id: &str| Some(id.to_owned());
+    assert_eq!(open, [(tool, name("1")), (model, name("2")), (model, name("3"))]);
+}
+
+/// Two runs of one session may use the same ids; an end of one is no end of the other's.
+#[test]
+fn an_end_by_call_id_is_of_its_own_run() {
+    let disk = MemDir::new(8);
+    let log = open(&disk);
+    let (before, _) = observer(&log);
+    let run = |name: &str| {
+        let session = before.session("s-1").unwrap();
+        session.run(RunId::new(name).unwrap())
+    };
+    for name in ["a", "b"] {
+        drop(run(name).tool("t").call_id(id("1")).start().unwrap());
+    }
+    // Of a, though b's is newer; then of a again, which nobody knows any more.
+    run("a").end_by_call_id(CallKind::Tool, id("1"), Outcome::Ok(ok())).unwrap();
+    run("a").end_by_call_id(CallKind::Tool, id("1"), Outcome::Ok(ok())).unwrap();
+    let entries = all(&log);
+    assert_eq!((entries[2].span, entries[3].span), (entries[0].span, None));
+    let state = |name| call_state_in_run(&log, "s-1", name, CallKind::Tool, "1").unwrap();
+    assert_eq!((state("a"), state("b")), (CallState::Settled, CallState::Ambiguous));
+    assert_eq!(before.health().open_starts, 1, "b's");
+    drop(before);
+    let log = open(&disk.crash(Keep::Nothing));
+    let (after, _) = observer(&log);
+    let recovered = after.recover().unwrap();
+    let open: Vec<_> =
+        recovered.open.iter().map(|call| call.start.run.as_ref().map(|run| run.as_str())).collect();
+    assert_eq!(open, [Some("b")], "a's second end is not b's");
+    // An end that names no run is of the newest that is open.
+    let session = after.session("s-1").unwrap();
+    session.end_by_call_id(CallKind::Tool, id("1"), Outcome::Ok(ok())).unwrap();
+    assert!(after.recover().unwrap().open.is_empty());
 }

@@ -10,8 +10,8 @@ use annals_observer::{
     CallId, CallKind, Entry, Field, JsonText, Level, Observer, Options, Outcome, PANICKED, RunId,
     entries, session_entries,
 };
-use annals_wal::Log;
 use annals_wal::fs::mem::MemDir;
+use annals_wal::{Batch, Before, Joint, Log, Record};
 
 use crate::common::{all, open};
 
@@ -400,4 +400,54 @@ fn an_id_that_is_a_secret_is_the_same_hash_everywhere_and_still_pairs() {
     assert!(name.starts_with("redacted-"), "{name}");
     assert_eq!(session_entries(&log, name).unwrap().count(), 4);
     assert!(stored.iter().all(|entry| entry.call_id == stored[0].call_id));
+}
+
+/// A commit with a record of its own, as a registry's transaction is.
+struct WithRecord<'l>(&'l Log, &'static str);
+
+impl Joint for WithRecord<'_> {
+    type Done = ();
+    type Failure = annals_wal::Error;
+
+    fn commit(self, before: &mut dyn Before) -> annals_wal::Result<()> {
+        let mut batch = Batch::new();
+        before.push_to(&mut batch);
+        batch.push(Record::new(self.1));
+        let lsns = self.0.append_batch(batch)?;
+        before.ordered(*lsns.start()..=*lsns.start());
+        Ok(())
+    }
+}
+
+/// `docs/adr/0020`: what the entry of a joint commit says is redacted as every entry is; what the
+/// commit writes is its own affair, byte by byte.
+#[test]
+fn the_entry_of_a_joint_commit_is_redacted_and_the_commits_own_record_is_not() {
+    const KEY: &str = "sk-proj-a7Zq8RtY2uPw9LmKx4NvB6hJ3cDf5GsQ1eWzXoTi";
+    let log = open(&MemDir::new(31));
+    let observer = Observer::on(log.clone()).unwrap();
+    let session = observer.session("s-1").unwrap();
+    let secret = || JsonText::string(&format!("the key is {KEY}"));
+    let outcomes = [Outcome::Ok(secret()), Outcome::Error(secret())];
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        let mut call =
+            session.tool("t").call_id(CallId::new(format!("c-{n}")).unwrap()).start().unwrap();
+        call.metadata(secret());
+        assert!(call.end_with(outcome.clone(), WithRecord(&log, KEY)).unwrap().end.is_some());
+        drop(session.tool("t").call_id(CallId::new(KEY).unwrap()).start().unwrap());
+        let id = CallId::new(KEY).unwrap();
+        let end = session.end_by_call_id_with(CallKind::Tool, id, outcome, WithRecord(&log, KEY));
+        assert!(end.unwrap().end.is_some());
+    }
+    let (mut entries, mut plain) = (0, 0);
+    for record in log.range(..).unwrap().map(Result::unwrap) {
+        if annals_observer::EntryKind::of_record(record.kind).is_some() {
+            assert!(!holds(&record.payload, KEY), "LSN {}", record.lsn);
+            entries += 1;
+        } else {
+            assert_eq!(record.payload, KEY.as_bytes(), "LSN {}", record.lsn);
+            plain += 1;
+        }
+    }
+    assert_eq!((entries, plain), (8, 4));
 }

@@ -52,7 +52,7 @@ fn a_second_begin_of_a_call_id_that_was_given_up_once_is_ambiguous() {
     drop(begin()); // given up, and tried again
     let _running = begin().enter();
     observer.flush().unwrap();
-    assert_eq!(call_state(&log, "s-1", "c-1").unwrap(), CallState::Ambiguous);
+    assert_eq!(call_state(&log, "s-1", CallKind::Tool, "c-1").unwrap(), CallState::Ambiguous);
 }
 
 #[test]
@@ -63,11 +63,11 @@ fn a_start_of_another_run_that_was_given_up_does_not_hide_the_one_that_ran() {
     let _running = session("a").tool("t").call_id(id("c-1")).begin().unwrap().enter();
     drop(session("b").tool("t").call_id(id("c-1")).begin().unwrap());
     observer.flush().unwrap();
-    assert_eq!(call_state(&log, "s-1", "c-1").unwrap(), CallState::Ambiguous);
+    assert_eq!(call_state(&log, "s-1", CallKind::Tool, "c-1").unwrap(), CallState::Ambiguous);
     let of_b = session("b").require_intents().unwrap();
     drop(of_b);
     // A run that does not require intents may have lost its start.
-    assert_eq!(call_state(&log, "s-1", "c-2").unwrap(), CallState::Ambiguous);
+    assert_eq!(call_state(&log, "s-1", CallKind::Tool, "c-2").unwrap(), CallState::Ambiguous);
 }
 
 #[test]
@@ -82,9 +82,9 @@ fn after_a_trim_nothing_is_said_to_have_never_started() {
     let session = session.require_intents().unwrap(); // as a resumed run does
     drop(session.tool("t").call_id(id("c-1")).begin().unwrap());
     observer.flush().unwrap();
-    assert_eq!(call_state(&log, "s-1", "c-1").unwrap(), CallState::Settled);
+    assert_eq!(call_state(&log, "s-1", CallKind::Tool, "c-1").unwrap(), CallState::Settled);
     assert!(observer.retain(Retention::new().records_max(5)).unwrap() > Lsn::FIRST);
-    assert_eq!(call_state(&log, "s-1", "c-1").unwrap(), CallState::Ambiguous);
+    assert_eq!(call_state(&log, "s-1", CallKind::Tool, "c-1").unwrap(), CallState::Ambiguous);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn retention_keeps_a_start_whose_end_is_only_queued() {
     let head = observer.retain(few).unwrap();
     assert!(head <= start.lsn, "{head} is past the start at {} whose end is queued", start.lsn);
     let crashed = open(&disk.crash(Keep::Nothing));
-    assert_eq!(call_state(&crashed, "s-1", "last").unwrap(), CallState::Ambiguous);
+    assert_eq!(call_state(&crashed, "s-1", CallKind::Tool, "last").unwrap(), CallState::Ambiguous);
     let of_last = all(&crashed).into_iter().filter(|entry| entry.call_id == Some(id("last")));
     assert_eq!(of_last.count(), 1, "the start is there and the end is not");
     observer.flush().unwrap();
@@ -374,7 +374,7 @@ fn an_async_end_that_a_full_disk_refuses_may_be_tried_again() {
     disk.set_bytes_free(None);
     let end = block_on(call.end_async(Outcome::Ok(ok()))).unwrap();
     assert!(end.lsn.is_some());
-    assert_eq!(call_state(&log, "s-1", "c-1").unwrap(), CallState::Settled);
+    assert_eq!(call_state(&log, "s-1", CallKind::Tool, "c-1").unwrap(), CallState::Settled);
     session.end_by_call_id(CallKind::Tool, id("c-2"), Outcome::Ok(ok())).unwrap();
     assert!(all(&log).pop().unwrap().duration.is_some(), "the table still knows its start");
     assert_eq!(observer.health().open_starts, open_starts - 2);

@@ -132,6 +132,57 @@ fn a_bad_row_costs_no_other_and_strict_writes_nothing() {
     assert!(last.as_str().contains(r#""metadata":"00ff""#), "{}", last.as_str());
 }
 
+/// A cell of 24 MiB where a record has 64 KiB: SQLite refuses to load it (its own limit is set to
+/// little more than twice the cap), so an import that looked at it would end there.
+#[test]
+fn a_huge_cell_is_measured_and_never_loaded() {
+    for kind in ["", " WITHOUT ROWID"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let database = Connection::open(&path).unwrap();
+        database.execute_batch(&format!("{SEEDS}{kind}")).unwrap();
+        for n in 0..3 {
+            let insert = "INSERT INTO protocol_entries (id, timestamp, event_type) \
+                          VALUES (?1, '2025-03-01T00:00:00Z', 'tool_start')";
+            database.execute(insert, [n.to_string()]).unwrap();
+        }
+        let huge = "UPDATE protocol_entries SET output_data = zeroblob(?1), error = 'after it' \
+                    WHERE id = '1'";
+        assert_eq!(database.execute(huge, [24 << 20]).unwrap(), 1);
+        drop(database);
+        let options = annals_wal::Options::new().segment_bytes(256 << 10);
+        let log = options.record_bytes_max(64 << 10).open_in(MemDir::new(7).dir()).unwrap();
+        let (observer, _) = observer(&log);
+        let (report, bad) = import(&observer, &path, ImportOptions::default());
+        assert_eq!((report.items, report.bad, bad[0].line), (2, 1, 2), "{kind}");
+        let Reason::TooLong { bytes, max } = bad[0].reason else { panic!("{:?}", bad[0]) };
+        assert!(bytes > 24 << 20 && max <= 64 << 10, "{bytes} of {max}");
+        let kept = all(&log).into_iter().filter(|entry| entry.input.is_some()).count();
+        assert_eq!(kept, 2, "the rows beside it");
+    }
+}
+
+/// Many cells, each within the cap, together over it.
+#[test]
+fn a_row_is_over_the_cap_by_all_of_its_cells() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = store(dir.path(), 2);
+    let database = Connection::open(&path).unwrap();
+    let cells = ["input_data", "output_data", "system_prompt", "metadata", "error"];
+    for cell in cells {
+        let long = format!("UPDATE protocol_entries SET {cell} = zeroblob(30000) WHERE rowid = 1");
+        database.execute_batch(&long).unwrap();
+    }
+    drop(database);
+    let options = annals_wal::Options::new().segment_bytes(256 << 10);
+    let log = options.record_bytes_max(64 << 10).open_in(MemDir::new(8).dir()).unwrap();
+    let (observer, _) = observer(&log);
+    let (report, bad) = import(&observer, &path, ImportOptions::default());
+    assert_eq!((report.items, report.bad, bad[0].line), (1, 1, 1));
+    let Reason::TooLong { bytes, .. } = bad[0].reason else { panic!("{:?}", bad[0]) };
+    assert!((150_000..151_000).contains(&bytes), "{bytes}");
+}
+
 #[test]
 fn what_is_no_store_is_refused_by_name_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();

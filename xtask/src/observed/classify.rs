@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 
 use annals_observer::{
-    CallId, CallState, JsonText, Level, Observer, RunId, Session, call_state_in_run,
+    CallId, CallKind, CallState, JsonText, Level, Observer, RunId, Session, call_state_in_run,
 };
 use annals_wal::{Log, Options};
 
@@ -27,7 +27,7 @@ use crate::power_loss::verdict;
 use crate::say;
 
 const USAGE: &str = "cargo xtask classify [--runs N] [--seed S] [--dir DIR]
-  --runs N     kills (default 100)
+  --runs N     kills (default 100; a few of them meet too few of some class, and that is an error)
   --dir DIR    where the logs go (default /var/tmp); a real file system, not memory";
 /// The verb of the child.
 pub(crate) const WRITER: &str = "classify-writer";
@@ -79,6 +79,9 @@ fn all(flags: &Flags) -> Res<(u64, u64)> {
         std::fs::remove_dir_all(&dir).map_err(text)?;
     }
     say(&format!("{seen:?}"));
+    if let Some(short) = seen.short(runs) {
+        return Err(short);
+    }
     Ok((runs - failed, failed))
 }
 
@@ -99,6 +102,24 @@ struct Tally {
     ambiguous: u64,
     settled: u64,
     queued_ran_without_a_trace: u64,
+}
+
+impl Tally {
+    /// A class that was hardly met: the runs would have said nothing of it. The least counts are far
+    /// below what is usual.
+    fn short(&self, runs: u64) -> Option<String> {
+        let least = [
+            ("calls", self.calls, 20 * runs),
+            ("that ran and had no end", self.ran_and_cut, runs),
+            ("never started", self.never_started, runs),
+            ("ambiguous", self.ambiguous, runs),
+            ("settled", self.settled, 10 * runs),
+            ("queued that ran without a trace", self.queued_ran_without_a_trace, runs / 20),
+        ];
+        let short = least.into_iter().find(|(_, met, least)| met < least || *met == 0)?;
+        let (what, met, least) = short;
+        Some(format!("{met} calls {what} in {runs} runs, less than {}", least.max(1)))
+    }
 }
 
 /// Runs a child and kills it after so many words; everything that it said.
@@ -144,7 +165,7 @@ fn judge(dir: &Path, told: &BTreeMap<(String, String), Told>, seen: &mut Tally) 
         open.push((run, id(call.start.call_id.as_ref().map(CallId::as_str))));
     }
     for ((run, call), told) in told {
-        let state = call_state_in_run(&log, SESSION, run, call).map_err(text)?;
+        let state = call_state_in_run(&log, SESSION, run, CallKind::Tool, call).map_err(text)?;
         let required = run == REQUIRED;
         let is_open = open.contains(&(run.clone(), call.clone()));
         let wrong = match state {

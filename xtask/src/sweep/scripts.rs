@@ -454,6 +454,18 @@ fn of_the_observer() -> Vec<Script> {
                 ],
             )
         },
+        with_registry(
+            "one commit of two rooms",
+            vec![
+                Act::Put { key: 1, bytes: 100 },
+                Act::Joint { session: 1, key: 1 },
+                append(1, 58 * KIB),
+                Act::Joint { session: 2, key: 2 },
+                Act::Kill,
+                Act::Joint { session: 1, key: 1 },
+                Act::Recover,
+            ],
+        ),
         plain("write-offs", vec![call(1, true), Act::Kill, Act::Recover, small]),
         Script {
             nested_max: 0,

@@ -44,6 +44,8 @@ pub enum Act {
     Watch,
     /// Observer: a tool call, its start and its end; `flushed`: ordered and then flushed.
     Call { session: u8, bytes: u16, flushed: bool },
+    /// Both rooms: a tool call whose end and a change of this key are one batch.
+    Joint { session: u8, key: u8 },
     /// Observer: a call whose input and metadata stand in records of their own, in its batch.
     Large { session: u8, bytes: u32 },
     /// Observer: keeps the last so many records, as far as open calls and holds allow.

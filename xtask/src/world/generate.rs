@@ -101,7 +101,8 @@ fn append(random: &mut Random) -> Act {
 
 fn change(random: &mut Random) -> Act {
     let (key, bytes) = (random.below(12) as u8, random.pick(&[8, 100, 2000]));
-    match random.below(9) {
+    match random.below(10) {
+        9 => Act::Joint { session: random.below(4) as u8, key },
         6 => Act::Checkpoint,
         7 => Act::Lease { key },
         8 => Act::Watch,

@@ -201,6 +201,12 @@ impl MemDir {
         self.lock().sync_takes = takes;
     }
 
+    /// Sets the wall clock ([`Dir::now_ms`]), back too. It moves on by a millisecond each time somebody
+    /// asks.
+    pub fn set_now_ms(&self, now_ms: u64) {
+        self.lock().clock_ms = now_ms;
+    }
+
     /// How far the clock of [`Dir::elapsed`] moves: so far each time somebody asks (a microsecond
     /// unless set), and so far with each sync of a file (not at all unless set). Nobody sleeps.
     pub fn set_clock(&self, each_question: Duration, each_sync: Duration) {

@@ -44,6 +44,7 @@ impl World {
             Act::Lease { key } => self.lease(rooms, key)?,
             Act::Watch => watch(rooms)?,
             Act::Call { session, bytes, flushed } => self.tool(rooms, session, bytes, flushed)?,
+            Act::Joint { session, key } => self.joint(rooms, session, key)?,
             Act::Large { session, bytes } => self.large(rooms, session, bytes)?,
             Act::Retain { records } => self.retain(rooms, records)?,
             Act::Recover => self.recover(rooms)?,
@@ -350,7 +351,7 @@ impl World {
     }
 
     /// A ticket, which comes after every other.
-    fn ticket(&mut self, ticket: u64) -> Result<(), String> {
+    pub(super) fn ticket(&mut self, ticket: u64) -> Result<(), String> {
         let last = std::mem::replace(&mut self.last_ticket, ticket);
         if ticket > last { Ok(()) } else { Err(format!("ticket {ticket} after {last}")) }
     }

@@ -1,5 +1,5 @@
-//! The acts of the observer that do more than one step: large entries, retention, write-offs,
-//! imports.
+//! The acts of the observer that do more than one step: large entries, ends that are one batch with
+//! a change of the registry, retention, write-offs, imports.
 //!
 //! Never here: a second opinion on what a batch is; each act says which records it asks for, in
 //! which batches, before it asks. Invariants: a start that nothing has ended stays in the log; an
@@ -11,12 +11,15 @@ use std::path::PathBuf;
 
 use annals_observer::import::{ImportOptions, ImportOutcome, Importer};
 use annals_observer::{
-    Entry, EntryKind, JsonText, Options, Retention, SpanId, StoredEntry, entries, read_field,
+    CallId, Entry, EntryKind, JointError, JsonText, Options, Outcome, Retention, SpanId,
+    StoredEntry, Together, entries, read_field,
 };
+use annals_registry::{Change, Written};
 use annals_wal::Lsn;
 
+use super::calls::path;
 use super::{Rooms, World};
-use crate::world::model::{Maybe, print_entry, print_plain};
+use crate::world::model::{Maybe, effects, print_changes, print_entry, print_plain};
 
 /// The observer's own hold.
 const HOLD: &str = annals_observer::HOLD;
@@ -69,7 +72,7 @@ impl World {
             print_plain(metadata.as_str().as_bytes()),
             print_entry(EntryKind::ToolStart, &session, &id, ""),
         ]);
-        let call_id = annals_observer::CallId::new(id).map_err(|e| e.to_string())?;
+        let call_id = CallId::new(id).map_err(|e| e.to_string())?;
         let start = handle.tool("search").call_id(call_id).input(input.clone()).metadata(metadata);
         match start.start() {
             Err(e) => self.note(asked, None, Some(e.outcome_unknown())),
@@ -86,6 +89,51 @@ impl World {
                 }
             }
         }
+    }
+
+    /// An end and a change of the registry in one batch: both are there after any crash, or neither.
+    /// The writer is registered for it, and the start is durable before.
+    pub(super) fn joint(&mut self, rooms: &Rooms, session: u8, key: u8) -> Result<(), String> {
+        let Some(registry) = &rooms.registry else { return Ok(()) };
+        let next = self.model.next_lsn();
+        let mut writer = match registry.writer() {
+            Ok(writer) => writer,
+            Err(e) => return self.noted(rooms, &[], Err(e)),
+        };
+        self.noted(rooms, &[], Ok(Some(next)))?;
+        let session = format!("session-{}", session % 4);
+        let handle = rooms.observer.session(session.clone()).map_err(|e| e.to_string())?;
+        let changes = [Change::Put { key: path(key), value: self.value(60) }];
+        let output = JsonText::string(&String::from_utf8_lossy(&self.model.content(200)));
+        let call = format!("joint-{}", self.model.stamp);
+        let start = one(vec![print_entry(EntryKind::ToolStart, &session, &call, "")]);
+        let changed = effects(&changes);
+        let end = print_entry(EntryKind::ToolEnd, &session, &call, output.as_str());
+        let asked = Maybe { prints: vec![end, print_changes(&changed)], changes: changed };
+        let id = CallId::new(call).map_err(|e| e.to_string())?;
+        let mut open = match handle.tool("search").call_id(id).start() {
+            Ok(open) => open,
+            Err(e) => return self.note(start, None, Some(e.outcome_unknown())),
+        };
+        self.ticket(open.start_receipt().ticket.sequence)?;
+        self.note(start, open.start_receipt().lsn.map(Lsn::get), None)?;
+        match open.end_with(Outcome::Ok(output), writer.joint(&[], &changes)) {
+            Ok(Together { end: Some(end), done: Written::Done { revision: Some(made), .. } }) => {
+                self.ticket(end.ticket.sequence)?;
+                let lsn = end.lsn.map(Lsn::get);
+                if lsn.map(|lsn| lsn + 1) != Some(made.lsn().get()) {
+                    return Err(format!("an end at {lsn:?}, its change at {}", made.lsn()));
+                }
+                self.note(asked, lsn, None)?;
+            }
+            Ok(other) => return Err(format!("a commit against nobody: {:?}", other.end)),
+            Err(JointError::Observer(e)) => {
+                self.note(asked, None, Some(e.outcome_unknown()))?;
+            }
+            Err(JointError::Commit(e)) => self.note(asked, None, Some(e.outcome_unknown()))?,
+            Err(e) => return Err(e.to_string()),
+        }
+        self.model.check_registry(registry)
     }
 
     /// Moves the hold, then trims: either may be done and the other not.
