@@ -415,9 +415,8 @@ fn a_reader_knows_whether_a_member_lives() {
 fn threads_of_two_processes_share_turns_and_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
-    let options = || {
-        Options::new().sharing(Sharing::Processes).lock_timeout(Duration::from_secs(60))
-    };
+    let options =
+        || Options::new().sharing(Sharing::Processes).lock_timeout(Duration::from_secs(60));
     let logs = [options().open(&path).unwrap(), options().open(&path).unwrap()];
     std::thread::scope(|scope| {
         for (process, log) in logs.iter().enumerate() {

@@ -51,12 +51,16 @@ fn archives_and_log_together_are_what_was_acknowledged_under_eight_writers() {
                 let (log, done) = (&log, &done);
                 scope.spawn(move || {
                     let mut rounds = 0;
-                    while !done.load(SeqCst) {
+                    loop {
+                        // One round at least is behind the last writer, however late a thread is.
+                        let is_last = done.load(SeqCst);
                         let handed = target.hand_over(log).unwrap();
                         log.trim(handed.next_lsn).unwrap();
                         rounds += 1;
+                        if is_last {
+                            return rounds;
+                        }
                     }
-                    rounds
                 })
             })
             .collect();

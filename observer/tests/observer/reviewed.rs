@@ -15,7 +15,7 @@ use annals_observer::{
 use annals_wal::fs::mem::{Keep, MemDir};
 use annals_wal::{Codec, Log, Lsn, Record};
 
-use crate::batched::wait_for;
+use crate::batched::{hold_the_log, wait_for};
 use crate::common::{HandClock, all, observer, open, stored};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -338,8 +338,10 @@ fn a_clock_may_use_the_observer() {
     let observer = options.on(log.clone()).unwrap();
     *clock.0.lock().unwrap() = Some(observer.clone());
     let session = observer.session("s-1").unwrap().level(Level::Batched);
+    let held = hold_the_log(&log);
     let dropped = (0..4).filter(|_| session.handoff("a", "b").unwrap().dropped).count();
     assert_eq!(dropped, 1);
+    drop(held);
     assert!(observer.force_flush(LONG).is_flushed());
     session.handoff("a", "b").unwrap();
     assert_eq!(all(&log).iter().filter(|e| e.kind == EntryKind::Dropped).count(), 1);
@@ -446,11 +448,13 @@ fn what_was_dropped_last_is_said_when_the_last_handle_goes() {
     let options = patient().queue_entries_max(3).overflow(Overflow::DropNewest);
     let observer = options.on(log.clone()).unwrap();
     let session = observer.session("s-1").unwrap().level(Level::Batched);
+    let held = hold_the_log(&log);
     for _ in 0..2 {
         session.handoff("a", "b").unwrap();
     }
     let mut call = session.tool("t").start().unwrap(); // no room for it and its end
     assert!(call.start_receipt().dropped);
+    drop(held);
     assert!(observer.force_flush(LONG).is_flushed());
     let end = call.end_ok(ok()).unwrap();
     assert!(end.dropped);
@@ -467,6 +471,7 @@ fn an_account_glued_to_an_entry_that_no_segment_takes_is_not_lost_with_it() {
     let options = patient().queue_entries_max(3).overflow(Overflow::DropNewest);
     let observer = options.on(log.clone()).unwrap();
     let session = observer.session("s-1").unwrap().level(Level::Batched);
+    let held = hold_the_log(&log);
     let call = session.tool("t").start().unwrap(); // and the place of its end
     assert!(!session.handoff("a", "b").unwrap().dropped);
     let dropped = session.handoff("a", "b").unwrap();
@@ -474,6 +479,7 @@ fn an_account_glued_to_an_entry_that_no_segment_takes_is_not_lost_with_it() {
     drop(call); // the place is free, and whoever takes it brings the account
     let huge = session.error(JsonText::string(&"y".repeat(200_000))).unwrap();
     assert!(!huge.dropped);
+    drop(held);
     drop(observer.force_flush(LONG));
     assert!(observer.force_flush(LONG).is_flushed());
     let gone = accounted(&log);
