@@ -113,17 +113,21 @@ fn limit(log: &Log, policy: Retention, next: Lsn) -> Result<Lsn> {
     segments.retain(|segment| segment.role != Role::Prepared);
     if let Some(max) = policy.bytes_max {
         let mut kept_bytes = 0u64;
-        let too_large = segments.iter().rev().find(|segment| {
+        let mut too_large = segments.iter().rev().filter(|segment| {
             kept_bytes = kept_bytes.saturating_add(segment.file_bytes);
             segment.role == Role::Sealed && kept_bytes > max
         });
-        limit = limit.max(too_large.and_then(after).unwrap_or(limit));
+        // One that was sealed without a record has nothing behind which one could trim.
+        limit = limit.max(too_large.find_map(after).unwrap_or(limit));
     }
     if let Some(since) = policy.since {
         // The clock may have stepped back: what lies before a segment that is too old may be
         // younger by its own times, and is kept.
-        let too_old = segments.iter().take_while(|segment| is_too_old(segment, since));
-        limit = limit.max(too_old.last().and_then(after).unwrap_or(limit));
+        let passed = segments.iter().map(|segment| (segment, age(segment, since)));
+        let passed = passed.take_while(|(_, age)| *age != Age::Young);
+        let too_old = passed.filter(|(_, age)| *age == Age::Old);
+        limit =
+            limit.max(too_old.filter_map(|(segment, _)| after(segment)).last().unwrap_or(limit));
     }
     Ok(limit)
 }
@@ -133,11 +137,27 @@ fn after(segment: &SegmentReport) -> Option<Lsn> {
     segment.lsns.and_then(|(_, last)| last.next())
 }
 
-/// Whether all of a sealed segment was written before this time.
-fn is_too_old(segment: &SegmentReport, since: WallTime) -> bool {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Age {
+    /// All of it was written before.
+    Old,
+    Young,
+    /// An opening sealed it after an unclean end, and nobody knows when its records came; or it has
+    /// none. It goes with the next that is old. (Such a one kept everything behind it for ever.)
+    Unknown,
+}
+
+/// Whether a segment was written before this time.
+fn age(segment: &SegmentReport, since: WallTime) -> Age {
+    if segment.role != Role::Sealed {
+        return Age::Young;
+    }
     // Not when the next one was made: it may have waited for its turn for days. The millisecond of
     // an append is cut off, so what is dropped is older than all of it.
     let last = segment.last_append_ms.filter(|ms| *ms > 0);
-    let end = last.map(|ms| (i128::from(ms) + 1) * 1_000_000);
-    segment.role == Role::Sealed && end.is_some_and(|end| end <= i128::from(since.0))
+    match last.map(|ms| (i128::from(ms) + 1) * 1_000_000) {
+        None => Age::Unknown,
+        Some(end) if end <= i128::from(since.0) => Age::Old,
+        Some(_) => Age::Young,
+    }
 }

@@ -130,7 +130,7 @@ impl Work<'_> {
 
     /// A snapshot's own bytes, read back.
     fn verify(&self, lsn: Lsn) -> Result<std::result::Result<(), Unusable>> {
-        let pace = Pace::of(self.dir());
+        let pace = Pace::of(&self.shared.log);
         snapshot::verify(self.dir(), lsn, &|| {
             pace.breathe();
             self.go_on()
@@ -245,7 +245,7 @@ fn write(work: &Work<'_>, begun: Begun<'_>) -> Result<Option<u64>> {
     let Some(mut sink) = begin_file(work, &header)? else { return Ok(None) };
     let wall_ms = shared.options.clock.wall_ms();
     sink.begin(crc32fast::hash(&record.payload), wall_ms).map_err(failed)?;
-    let pace = Pace::of(dir);
+    let pace = Pace::of(&shared.log);
     loop {
         pace.breathe();
         work.go_on()?;

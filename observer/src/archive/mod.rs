@@ -281,6 +281,11 @@ impl Target {
             }
             _ => {}
         }
+        // The log has synced what it wrote there, but a log that was copied here and opened was never
+        // synced by anybody. Before the link: after it the sync would be one of the inode's new link
+        // count, too, which the writers wait behind.
+        let synced = self.steps.step().and_then(|()| File::open(&from)).and_then(|f| f.sync_data());
+        synced.map_err(|e| Error::file("sync", &from, e))?;
         self.steps.step().map_err(|e| Error::file("link", &from, e))?;
         let linked = if self.copy {
             Err(io::ErrorKind::CrossesDevices.into())
@@ -288,8 +293,6 @@ impl Target {
             fs::hard_link(&from, &to)
         };
         match linked {
-            // The log has synced these bytes before anything behind them was durable ([`ready`]), and
-            // a sync of them again is one that its writers wait behind.
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(Error::file("link", &from, e));

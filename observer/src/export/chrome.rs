@@ -19,6 +19,9 @@ use crate::ids::SessionId;
 use crate::kind::EntryKind;
 use crate::read::StoredEntry;
 
+/// A track that was free this much later than now, in nanoseconds: the clock was set back.
+const STEP_BACK: i64 = 1_000_000_000;
+
 /// The tracks of a session: until when each was taken, by wall time; `None` while it is.
 #[derive(Debug, Default)]
 struct Tracks {
@@ -28,7 +31,9 @@ struct Tracks {
 impl Tracks {
     /// The lowest that is free at this time, and whether it is new.
     fn take(&mut self, at: i64) -> (usize, bool) {
-        let free = self.until.iter().position(|until| until.is_some_and(|until| until <= at));
+        // After a clock has stepped back nothing would ever be free again.
+        let is_free = |until: i64| until <= at || until.saturating_sub(at) > STEP_BACK;
+        let free = self.until.iter().position(|until| until.is_some_and(is_free));
         let track = free.unwrap_or(self.until.len());
         match self.until.get_mut(track) {
             Some(until) => *until = None,

@@ -27,6 +27,8 @@ const COLUMNS: [&str; 2] = ["event_type", "timestamp"];
 /// A table of more columns is none: the seeds' has 17, and the query that measures a row grows with
 /// their square.
 const COLUMNS_MAX: usize = 100;
+/// And so it does with their names, each of which it has many times.
+const NAMES_BYTES_MAX: usize = 16 << 10;
 /// What a cell may be longer than the cap before SQLite itself refuses to load it: the text of a
 /// database in UTF-16 is up to twice as long there, and a schema is a text, too.
 const SLACK_BYTES: usize = 64 << 10;
@@ -80,6 +82,12 @@ impl Store {
         drop(statement);
         if names.len() > COLUMNS_MAX {
             let why = format!("its table has {} columns, over {COLUMNS_MAX}", names.len());
+            return Err(unsupported(&self.path, &why));
+        }
+        let names_bytes: usize = names.iter().map(String::len).sum();
+        if names_bytes > NAMES_BYTES_MAX {
+            let why =
+                format!("its columns' names have {names_bytes} bytes, over {NAMES_BYTES_MAX}");
             return Err(unsupported(&self.path, &why));
         }
         let query = measured(&names, &table);

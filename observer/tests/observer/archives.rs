@@ -364,6 +364,34 @@ fn a_wall_clock_that_stepped_back_makes_retention_keep_more_and_never_less() {
     assert_eq!(observer.retain(Retention::new().records_max(1)).unwrap().get(), 10);
 }
 
+/// What an opening seals after an unclean end says no times, and what was never written in has no
+/// LSNs. Neither may keep everything behind it for ever.
+#[test]
+fn segments_of_which_nobody_knows_the_age_go_with_the_next_old_one() {
+    let disk = MemDir::new(11);
+    // A log that was just dropped may keep its lock for a moment.
+    let try_open = || Options::new().segment_bytes(64 << 10).open_in(disk.dir());
+    let open = || (0..100).find_map(|_| try_open().ok()).expect("the lock is never free");
+    disk.set_now_ms(86_400_000);
+    for life in 0..4 {
+        let log = open();
+        if life != 2 {
+            log.append(vec![1; 25_000]).unwrap();
+        }
+        drop(log);
+    }
+    let log = open();
+    let observer = Observer::on(log.clone()).unwrap();
+    for _ in 0..6 {
+        log.append(vec![1; 25_000]).unwrap();
+    }
+    assert_eq!(observer.retain(Retention::new().since(WallTime(1))).unwrap(), Lsn::FIRST);
+    let future = WallTime(i64::MAX);
+    assert_eq!(observer.retain(Retention::new().since(future)).unwrap().get(), 8);
+    // By size: all that stands before the newest two.
+    assert_eq!(observer.retain(Retention::new().bytes_max(130 << 10)).unwrap().get(), 8);
+}
+
 /// By size no clock is asked; and a clock that is behind drops nothing.
 #[test]
 fn a_clock_in_the_past_drops_nothing_by_age_and_size_still_counts() {
