@@ -131,6 +131,10 @@ fn a_damaged_manifest_is_no_mark_of_a_copy() {
                 assert!(error.to_string().contains("--dry-run"), "{what}: {error}");
                 assert_eq!(planned.unwrap_err().kind(), ErrorKind::Archived, "{what}");
             } else {
+                // Damaged or not: no log that can be written takes an archive's place.
+                let error = planned.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Archived, "{what}");
+                assert!(error.to_string().contains("--to NEW"), "{what}: {error}");
                 let mut records = read.unwrap().range(..).unwrap();
                 assert!(records.next().unwrap().is_ok(), "{what}");
             }
