@@ -402,13 +402,11 @@ pub enum Mark {
     DamagedManifest,
 }
 
+/// A mark that is gone since it was listed is that of a backup that was finished: its segments are no
+/// archive's, and the directory is listed anew ([`vanished`]).
 fn read_mark(dir: &dyn Dir) -> Result<Option<Mark>> {
-    let file = match dir.open(format::ARCHIVE_NAME, Access::Read) {
-        Ok(file) => file,
-        // Finished since it was listed.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(reading(dir, format::ARCHIVE_NAME, e)),
-    };
+    let file = dir.open(format::ARCHIVE_NAME, Access::Read);
+    let file = file.map_err(|e| reading(dir, format::ARCHIVE_NAME, e))?;
     let mut bytes = [0; MARK_MAX + 1];
     let read = read_full(&*file, &mut bytes, 0);
     let read = read.map_err(|e| reading(dir, format::ARCHIVE_NAME, e))?;
