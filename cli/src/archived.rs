@@ -1,93 +1,159 @@
-//! What an archive's manifest adds to a diagnosis: files that should be there and are not what it says.
+//! What an archive's manifest adds to a diagnosis: files that should be there and are not what it says,
+//! and files that lie there and are not in the archive.
 //!
 //! Never here: what stands in a segment (the log's library judges that, and knows no manifests).
-//! Invariant: a damage that was explained already is not told twice. Next room: [`crate::inspect`].
+//! Invariants: a damage that was explained already is not told twice; work and memory follow the files
+//! that are there and not the numbers in a manifest. Next room: [`crate::inspect`].
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use annals_observer::ErrorKind;
 use annals_observer::archive::manifest::{Archived, Manifest};
 use annals_observer::archive::verify::differences;
-use annals_wal::diagnose::{Class, Damaged, Diagnosis, Loss};
-use annals_wal::format::{Name, parse_name};
-use annals_wal::inspect::State;
+use annals_wal::diagnose::{Class, DAMAGES_MAX, Damaged, Diagnosis, Loss};
+use annals_wal::inspect::{Report, State};
 use annals_wal::{Lsn, Sequence};
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+use crate::out::message;
 
-/// Adds what the manifest of an archive accuses; `read` asks for the SHA-256 of each file.
+/// Adds what the manifest of an archive accuses, and takes away what is not in it; `read` asks for the
+/// SHA-256 of each file.
 pub(crate) fn complete(dir: &Path, diagnosis: &mut Diagnosis, read: bool) -> Result<(), Failure> {
     if matches!(diagnosis.report.state, State::Unfinished | State::Unsupported) {
         return Ok(());
     }
+    // What is no file, and what may be a mark that lost its bytes, is in the report.
+    let told = diagnosis.damages.iter().any(|damage| damage.segment.is_none());
     let manifest = match Manifest::read(dir) {
         Ok(Some(manifest)) => manifest,
         Ok(None) => return Ok(()),
-        // What is no file, and what may be a mark that lost its bytes, is in the report.
-        Err(_) if diagnosis.damages.iter().any(|damage| damage.segment.is_none()) => return Ok(()),
-        Err(error) => {
-            let expected = "an archive's manifest, which says which segments are in it";
-            let found = error.to_string();
-            let decided = "a directory with a file ARCHIVE is an archive or an unfinished copy";
-            add(diagnosis, damaged(Class::BrokenRules, expected, found, decided));
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            let mut damage = unread(Class::Unsupported, error.to_string());
+            damage.state = State::Unsupported;
+            add(diagnosis, vec![damage]);
             return Ok(());
         }
+        Err(_) if told => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            add(diagnosis, vec![unread(Class::BrokenRules, error.to_string())]);
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
     };
-    let listed = |segment: Sequence| manifest.segments.iter().any(|s| number(s) == Some(segment));
+    leave_out(diagnosis, &manifest);
+    let listed: BTreeSet<Sequence> =
+        manifest.segments.iter().filter_map(Archived::sequence).collect();
     for damage in &mut diagnosis.damages {
-        if damage.segment.is_some_and(|segment| !listed(segment)) && damage.class != Class::Gap {
-            damage.decided.push_str(
-                "; the manifest does not list this file: a hand-over was broken off here, and the \
-                 next one replaces it",
-            );
+        if damage.class != Class::Gap && damage.segment.is_some_and(|s| !listed.contains(&s)) {
+            damage.decided.push_str("; the manifest does not list this file");
         }
     }
-    for (segment, why) in wrong(dir, &manifest, read)? {
-        let sequence = number(segment);
-        if diagnosis.damages.iter().any(|damage| damage.segment == sequence) {
-            continue;
+    let explained: BTreeSet<Option<Sequence>> =
+        diagnosis.damages.iter().map(|damage| damage.segment).collect();
+    let mut found = Vec::new();
+    for (segment, why) in differences(dir, &manifest, read)? {
+        if !explained.contains(&segment.sequence()) {
+            found.push(different(segment, why));
         }
-        let class = if why == MISSING { Class::Gap } else { Class::ForeignBytes };
-        let expected = format!("{}, {} bytes, as it was handed over", segment.name, segment.bytes);
-        let found = format!("{} {why}", segment.name);
-        let mut damage = damaged(class, &expected, found, "the archive's manifest lists the file");
-        damage.segment = sequence;
-        damage.lsns = Lsn::new(segment.first_lsn).zip(Lsn::new(segment.last_lsn));
-        if class == Class::Gap {
-            damage.loss.records = Some(segment.last_lsn - segment.first_lsn + 1);
-        }
-        add(diagnosis, damage);
     }
+    add(diagnosis, found);
     Ok(())
 }
 
 /// As [`differences`] says it of a file that is not there.
 const MISSING: &str = "is missing";
 
-/// What is not as the manifest says, as sentences, without reading a segment.
-pub(crate) fn complaints(dir: &Path) -> Result<Vec<String>, Failure> {
-    match Manifest::read(dir) {
-        Ok(Some(manifest)) => {
-            let wrong = wrong(dir, &manifest, false)?;
-            Ok(wrong.iter().map(|(segment, why)| format!("{} {why}", segment.name)).collect())
+fn different(segment: &Archived, why: &str) -> Damaged {
+    let class = if why == MISSING { Class::Gap } else { Class::ForeignBytes };
+    let expected = format!("{}, {} bytes, as it was handed over", segment.name, segment.bytes);
+    let found = format!("{} {why}", segment.name);
+    let mut damage = damaged(class, &expected, found, "the archive's manifest lists the file");
+    damage.segment = segment.sequence();
+    damage.lsns = Lsn::new(segment.first_lsn).zip(Lsn::new(segment.last_lsn));
+    if class == Class::Gap {
+        damage.loss.records = Some(segment.records());
+    }
+    damage
+}
+
+/// What is not as the manifest says, without reading a segment: the state that this means, and sentences.
+pub(crate) fn complaints(dir: &Path) -> Result<(State, Vec<String>), Failure> {
+    let manifest = match Manifest::read(dir) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => return Ok((State::Clean, Vec::new())),
+        Err(error) => {
+            let state = match error.kind() {
+                ErrorKind::Unsupported => State::Unsupported,
+                ErrorKind::Corrupt => State::Corrupt,
+                _ => return Err(error.into()),
+            };
+            return Ok((state, vec![error.to_string()]));
         }
-        Ok(None) => Ok(Vec::new()),
-        Err(error) => Ok(vec![error.to_string()]),
+    };
+    let wrong = differences(dir, &manifest, false)?;
+    let wrong: Vec<String> =
+        wrong.iter().map(|(segment, why)| format!("{} {why}", segment.name)).collect();
+    Ok((if wrong.is_empty() { State::Clean } else { State::Corrupt }, wrong))
+}
+
+/// The last LSN that is in an archive, whatever lies in its directory; `None` if this is no archive, or
+/// if its manifest cannot tell.
+pub(crate) fn last_lsn(dir: &Path) -> Option<u64> {
+    let manifest = Manifest::read(dir).ok().flatten()?;
+    manifest.segments.last().map(|segment| segment.last_lsn)
+}
+
+/// Whether this is an archive to which nothing was handed over yet.
+pub(crate) fn is_new(dir: &Path) -> bool {
+    matches!(Manifest::read(dir), Ok(Some(manifest)) if manifest.segments.is_empty())
+}
+
+/// Takes out of a report what was found in files above the last one that the manifest lists.
+pub(crate) fn leave_out_of(dir: &Path, report: &mut Report) {
+    let Ok(Some(manifest)) = Manifest::read(dir) else { return };
+    let last = manifest.last_sequence();
+    let before = report.findings.len();
+    report.findings.retain(|finding| is_in(finding.segment, last));
+    if report.findings.len() < before {
+        let states = report.findings.iter().map(|finding| finding.state);
+        report.state = states.max().unwrap_or(State::Clean);
     }
 }
 
-fn wrong<'m>(
-    dir: &Path,
-    manifest: &'m Manifest,
-    read: bool,
-) -> Result<Vec<(&'m Archived, &'static str)>, Failure> {
-    Ok(differences(dir, manifest, read)?)
+/// What lies above the last segment of the manifest was left by a hand-over that was broken off, or is
+/// being handed over: nothing of the archive is damaged or missing there.
+fn leave_out(diagnosis: &mut Diagnosis, manifest: &Manifest) {
+    let last = manifest.last_sequence();
+    let above = diagnosis.report.segments.iter().filter(|s| !is_in(Some(s.sequence), last));
+    let above = above.count();
+    if above == 0 {
+        return;
+    }
+    message(&format!(
+        "wal: {above} files lie above the last segment of the archive, and the manifest does not list \
+         them: a hand-over was broken off here or is at work, the next one replaces them"
+    ));
+    let (report, damages) = (&mut diagnosis.report, &mut diagnosis.damages);
+    let before = damages.len() + report.findings.len();
+    damages.retain(|damage| is_in(damage.segment, last));
+    report.findings.retain(|finding| is_in(finding.segment, last));
+    if damages.len() + report.findings.len() < before {
+        let states = damages.iter().map(|damage| damage.state);
+        let states = states.chain(report.findings.iter().map(|finding| finding.state));
+        report.state = states.max().unwrap_or(State::Clean);
+    }
 }
 
-fn number(segment: &Archived) -> Option<Sequence> {
-    match parse_name(&segment.name) {
-        Some(Name::Segment(sequence)) => Some(sequence),
-        _ => None,
-    }
+fn is_in(segment: Option<Sequence>, last: Option<Sequence>) -> bool {
+    segment.is_none_or(|segment| Some(segment) <= last)
+}
+
+fn unread(class: Class, found: String) -> Damaged {
+    let expected = "an archive's manifest, which says which segments are in it";
+    let decided = "a directory with a file ARCHIVE is an archive or an unfinished copy";
+    damaged(class, expected, found, decided)
 }
 
 fn damaged(class: Class, expected: &str, found: String, decided: &str) -> Damaged {
@@ -105,8 +171,20 @@ fn damaged(class: Class, expected: &str, found: String, decided: &str) -> Damage
     }
 }
 
-fn add(diagnosis: &mut Diagnosis, damage: Damaged) {
-    diagnosis.report.state = diagnosis.report.state.max(damage.state);
-    diagnosis.damages.push(damage);
+/// As many as there is room for; the others are counted.
+fn add(diagnosis: &mut Diagnosis, mut more: Vec<Damaged>) {
+    let state = more.iter().map(|damage| damage.state).max();
+    diagnosis.report.state = state.unwrap_or(State::Clean).max(diagnosis.report.state);
+    let room = DAMAGES_MAX.saturating_sub(diagnosis.damages.len());
+    diagnosis.damages_cut += more.len().saturating_sub(room) as u64;
+    more.truncate(room);
+    diagnosis.damages.append(&mut more);
     diagnosis.damages.sort_by_key(|damage| (damage.segment, damage.bytes));
+}
+
+/// How a verb ends that cannot go on without the manifest.
+pub(crate) fn unsupported(dir: &Path) -> Option<Failure> {
+    let error = Manifest::read(dir).err()?;
+    (error.kind() == ErrorKind::Unsupported)
+        .then(|| Failure::new(Exit::Unsupported, error.to_string()))
 }

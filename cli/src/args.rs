@@ -63,7 +63,8 @@ pub(crate) enum Verb {
         before_help = "Examples:\n  wal salvage runs --dry-run\n  wal salvage runs --to runs.salvaged"
     )]
     Salvage(crate::salvage::SalvageArgs),
-    /// Compare two logs record by record, as far as each can be read. 1 if they differ.
+    /// Compare two logs record by record, as far as each can be read. 1 if they differ, 4 if one of them is
+    /// damaged.
     #[command(before_help = "Example:\n  wal diff runs runs.salvaged")]
     Diff(crate::salvage::DiffArgs),
     /// Repair a log in two steps: a plan to read, then that plan. Every damaged byte is kept.

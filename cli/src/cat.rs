@@ -16,13 +16,18 @@ use crate::out::{Out, Tone, message};
 /// Characters of a line off a terminal.
 const WIDTH: usize = 200;
 
+/// Sentences about an end that is not as it should be; `wal inspect` has all.
+const COMPLAINTS_SHOWN: usize = 30;
+
 pub(crate) fn cat(args: &CatArgs, out: &mut Out) -> Result<Exit, Failure> {
     let wanted = args.filters.checked()?;
     let filters = &args.filters;
     let reader = LogReader::open(&args.dir)?;
     let lines = Lines { format: args.format, width: width(args.width, out) };
     let mut cat = Cat { lines, wanted, exit: Exit::Clean, next: None, unproven: None };
-    let end = filters.to.map_or(Bound::Unbounded, Bound::Included);
+    // What lies behind an archive's last segment is not in it: it may be half of one.
+    let to = [filters.to, crate::archived::last_lsn(&args.dir).and_then(Lsn::new)];
+    let end = to.into_iter().flatten().min().map_or(Bound::Unbounded, Bound::Included);
     let start = filters.from.map_or(Bound::Unbounded, Bound::Included);
     cat.print(&reader, (start, end), false, out)?;
     let next = cat.next.or(filters.from).unwrap_or_else(|| reader.head_lsn());
@@ -48,18 +53,21 @@ pub(crate) fn cat(args: &CatArgs, out: &mut Out) -> Result<Exit, Failure> {
 /// Whether the end that was reached is the end there should be: a log whose last segment is gone
 /// ends early without a bad byte.
 pub(crate) fn check_the_end(dir: &std::path::Path, exit: &mut Exit) -> Result<(), Failure> {
-    let report = inspect(dir, Depth::Seals, &mut |_| ())?;
+    let mut report = inspect(dir, Depth::Seals, &mut |_| ())?;
+    crate::archived::leave_out_of(dir, &mut report);
     let mut complaints: Vec<String> = report.findings.into_iter().map(|f| f.why).collect();
     let mut state = report.state;
     if state < State::Corrupt {
-        complaints = crate::archived::complaints(dir)?;
+        (state, complaints) = crate::archived::complaints(dir)?;
         if complaints.is_empty() {
             return Ok(());
         }
-        state = State::Corrupt;
     }
-    for why in &complaints {
+    for why in complaints.iter().take(COMPLAINTS_SHOWN) {
         message(&format!("wal: {}", escape(why)));
+    }
+    if complaints.len() > COMPLAINTS_SHOWN {
+        message(&format!("wal: and {} more", complaints.len() - COMPLAINTS_SHOWN));
     }
     message(&format!("wal: next: wal inspect {}", crate::damage::shown(dir)));
     *exit = state.into();

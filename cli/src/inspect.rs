@@ -116,6 +116,9 @@ fn or_new_archive(
             return Ok(diagnosis);
         }
     };
+    if let Some(failure) = archived::unsupported(dir) {
+        return Err(failure);
+    }
     let Ok(Some(manifest)) = Manifest::read(dir) else { return Err(error.into()) };
     if !manifest.segments.is_empty() {
         let why = format!(

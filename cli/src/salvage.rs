@@ -283,16 +283,32 @@ pub(crate) fn diff(args: &DiffArgs, out: &mut Out) -> Result<Exit, Failure> {
         }
     }
     out.flush()?;
+    let mut exit = if comparison.differences.is_empty() { Exit::Clean } else { Exit::Failed };
     for dir in [&args.a, &args.b] {
         // Compared as far as it can be read: that is not the same as whole.
-        let damaged = inspect(dir, Depth::Seals, &mut |_| ());
-        if damaged.is_ok_and(|report| report.state >= State::Corrupt) {
+        if is_damaged(dir)? {
             let dir = shown(dir);
             message(&format!("wal: {dir} is damaged, what cannot be read is not compared"));
             message(&format!("wal: next: wal inspect {dir}"));
+            exit = Exit::Corrupt;
         }
     }
-    Ok(if comparison.differences.is_empty() { Exit::Clean } else { Exit::Failed })
+    Ok(exit)
+}
+
+/// Whether anything that was promised is damaged or missing, as seals and, of an archive, its manifest
+/// tell.
+fn is_damaged(dir: &Path) -> Result<bool, Failure> {
+    let mut report = match inspect(dir, Depth::Seals, &mut |_| ()) {
+        Ok(report) => report,
+        // Without a segment it is a new archive, or everything is missing.
+        Err(error) if error.kind() == annals_wal::ErrorKind::Corrupt => {
+            return Ok(!crate::archived::is_new(dir));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    crate::archived::leave_out_of(dir, &mut report);
+    Ok(report.state >= State::Corrupt || crate::archived::complaints(dir)?.0 >= State::Corrupt)
 }
 
 pub(crate) fn repair(args: &RepairArgs, out: &mut Out) -> Result<Exit, Failure> {

@@ -15,7 +15,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use annals_wal::{Options, Record};
+use annals_wal::{Batch, ErrorKind, Log, Options, Record};
 
 use common::{code, segment, stderr, stdout, text, wal};
 
@@ -101,8 +101,197 @@ fn a_manifest_that_is_none_and_a_file_that_is_not_listed_are_named() {
     let whole = fs::read(segment(&log, held + 1)).unwrap();
     fs::write(segment(&bad, held + 1), &whole[..30_000]).unwrap();
     let (codes, said) = judged(&bad);
-    assert_eq!(codes, [4; 3], "{said}");
-    assert!(said.contains("the manifest does not list this file"), "{said}");
+    assert_eq!(codes, [0; 3], "{said}");
+    assert!(said.contains("the manifest does not list"), "{said}");
+    for bytes in [0, 40, 128, 200] {
+        fs::write(segment(&bad, held + 1), &whole[..bytes]).unwrap();
+        let (codes, said) = judged(&bad);
+        assert_eq!(codes, [0; 3], "{bytes} bytes: {said}");
+    }
+    // It hides no damage of what is in the archive.
+    let last = OpenOptions::new().write(true).open(segment(&bad, held)).unwrap();
+    last.write_all_at(&[0xEE], 20_001).unwrap();
+    let (codes, said) = judged(&bad);
+    assert_eq!((codes[0], codes[2]), (4, 4), "{said}");
+}
+
+/// A manifest with these members in place of an archive's own.
+fn with_manifest(archive: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let path = archive.join("ARCHIVE");
+    let mut value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(&path, value.to_string()).unwrap();
+}
+
+#[test]
+fn a_newer_manifest_is_unsupported_and_no_damage() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, archive, _) = made(home.path());
+    with_manifest(&archive, |manifest| manifest["version"] = 2.into());
+    let (codes, said) = judged(&archive);
+    assert_eq!(codes, [5; 3], "{said}");
+    assert!(said.contains("use a newer `wal`") && !said.contains("CORRUPT"), "{said}");
+}
+
+/// A manifest from a stranger: what is listed twice, backwards or beyond the last LSN is refused
+/// unread, and of many that are missing as many are told as of any log.
+#[test]
+fn a_hostile_manifest_costs_no_more_than_the_files_that_are_there() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, archive, _) = made(home.path());
+    let bad = home.path().join("bad");
+    let listed = |number: u64, first: u64, last: u64| {
+        serde_json::json!({
+            "name": format!("{number:020}.wal"), "first_lsn": first, "last_lsn": last,
+            "bytes": 65536, "sha256": "0".repeat(64),
+        })
+    };
+    let max = u64::MAX;
+    let wrong = [
+        (vec![listed(1, 1, 1), listed(1, 2, 2)], 3),
+        (vec![listed(2, 1, 1), listed(1, 2, 2)], 3),
+        (vec![listed(1, 0, 1)], 2),
+        (vec![listed(1, 0, max)], max),
+        (vec![listed(1, 1, max)], max),
+        (vec![listed(1, 2, 1)], 2),
+        (vec![], 0),
+    ];
+    for (segments, next) in wrong {
+        copy(&archive, &bad);
+        with_manifest(&bad, |manifest| {
+            manifest["segments"] = segments.clone().into();
+            manifest["next_lsn"] = next.into();
+        });
+        let (codes, said) = judged(&bad);
+        assert_eq!(codes, [4; 3], "{segments:?}: {said}");
+        assert!(said.contains("is no manifest"), "{segments:?}: {said}");
+    }
+    copy(&archive, &bad);
+    let many = annals_wal::diagnose::DAMAGES_MAX as u64 + 50;
+    with_manifest(&bad, |manifest| {
+        let last = manifest["segments"].as_array_mut().unwrap();
+        let (numbers, next) = (last.len() as u64 + 1.., manifest["next_lsn"].as_u64().unwrap());
+        let more = numbers.zip(next..).take(many as usize).map(|(n, lsn)| listed(n, lsn, lsn));
+        manifest["segments"].as_array_mut().unwrap().extend(more);
+        manifest["next_lsn"] = (next + many).into();
+    });
+    let output = wal(&["verify", text(&bad), "--format", "json"]);
+    assert_eq!(code(&output), 4);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let told = value["findings"].as_array().unwrap().len() as u64;
+    assert_eq!((told, value["findings_cut"].as_u64()), (many - 50, Some(50)));
+}
+
+/// No salvage takes an archive's place: it would be open for writing, and nobody would know the archive.
+#[test]
+fn an_archive_is_not_repaired_in_place() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, archive, held) = made(home.path());
+    let plan = home.path().join("plan");
+    let file = OpenOptions::new().write(true).open(segment(&archive, held)).unwrap();
+    file.write_all_at(&[0xEE], 20_001).unwrap();
+    let before = common::contents(&archive);
+    let output = wal(&["repair", text(&archive), "--plan", text(&plan)]);
+    assert_eq!((code(&output), plan.exists()), (1, false), "{output:?}");
+    assert!(stderr(&output).contains("wal salvage"), "{output:?}");
+    // Nor by a plan that was made by hand.
+    let files: Vec<_> = Vec::<serde_json::Value>::new();
+    let by_hand = serde_json::json!({
+        "schema": "wal.repair-plan/1", "method": "rebuild", "files": files,
+    });
+    fs::write(&plan, by_hand.to_string()).unwrap();
+    let output = wal(&["repair", text(&archive), "--apply", text(&plan)]);
+    assert_eq!(code(&output), 1, "{output:?}");
+    assert!(stderr(&output).contains("wal salvage"), "{output:?}");
+    assert!(common::contents(&archive) == before, "something was written");
+}
+
+/// What cannot be read is not the same on both sides, and whoever asks by exit code is told.
+#[test]
+fn a_comparison_with_a_damaged_side_is_not_clean() {
+    let home = tempfile::tempdir().unwrap();
+    let (log, archive, held) = made(home.path());
+    let other = home.path().join("other");
+    copy(&archive, &other);
+    let diff = |a: &Path, b: &Path| code(&wal(&["diff", text(a), text(b)]));
+    assert_eq!((diff(&archive, &other), diff(&log, &archive)), (0, 1));
+    fs::remove_file(segment(&other, held)).unwrap();
+    assert_eq!((diff(&archive, &other), diff(&other, &archive), diff(&other, &other)), (4, 4, 4));
+    fs::remove_file(segment(&log, 2)).unwrap();
+    assert_eq!(diff(&log, &log), 4);
+}
+
+/// A log whose first segments are 1, 2 and 4, as far as they have records: opened and left without a
+/// close and without a record.
+fn left_twice(log: &Path) {
+    for records in [5, 0, 5, 0, 0, 5, 5] {
+        let made = opened(log);
+        for n in 0..records {
+            made.append(Record::new(format!("record {n}"))).unwrap();
+        }
+    }
+}
+
+/// Batches that a fresh segment does not hold: it is sealed empty, and a larger one is begun.
+fn large_batches(log: &Path) {
+    let made = opened(log);
+    for n in 0..4u8 {
+        made.append(Record::new("small")).unwrap();
+        let batch: Batch = (0..50).map(|_| Record::new(vec![n; 3_000])).collect();
+        made.append_batch(batch).unwrap();
+    }
+}
+
+/// The last handle's drop frees the lock a moment later.
+fn opened(log: &Path) -> Log {
+    for _ in 0..10_000_000 {
+        match Options::new().segment_bytes(64 << 10).open(log) {
+            Err(error) if error.kind() == ErrorKind::Locked => std::thread::yield_now(),
+            other => return other.unwrap(),
+        }
+    }
+    panic!("the lock was never freed");
+}
+
+/// The numbers of an archive's segments.
+fn held(archive: &Path) -> Vec<u64> {
+    let names = common::contents(archive).into_keys();
+    names.filter_map(|name| name.strip_suffix(".wal")?.parse().ok()).collect()
+}
+
+/// A segment that was sealed without a record is not handed over: its number is missing, and nothing is.
+#[test]
+fn an_archive_without_the_empty_segments_is_whole() {
+    for fill in [left_twice as fn(&Path), large_batches] {
+        let home = tempfile::tempdir().unwrap();
+        let (log, archive) = (home.path().join("log"), home.path().join("archive"));
+        fill(&log);
+        drop(opened(&log));
+        let target = annals_observer::archive::Target::new("t", &archive).unwrap().copy(true);
+        target.hand_over(&opened(&log)).unwrap();
+        let held = held(&archive);
+        let gap = held.windows(2).find(|pair| pair[0] + 1 != pair[1]);
+        let gap = gap.unwrap_or_else(|| panic!("no gap: {held:?}")).to_vec();
+        annals_observer::archive::verify::verify(&archive).unwrap();
+        let (codes, said) = judged(&archive);
+        assert_eq!(codes, [0; 3], "{held:?}: {said}");
+        // Beside a damage the numbers that were left out are still no gap.
+        let bad = home.path().join("bad");
+        copy(&archive, &bad);
+        let last = segment(&bad, *held.last().unwrap());
+        OpenOptions::new().write(true).open(&last).unwrap().write_all_at(&[0xEE], 150).unwrap();
+        let (codes, said) = judged(&bad);
+        assert_eq!(codes[0], 4, "{held:?}: {said}");
+        assert!(!said.contains("gap: segment"), "{held:?}: {said}");
+        // And a segment with records, whose number is missing, too, is one.
+        for lost in gap {
+            copy(&archive, &bad);
+            fs::remove_file(segment(&bad, lost)).unwrap();
+            let (codes, said) = judged(&bad);
+            assert_eq!(codes, [4; 3], "{held:?} without {lost}: {said}");
+            assert!(said.contains("gap: segment"), "{held:?} without {lost}: {said}");
+        }
+    }
 }
 
 /// The newest changes stood in a segment that is gone: an answer without them says so.

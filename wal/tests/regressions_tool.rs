@@ -21,6 +21,7 @@ use annals_wal::fs::gate::Gate;
 use annals_wal::fs::mem::{Keep, MemDir};
 use annals_wal::fs::{Dir, os::OsDir};
 use annals_wal::inspect::{Depth, FINDINGS_MAX, State, inspect_in};
+use annals_wal::recover::Facts;
 use annals_wal::salvage::{SalvageOptions, salvage, salvage_in};
 use annals_wal::survey::{DAMAGES_KEPT, DamageClass, Survey};
 use annals_wal::{ErrorKind, Generation, Log, LogReader, Lsn, Options, Sequence};
@@ -131,6 +132,10 @@ fn a_damaged_manifest_is_no_mark_of_a_copy() {
                 assert!(error.to_string().contains("--dry-run"), "{what}: {error}");
                 assert_eq!(planned.unwrap_err().kind(), ErrorKind::Archived, "{what}");
             } else {
+                // Damaged or not: no log that can be written takes an archive's place.
+                let error = planned.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Archived, "{what}");
+                assert!(error.to_string().contains("--to NEW"), "{what}: {error}");
                 let mut records = read.unwrap().range(..).unwrap();
                 assert!(records.next().unwrap().is_ok(), "{what}");
             }
@@ -362,6 +367,26 @@ fn a_snapshot_that_is_made_during_a_backup_is_not_in_it() {
     assert_eq!(copy.durable_lsn(), log.durable_lsn().and_then(|last| lsn(last.get() - 1).into()));
     copy.close().unwrap();
     log.close().unwrap();
+}
+
+/// A backup is finished, and its mark gone, between an inspector's look at the names and its look at the
+/// mark: what is there is a log, and not an archive whose last segment has no seal.
+#[test]
+fn a_backup_that_is_finished_while_somebody_looks_is_a_log() {
+    let disk = MemDir::new(8);
+    drop(small(&disk, 2));
+    let mark = "unfinished: a backup was broken off here: remove this directory\n";
+    disk.dir().create("ARCHIVE").unwrap();
+    disk.set_bytes("ARCHIVE", mark.as_bytes().to_vec());
+    let gate = Gate::new(disk.dir(), |_| Ok(()));
+    let finished = disk.clone();
+    // The mark is the first file that is opened.
+    gate.before_open(0, move || finished.lose("ARCHIVE"));
+    let facts = Facts::read(&*gate).unwrap();
+    assert!(gate.was_called());
+    assert!(!facts.archive && facts.mark.is_none());
+    let report = inspect_in(&disk.dir(), Depth::Everything, &mut |_| ()).unwrap();
+    assert!(report.state < State::TornTail, "{report:?}");
 }
 
 /// An index that stands in an own record which is no seal means nothing and is compared with nothing:

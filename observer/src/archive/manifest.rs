@@ -1,14 +1,16 @@
 //! The manifest of an archive: which segments it holds, which LSNs, with which SHA-256.
 //!
 //! It is the file `ARCHIVE`, and that name alone keeps the directory from being opened for writing.
-//! Never here: a segment. Invariants: LSNs ascend and segments do not overlap; what is not in the
-//! manifest is not in the archive, whatever lies in the directory.
+//! Never here: a segment. Invariants: numbers and LSNs ascend and segments do not overlap, so
+//! no file is listed twice; what is not in the manifest is not in the archive, whatever lies in the
+//! directory.
 
 use std::io;
 use std::path::Path;
 
-use annals_wal::Lsn;
+use annals_wal::format::{Name, parse_name};
 use annals_wal::fs::{Access, Dir, os::OsDir, read_full};
+use annals_wal::{Lsn, Sequence};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -50,6 +52,21 @@ pub struct Manifest {
     pub next_lsn: u64,
     /// Lowest first.
     pub segments: Vec<Archived>,
+}
+
+impl Archived {
+    /// The number of its segment, which its name says.
+    pub fn sequence(&self) -> Option<Sequence> {
+        match parse_name(&self.name) {
+            Some(Name::Segment(sequence)) => Some(sequence),
+            _ => None,
+        }
+    }
+
+    /// How many LSNs it holds; the first is never above the last.
+    pub fn records(&self) -> u64 {
+        self.last_lsn.saturating_sub(self.first_lsn).saturating_add(1)
+    }
 }
 
 impl Manifest {
@@ -115,22 +132,32 @@ impl Manifest {
         !self.segments.is_empty()
     }
 
+    /// The number of its last segment, if it has any.
+    pub fn last_sequence(&self) -> Option<Sequence> {
+        self.segments.last().and_then(Archived::sequence)
+    }
+
     /// The first LSN that is not in it.
     pub fn next(&self) -> Lsn {
         Lsn::new(self.next_lsn).unwrap_or(Lsn::FIRST)
     }
 
     fn is_in_order(&self) -> bool {
-        let follows = |pair: &[Archived]| match pair {
-            [one, two] => one.last_lsn.checked_add(1) == Some(two.first_lsn),
-            _ => true,
-        };
-        let last =
-            self.segments.last().map_or(self.next_lsn, |last| last.last_lsn.saturating_add(1));
-        self.segments.iter().all(|segment| segment.first_lsn <= segment.last_lsn)
-            && self.segments.windows(2).all(follows)
-            && last == self.next_lsn
-            && self.next_lsn > 0
+        let mut due = None;
+        let mut highest = None;
+        for segment in &self.segments {
+            let follows = due.is_none_or(|due| segment.first_lsn == due);
+            let sequence = segment.sequence();
+            let rises = sequence.is_some() && sequence > highest;
+            let holds_some = segment.first_lsn > 0 && segment.first_lsn <= segment.last_lsn;
+            // No LSN is the highest number: nothing could follow it.
+            let Some(next) = segment.last_lsn.checked_add(1) else { return false };
+            if !(follows && rises && holds_some) {
+                return false;
+            }
+            (due, highest) = (Some(next), sequence);
+        }
+        due.is_none_or(|due| due == self.next_lsn) && self.next_lsn > 0
     }
 }
 
@@ -140,8 +167,7 @@ fn of_value(value: &Value) -> Option<Manifest> {
         let number = |name: &str| segment.get(name)?.as_u64();
         let name = text(segment, "name")?;
         // A name from a file becomes a path: it may be a segment's and nothing else.
-        let parsed = annals_wal::format::parse_name(&name);
-        let is_segment = matches!(parsed, Some(annals_wal::format::Name::Segment(_)));
+        let is_segment = matches!(parse_name(&name), Some(Name::Segment(_)));
         Some(Archived {
             name: Some(name).filter(|_| is_segment)?,
             first_lsn: number("first_lsn")?,

@@ -1,13 +1,14 @@
 //! Archives: sealed segments handed over to other directories while the log goes on.
 //!
 //! Order of a hand-over: the target's `ARCHIVE` manifest is durable in the target, so that nobody
-//! opens it for writing; its hold is durable in the log; then for each segment: a hard link (or a
-//! copy, synced) under its final name, its SHA-256 taken of what lies there, the directory synced;
+//! opens it for writing; its hold is durable in the log; then for each segment: a hard link under its
+//! final name (or a copy under a name that is no segment's, synced, then renamed), its SHA-256 taken
+//! of what lies there, the directory synced;
 //! then the manifest that names it, by a temporary name, sync, rename, directory sync; then the
 //! hold moves.
 //!
-//! Never here: an unlink in the log (trim alone removes), a rename of a segment, a sleep, a look at
-//! a file's size to guess whether it is finished. A segment may be handed over once a record of a
+//! Never here: an unlink in the log (trim alone removes), half a segment under a segment's name, a
+//! sleep, a look at a file's size to guess whether it is finished. A segment may be handed over once a record of a
 //! later one is durable: then its seal is, and its successor's open record. Invariant: every
 //! durable record is in the archive, in the log, or in both, and a union by LSN has it once. Rooms:
 //! [`manifest`], [`verify`], [`union`].
@@ -196,7 +197,8 @@ impl Target {
     /// whose seal has rotted since is left out by [`ready`]. The first one may begin earlier.
     fn follows(&self, manifest: &Manifest, segment: &SegmentReport, first: Lsn) -> Result<()> {
         let name = segment_name(segment.sequence);
-        let known = manifest.segments.iter().any(|archived| archived.name == name);
+        // Numbers rise with the LSNs: readers go through an archive by its files' names.
+        let known = manifest.last_sequence() >= Some(segment.sequence);
         let begins = first == manifest.next() || (!manifest.has_any() && first < manifest.next());
         if begins && !known {
             return Ok(());
@@ -209,7 +211,7 @@ impl Target {
                  changed there. Run `wal verify` on both, then use a new directory under a new name",
                 self.dir.display(),
                 if known {
-                    "has another segment of that name".to_owned()
+                    "has another segment of that name or a later one".to_owned()
                 } else {
                     format!("goes on at LSN {}", manifest.next())
                 }
@@ -271,15 +273,19 @@ impl Target {
     }
 
     /// Brings one segment's bytes to the target under its own name, durable but for that name. A
-    /// file that is there and not in the manifest is what a crash left.
+    /// file that is there and not in the manifest is what a crash left. A copy has another name until
+    /// it is whole: who reads the archive meanwhile, or after a crash, meets no half segment.
     fn bring(&self, log: &Log, segment: &SegmentReport) -> Result<u64> {
         let name = segment_name(segment.sequence);
         let (from, to) = (log.path().join(&name), self.dir.join(&name));
-        match self.steps.step().and_then(|()| fs::remove_file(&to)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::file("replace", &to, e));
+        let half = self.dir.join(HALF_COPY);
+        for old in [&to, &half] {
+            match self.steps.step().and_then(|()| fs::remove_file(old)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::file("replace", old, e));
+                }
+                _ => {}
             }
-            _ => {}
         }
         // The log has synced what it wrote there, but a log that was copied here and opened was never
         // synced by anybody. Before the link: after it the sync would be one of the inode's new link
@@ -299,10 +305,12 @@ impl Target {
             }
             // Another file system, or one without links.
             Err(_) => {
-                fs::copy(&from, &to).map_err(|e| Error::file("copy", &from, e))?;
+                fs::copy(&from, &half).map_err(|e| Error::file("copy", &from, e))?;
                 let synced =
-                    self.steps.step().and_then(|()| File::open(&to)).and_then(|f| f.sync_all());
-                synced.map_err(|e| Error::file("sync", &to, e))?;
+                    self.steps.step().and_then(|()| File::open(&half)).and_then(|f| f.sync_all());
+                synced.map_err(|e| Error::file("sync", &half, e))?;
+                let named = self.steps.step().and_then(|()| fs::rename(&half, &to));
+                named.map_err(|e| Error::file("rename", &half, e))?;
             }
         }
         let about = fs::metadata(&to).map_err(|e| Error::file("look at", &to, e))?;
@@ -416,6 +424,9 @@ fn replace(dir: &Path, name: &str, content: &[u8], steps: &Steps) -> Result<()> 
     write().map_err(|e| Error::file("write", &path, e))?;
     sync_dir(dir, steps)
 }
+
+/// Under this name a segment is copied. One that a crash left is removed by the next hand-over.
+const HALF_COPY: &str = "ARCHIVE.segment";
 
 /// The name of the manifest in an archive's directory.
 pub const MANIFEST: &str = ARCHIVE_NAME;

@@ -304,7 +304,7 @@ fn an_archive_is_not_gone_on_with_by_a_log_that_went_another_way() {
 /// whatever a trim drops then, and the same call goes on to the same archive.
 #[test]
 fn a_hand_over_that_stops_anywhere_loses_nothing_and_is_gone_on_with() {
-    let (mut held, mut stopped) = (0, 0);
+    let (mut held, mut stopped, mut half) = (0, 0, 0);
     for steps in 0.. {
         let dir = tempfile::tempdir().unwrap();
         let to = dir.path().join("above").join("to");
@@ -315,6 +315,8 @@ fn a_hand_over_that_stops_anywhere_loses_nothing_and_is_gone_on_with() {
         }
         let target = Target::new("t", &to).unwrap().copy(steps % 2 == 1);
         let done = target.clone().stop_after(steps).hand_over(&log);
+        // A copy has a segment's name only when it is whole and synced.
+        half += u32::from(to.join("ARCHIVE.segment").exists());
         // The process dies there, too, and the next one goes on.
         let path = log.path().to_owned();
         drop(log);
@@ -329,12 +331,14 @@ fn a_hand_over_that_stops_anywhere_loses_nothing_and_is_gone_on_with() {
         assert_eq!(finished.next_lsn.get(), 7, "after {steps} steps");
         assert_eq!(verify::verify(&to).unwrap().segments, 3);
         assert_eq!(everything(&log, &[&to]).len(), 8);
+        assert!(!to.join("ARCHIVE.segment").exists(), "after {steps} steps");
         if done.is_ok() {
             break;
         }
         stopped += 1;
     }
     assert!(stopped > 30 && held > 20, "{stopped} stops, {held} with a hold");
+    assert!(half >= 3, "{half} copies stopped before they had a name");
 }
 
 /// The wall clock steps back between segments: what was written before the step has later dates than

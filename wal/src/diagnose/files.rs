@@ -9,7 +9,7 @@ use crate::format::{HeaderVerdict, SegmentHeader};
 use crate::ids::{Lsn, Sequence};
 use crate::inspect::State;
 use crate::recover::facts::SegmentFacts;
-use crate::recover::trusted_control;
+use crate::recover::{is_gap, trusted_control};
 
 impl Set<'_> {
     /// Why a file does not count as the segment that its name says.
@@ -63,7 +63,10 @@ impl Set<'_> {
     pub(super) fn gaps(&mut self, chain: &[&SegmentFacts], active: Option<usize>) {
         let Some(active) = active else { return };
         let head = self.report.head;
-        if let Some(first) = chain.first() {
+        // With which segment an archive begins its manifest says, and what was trimmed from the log
+        // since is kept there.
+        let archive = self.facts.archive;
+        if let Some(first) = chain.first().filter(|_| !archive) {
             let base = first.open.as_ref().map_or(0, |open| open.lsn);
             if first.sequence > Sequence::FIRST && base >= head.get() {
                 let lsns = Lsn::new(base).map(|last| (head, last));
@@ -75,11 +78,11 @@ impl Set<'_> {
         for pair in chain[..=active].windows(2) {
             let (low, next) = (pair[0], pair[1]);
             let open = next.open.as_ref().map(|open| open.lsn);
-            let trimmed = open.is_some_and(|lsn| lsn < head.get());
+            let trimmed = !archive && open.is_some_and(|lsn| lsn < head.get());
             let Some(missing) = low.sequence.next().filter(|m| *m < next.sequence) else {
                 continue;
             };
-            if trimmed {
+            if trimmed || !is_gap(self.facts, low, next) {
                 continue;
             }
             let last = self.last_lsn_of(low);

@@ -48,8 +48,9 @@ fn judge(facts: &Facts) -> Judged<Plan> {
     }
 }
 
-/// The segments of an archive: each whole, and each the one that its successor names. Which one should
-/// be the first and which the last is its manifest's to say.
+/// The segments of an archive: each whole, each the one that its successor names, and without a step
+/// in the LSNs where numbers are left out. Which one should be the first and which the last is its
+/// manifest's to say.
 fn check_archive(facts: &Facts) -> Judged<()> {
     for segment in &facts.segments {
         check_supported(segment)?;
@@ -70,6 +71,10 @@ fn check_archive(facts: &Facts) -> Judged<()> {
     };
     if let Some(damage) = survey.damages.first() {
         return Err(refuse_damage(Row::E, RefusalKind::Corrupt, segment.sequence, damage));
+    }
+    if survey.first_open().is_none() {
+        let why = "its first frame is not an open record";
+        return Err(corrupt(Row::E, segment.sequence, FRAMES_START, why));
     }
     let capacity = segment.good_header().map_or(0, |header| header.capacity);
     if segment.file_len < capacity {

@@ -222,6 +222,7 @@ impl Facts {
         let Some(active) = &self.active else { return Ok(()) };
         for index in (0..active.index).rev() {
             let next_open = self.segments[index + 1].open.clone();
+            let next_sequence = Some(self.segments[index + 1].sequence);
             let segment = &mut self.segments[index];
             let Some(header) = segment.good_header().copied() else { continue };
             let name = format::segment_name(segment.sequence);
@@ -236,8 +237,11 @@ impl Facts {
                         .map_err(reading)?
                         .unwrap_or_else(|what| note(&mut segment.unsupported, what))
                 }
-                // Only a torn open record right after it makes this walk necessary.
-                _ if index + 1 == active.index => {
+                // Only a torn open record right after it makes this walk necessary, and in an archive
+                // an empty segment after it, which is not handed over.
+                _ if index + 1 == active.index
+                    || self.archive && segment.sequence.next() != next_sequence =>
+                {
                     let limit = header.capacity.min(segment.file_len);
                     let window = Window::limited(file, limit);
                     let survey = Survey::of(window, &header).map_err(reading)?;
@@ -398,13 +402,11 @@ pub enum Mark {
     DamagedManifest,
 }
 
+/// A mark that is gone since it was listed is that of a backup that was finished: its segments are no
+/// archive's, and the directory is listed anew ([`vanished`]).
 fn read_mark(dir: &dyn Dir) -> Result<Option<Mark>> {
-    let file = match dir.open(format::ARCHIVE_NAME, Access::Read) {
-        Ok(file) => file,
-        // Finished since it was listed.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(reading(dir, format::ARCHIVE_NAME, e)),
-    };
+    let file = dir.open(format::ARCHIVE_NAME, Access::Read);
+    let file = file.map_err(|e| reading(dir, format::ARCHIVE_NAME, e))?;
     let mut bytes = [0; MARK_MAX + 1];
     let read = read_full(&*file, &mut bytes, 0);
     let read = read.map_err(|e| reading(dir, format::ARCHIVE_NAME, e))?;

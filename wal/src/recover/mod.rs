@@ -16,4 +16,4 @@ mod set;
 pub use decide::decide;
 pub use facts::{Facts, SegmentFacts};
 pub use plan::{ActivePlan, Cut, Decision, NextSegment, Plan, Refusal, RefusalKind, Row};
-pub(crate) use set::trusted_control;
+pub(crate) use set::{is_gap, trusted_control};

@@ -69,13 +69,14 @@ pub enum Repaired {
 /// Makes a plan; nothing is written.
 ///
 /// # Errors
-/// `Locked` while a process has the log open, `Unsupported` for a newer version's, `Archived` for a
-/// copy that was broken off, or may have been, `NotALog`, `Io`.
+/// `Locked` while a process has the log open, `Unsupported` for a newer version's, `Archived` for an
+/// archive and for a copy that was broken off, or may have been, `NotALog`, `Io`.
 pub fn plan(path: impl AsRef<Path>, options: SalvageOptions) -> Result<RepairPlan> {
     let dir = Arc::new(OsDir::new(path.as_ref())) as Arc<dyn Dir>;
     if is_live(&*dir)? {
         return Err(in_use(&*dir));
     }
+    refuse_archive(&*dir)?;
     let files = marks(&*dir)?;
     let scope = Scope { depth: Depth::Everything, maps: false, threads: 1 };
     let diagnosis = diagnose_in(&dir, scope, &mut |_| ())?;
@@ -89,8 +90,8 @@ pub fn plan(path: impl AsRef<Path>, options: SalvageOptions) -> Result<RepairPla
             Method::Nothing
         }
         State::Corrupt => {
-            // A copy that may be a part of a log is not put in the place of one.
-            refuse_marked(&*dir, &Facts::read(&*dir)?)?;
+            // A copy may have been begun here since.
+            refuse_archive(&*dir)?;
             Method::Rebuild
         }
         State::TornTail => Method::Recover,
@@ -111,7 +112,8 @@ pub fn plan(path: impl AsRef<Path>, options: SalvageOptions) -> Result<RepairPla
 ///
 /// # Errors
 /// `Invalid` if the files are not those that the plan was made for, `Locked` if a process has the log
-/// open, and what [`super::salvage`] and an opening say. The log is then as it was, but for
+/// open, `Archived` for an archive, and what [`super::salvage`] and an opening say. The log is then
+/// as it was, but for
 /// a new directory beside it whose name ends in `.repaired`.
 pub fn apply(
     path: impl AsRef<Path>,
@@ -120,6 +122,8 @@ pub fn apply(
 ) -> Result<Repaired> {
     let path = path.as_ref();
     let dir = Arc::new(OsDir::new(path)) as Arc<dyn Dir>;
+    // Before the lock file is made there; a plan that was made by hand may list the manifest.
+    refuse_archive(&*dir)?;
     let lock = dir.try_lock(format::LOCK_NAME, LockMode::Exclusive, true);
     let lock = lock.map_err(|e| Error::io(format!("locking {}", path.display()), e))?;
     let Some(lock) = lock else { return Err(in_use(&*dir)) };
@@ -138,6 +142,22 @@ pub fn apply(
         }
         Method::Rebuild => rebuild(&*dir, path, options),
     }
+}
+
+/// An archive is no log: a salvage in its place would be open for writing, and without its manifest the
+/// next hand-over would not know it.
+fn refuse_archive(dir: &dyn Dir) -> Result<()> {
+    let archive = format::parse_name(format::ARCHIVE_NAME);
+    if list(dir)?.iter().all(|entry| format::parse_name(&entry.name) != archive) {
+        return Ok(());
+    }
+    refuse_marked(dir, &Facts::read(dir)?)?;
+    let path = dir.path().display();
+    let why = format!(
+        "{path} is an archive and is not repaired in place. Salvage what can be read with `wal salvage \
+         {path} --to NEW`, or hand over anew to a new directory under a new name"
+    );
+    Err(Error::new(ErrorKind::Archived, why))
 }
 
 fn recover(path: &Path) -> Result<Repaired> {
