@@ -178,7 +178,11 @@ fn inspecting_a_writer_at_full_speed_never_cries_wolf() {
     let log = options().open(&path).unwrap();
     std::thread::scope(|scope| {
         // So many records, and no more: a reader that is slower than the writers would never end.
-        let write = || (0..4_000).for_each(|_| drop(log.append(vec![7; 1500]).unwrap()));
+        let write = || {
+            for _ in 0..4_000 {
+                log.append(vec![7; 1500]).unwrap();
+            }
+        };
         let writers = [scope.spawn(write), scope.spawn(write)];
         let mut rounds = 0;
         while rounds < 20 || !writers.iter().all(|writer| writer.is_finished()) {
