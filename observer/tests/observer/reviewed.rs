@@ -476,10 +476,10 @@ fn an_account_glued_to_an_entry_that_no_segment_takes_is_not_lost_with_it() {
     assert!(!session.handoff("a", "b").unwrap().dropped);
     let dropped = session.handoff("a", "b").unwrap();
     assert!(dropped.dropped);
+    drop(held);
     drop(call); // the place is free, and whoever takes it brings the account
     let huge = session.error(JsonText::string(&"y".repeat(200_000))).unwrap();
     assert!(!huge.dropped);
-    drop(held);
     drop(observer.force_flush(LONG));
     assert!(observer.force_flush(LONG).is_flushed());
     let gone = accounted(&log);
