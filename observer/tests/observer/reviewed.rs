@@ -338,10 +338,10 @@ fn a_clock_may_use_the_observer() {
     let observer = options.on(log.clone()).unwrap();
     *clock.0.lock().unwrap() = Some(observer.clone());
     let session = observer.session("s-1").unwrap().level(Level::Batched);
-    let held = hold_the_log(&log);
-    let dropped = (0..4).filter(|_| session.handoff("a", "b").unwrap().dropped).count();
-    assert_eq!(dropped, 1);
-    drop(held);
+    // Until one finds no room: the observer's thread may take some out meanwhile. (The log cannot be
+    // held here: the clock asks for the observer's health, which looks at it.)
+    let dropped = (0..1_000_000).find(|_| session.handoff("a", "b").unwrap().dropped);
+    assert!(dropped.is_some());
     assert!(observer.force_flush(LONG).is_flushed());
     session.handoff("a", "b").unwrap();
     assert_eq!(all(&log).iter().filter(|e| e.kind == EntryKind::Dropped).count(), 1);
