@@ -130,7 +130,9 @@ impl Core {
                 let failed = queue.turn.failed;
                 queue.turn = TurnState { phase: Phase::Open, failed, ..TurnState::default() };
                 // Before anybody could end it, it is the opener's.
-                self.room.notify_all();
+                if queue.waiting_for_room > 0 {
+                    self.room.notify_all();
+                }
                 Ok(queue)
             }
             Err(Failed { error, poisons }) => {
@@ -224,19 +226,26 @@ impl Core {
         }
         member.append.release();
         drop(spare);
-        let given_up = {
+        let (given_up, waited, committer) = {
             let mut queue = self.queue();
             queue.turn.phase = Phase::Closed;
-            if matches!(queue.mode, Mode::Poisoned(_)) {
+            let given_up = if matches!(queue.mode, Mode::Poisoned(_)) {
                 writer
             } else {
                 queue.writer = writer;
                 None
-            }
+            };
+            // It sleeps on where it has nothing to write and is to go on: a turn wakes it for nothing.
+            let over = queue.handles_gone || !matches!(queue.mode, Mode::Open);
+            (given_up, queue.waiting_for_room > 0, queue.committer_sleeps && over)
         };
         drop(given_up);
-        self.room.notify_all();
-        self.work.notify_all();
+        if waited {
+            self.room.notify_all();
+        }
+        if committer {
+            self.work.notify_all();
+        }
     }
 
     /// See [`crate::Log::refresh`].
