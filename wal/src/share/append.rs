@@ -21,11 +21,20 @@ use crate::format::{APPEND_NAME, CONTROL_NAME};
 use crate::fs::{Dir, DirLock, LockMode};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::wait::{Wait, last_turn};
+use super::begin::Failed;
+use super::wait::Wait;
+
+/// What the first in line does shortly before it is next, once: each look at the log on another
+/// processor makes some turn of the row late.
+type Meanwhile<'a> = &'a mut dyn FnMut() -> Taken;
+type Taken = std::result::Result<(), Failed>;
 
 /// For so long a process takes turn after turn while others wait: of turns of 0.15 ms that is 200,
 /// so that a wait for the row to come is rarer than one call in a hundred.
-pub(super) const ROW: Duration = Duration::from_millis(30);
+pub(super) const ROW: Duration = Duration::from_millis(50);
+/// Whoever is first in line became it at most so long after the row began, as a rule: for so long
+/// before the row would end, had it begun then, the first looks often and takes what is free.
+const ROW_END: Duration = Duration::from_millis(4);
 /// For so long somebody stands in line behind a log that does not move before it tries `APPEND` all
 /// the same.
 const IN_LINE_MAX: Duration = Duration::from_millis(50);
@@ -67,8 +76,9 @@ impl Append {
         Append { lock, line: Mutex::default() }
     }
 
-    /// Goes on with its row; or waits in line, then for the lock.
-    pub(crate) fn take(&self, dir: &dyn Dir, timeout: Duration) -> Result<()> {
+    /// Goes on with its row; or waits in line, then for the lock. Who is first in line reads
+    /// `meanwhile` what others write, so that its row need not begin with that.
+    pub(super) fn take(&self, dir: &dyn Dir, timeout: Duration, meanwhile: Meanwhile<'_>) -> Taken {
         let row = self.line().row;
         let goes_on = row.is_some_and(|begin| dir.elapsed().saturating_sub(begin) < ROW);
         if goes_on && self.try_now(dir)? {
@@ -78,7 +88,7 @@ impl Append {
         let taken = if self.is_first(dir) && self.try_now(dir)? {
             Ok(())
         } else {
-            self.take_in_line(dir, &mut wait, row.is_some())
+            self.take_in_line(dir, &mut wait, row.is_some(), meanwhile)
         };
         match &taken {
             Ok(()) => self.line().row = Some(dir.elapsed()),
@@ -88,7 +98,13 @@ impl Append {
     }
 
     /// Whoever is there sleeps: somebody else has turns.
-    fn take_in_line(&self, dir: &dyn Dir, wait: &mut Wait<'_>, had_row: bool) -> Result<()> {
+    fn take_in_line(
+        &self,
+        dir: &dyn Dir,
+        wait: &mut Wait<'_>,
+        had_row: bool,
+        meanwhile: Meanwhile<'_>,
+    ) -> Taken {
         if had_row {
             wait.let_others_first();
         }
@@ -98,25 +114,33 @@ impl Append {
         while !self.is_first(dir) {
             wait.sleep()?;
             if wait.waited().saturating_sub(moved) >= IN_LINE_MAX {
-                let now = last_turn(dir);
+                let now = wait.last_turn();
                 if now == seen {
                     break;
                 }
                 (moved, seen) = (wait.waited(), now);
             }
         }
-        self.take_as_first(dir, wait)
+        self.take_as_first(dir, wait, meanwhile)
     }
 
-    fn take_as_first(&self, dir: &dyn Dir, wait: &mut Wait<'_>) -> Result<()> {
+    fn take_as_first(&self, dir: &dyn Dir, wait: &mut Wait<'_>, meanwhile: Meanwhile<'_>) -> Taken {
         let begin = wait.waited();
-        let mut seen = last_turn(dir);
-        while wait.waited().saturating_sub(begin) < ROW {
-            wait.look()?;
-            let now = last_turn(dir);
-            if now != seen && now.is_some() {
-                seen = now;
-            } else if self.try_now(dir)? {
+        let (mut seen, mut has_read) = (wait.last_turn(), false);
+        loop {
+            let watched = wait.waited().saturating_sub(begin);
+            if watched >= ROW {
+                break;
+            }
+            let rest = (ROW - ROW_END).saturating_sub(watched);
+            wait.look(watched, rest)?;
+            let now = wait.last_turn();
+            let moved = now != seen && now.is_some();
+            seen = now;
+            if moved && rest.is_zero() && !has_read {
+                has_read = true;
+                meanwhile()?;
+            } else if (!moved || rest.is_zero()) && self.try_now(dir)? {
                 return Ok(());
             }
         }

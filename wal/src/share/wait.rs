@@ -3,26 +3,34 @@
 //! flock has no wait with a time limit, so this polls. Never here: a lock.
 //! Invariant: a wait ends, at the latest by the time limit. Next room: back to [`super::append`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{APPEND_NAME, CONTROL_LEN, CONTROL_NAME, Control};
-use crate::fs::{Access, Dir, read_full};
+use crate::fs::{Access, Dir, File, read_full};
 use crate::sync::{sleep, thread};
 
 /// Between two tries of who is not first in line; the system adds its timer's slack.
 const PAUSE_FIRST: Duration = Duration::from_micros(20);
 /// Pauses grow after so many.
 const PAUSES_SHORT: u32 = 4;
-/// The longest pause of who just came, or just had a row; and of who has waited for long. A line is
-/// left at the beginning of a row, so there is time.
-const PAUSE_MAX_AT_FIRST: Duration = Duration::from_millis(4);
-const PAUSE_MAX_AT_LAST: Duration = Duration::from_micros(500);
-/// How much of its wait somebody's longest pause is shorter by.
-const AGE: u32 = 32;
-/// Between two looks of the first in line; longer than a turn and its caller's time before the next,
-/// as a rule.
-const LOOK: Duration = Duration::from_micros(400);
+/// The longest pause of who just came, or just had a row; and of who has waited for long. The line
+/// is left at the beginning of a row, so there is time.
+const PAUSE_MAX_AT_FIRST: Duration = Duration::from_millis(10);
+const PAUSE_MAX_AT_LAST: Duration = Duration::from_micros(1500);
+/// Of its wait, the part that somebody's longest pause is shorter by.
+const AGE: u32 = 8;
+/// The first pause of who had a row.
+const PAUSE_AFTER_ROW: Duration = Duration::from_millis(4);
+/// Between two looks of the first in line at least; longer than a turn and its caller's time before
+/// the next, as a rule.
+const LOOK_MIN: Duration = Duration::from_micros(400);
+/// Who has watched a row for so long sleeps for one such part of it: each look disturbs the row, and
+/// a pause is found out in time enough.
+const LOOK_PART: u32 = 4;
+/// And no longer: the row may end earlier than it seems.
+const LOOK_MAX: Duration = Duration::from_millis(2);
 
 /// How long somebody has waited.
 pub(super) struct Wait<'a> {
@@ -33,6 +41,8 @@ pub(super) struct Wait<'a> {
     slept: Duration,
     pauses: u32,
     pause: Duration,
+    /// What it looks at.
+    control: Option<Arc<dyn File>>,
 }
 
 impl Wait<'_> {
@@ -44,6 +54,7 @@ impl Wait<'_> {
             slept: Duration::ZERO,
             pauses: 0,
             pause: PAUSE_FIRST,
+            control: None,
         }
     }
 
@@ -63,7 +74,7 @@ impl Wait<'_> {
 
     /// Who had a row sleeps as long as anybody from the first pause on.
     pub(super) fn let_others_first(&mut self) {
-        (self.pause, self.pauses) = (PAUSE_MAX_AT_FIRST, PAUSES_SHORT);
+        (self.pause, self.pauses) = (PAUSE_AFTER_ROW, PAUSES_SHORT);
     }
 
     /// The longer the wait, the shorter the pauses: who has waited longest is likely the next.
@@ -80,12 +91,23 @@ impl Wait<'_> {
         Ok(())
     }
 
-    /// The pause of the first in line while others have their row.
-    pub(super) fn look(&mut self) -> Result<()> {
+    /// The pause of the first in line while others have their row, which it has watched for so long
+    /// and which likely ends in so long.
+    pub(super) fn look(&mut self, watched: Duration, rest: Duration) -> Result<()> {
         self.check()?;
-        sleep(LOOK);
-        self.slept += LOOK;
+        let look = (watched / LOOK_PART).min(rest).clamp(LOOK_MIN, LOOK_MAX);
+        sleep(look);
+        self.slept += look;
         Ok(())
+    }
+
+    /// Who had the last turn, and how far it came: a hint for who waits.
+    pub(super) fn last_turn(&mut self) -> Option<(u32, u64)> {
+        if self.control.is_none() {
+            self.control = self.dir.open(CONTROL_NAME, Access::Read).ok();
+        }
+        let control = read(&**self.control.as_ref()?)?;
+        Some((control.pid, control.durable_lsn))
     }
 }
 
@@ -106,17 +128,12 @@ fn locked(dir: &dyn Dir, timeout: Duration) -> Error {
 
 /// Who marked `CONTROL` last: a hint for a person.
 fn holder(dir: &dyn Dir) -> Option<u32> {
-    control(dir).map(|control| control.pid)
-}
-
-/// Who had the last turn, and how far it came: a hint for who waits.
-pub(super) fn last_turn(dir: &dyn Dir) -> Option<(u32, u64)> {
-    control(dir).map(|control| (control.pid, control.durable_lsn))
-}
-
-fn control(dir: &dyn Dir) -> Option<Control> {
     let file = dir.open(CONTROL_NAME, Access::Read).ok()?;
+    read(&*file).map(|control| control.pid)
+}
+
+fn read(file: &dyn File) -> Option<Control> {
     let mut bytes = [0; CONTROL_LEN];
-    let read = read_full(&*file, &mut bytes, 0).ok()?;
+    let read = read_full(file, &mut bytes, 0).ok()?;
     Control::decode(&bytes[..read])
 }
