@@ -100,7 +100,7 @@ fn seeds_of_two_processes_live() {
         let (setup, steps) = together::generate::life(seed);
         match together::explore::live(setup, &steps) {
             Ok(lived) => tally.add(&lived),
-            Err(why) => panic!("seed {seed}: {why}"),
+            Err(why) => panic!("seed {seed}: {why}: {setup:?} {steps:#?}"),
         }
     }
     println!("{tally:?}");

@@ -312,22 +312,15 @@ impl Pair {
         (Maybe { prints, changes: Vec::new() }, payloads.into_iter().map(Record::new).collect())
     }
 
-    /// Several groups in one turn, maybe: none is written before the last is ordered.
+    /// Several groups in one turn.
     fn batches(&mut self, rooms: &Rooms, count: u8, bytes: u32) -> Noted {
         let turn = match rooms.log.turn() {
             Ok(turn) => turn,
             Err(e) => return Ok(Some(e.into())),
         };
-        let mut asked = Vec::new();
-        for _ in 0..count {
-            let (maybe, batch) = self.batch(1, bytes);
-            asked.push((maybe, rooms.log.submit(batch)));
-        }
         let mut refused = None;
-        for (maybe, pending) in asked {
-            let answer = pending.and_then(annals_wal::Pending::wait);
-            let answer = answer.map(|lsns| Some(lsns.start().get())).map_err(Told::from);
-            refused = self.note(rooms, maybe, answer)?.or(refused);
+        for _ in 0..count {
+            refused = self.append(rooms, 1, bytes)?.or(refused);
         }
         drop(turn);
         Ok(refused)

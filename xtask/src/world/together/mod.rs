@@ -73,7 +73,7 @@ pub enum Step {
 pub enum Deed {
     /// One batch of this many records of this many bytes, durable on return.
     Append { records: u8, bytes: u32 },
-    /// A turn that is kept while this many batches are submitted, and then waited for.
+    /// This many batches in one turn, each durable before the next: several groups.
     Batches { count: u8, bytes: u32 },
     /// Registry: puts a value.
     Put { key: u8, bytes: u16 },
