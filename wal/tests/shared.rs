@@ -485,6 +485,26 @@ fn who_is_first_in_line_and_stopped_keeps_nobody_out() {
     drop(line);
 }
 
+/// Nobody is refused before it tried, however short its time: less than it takes to find out that
+/// the log does not move, and none at all.
+#[test]
+fn a_call_with_little_time_tries_before_it_is_refused() {
+    for timeout_ms in [0, 10, 40] {
+        let (one, two) = two();
+        let options = options().lock_timeout(Duration::from_millis(timeout_ms));
+        let log = options.open_in(one.dir()).unwrap();
+        let line = two.dir().try_lock("CONTROL", LockMode::Exclusive, false).unwrap().unwrap();
+        assert_eq!(log.append("past the line").unwrap(), lsn(1), "{timeout_ms} ms");
+        // What is held all the time is refused.
+        let row_ended = Duration::from_secs(1);
+        one.set_clock(row_ended, Duration::ZERO);
+        let append = two.dir().try_lock("APPEND", LockMode::Exclusive, false).unwrap().unwrap();
+        let refused = log.append("not now").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Locked, "{refused}");
+        drop((line, append));
+    }
+}
+
 /// Somebody tidies `APPEND` away under a sync: an opener would take a new one, find the mark, and
 /// cut what is being written.
 #[test]

@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{APPEND_NAME, CONTROL_NAME};
 use crate::fs::{Dir, DirLock, LockMode};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
@@ -88,13 +88,20 @@ impl Append {
         let taken = if self.is_first(dir) && self.try_now(dir)? {
             Ok(())
         } else {
-            self.take_in_line(dir, &mut wait, row.is_some(), meanwhile)
+            let waited = self.take_in_line(dir, &mut wait, row.is_some(), meanwhile);
+            self.or_once_more(dir, waited)
         };
         match &taken {
             Ok(()) => self.line().row = Some(dir.elapsed()),
             Err(_) => self.leave_the_line(),
         }
         taken
+    }
+
+    /// Nobody is refused what is free.
+    fn or_once_more(&self, dir: &dyn Dir, taken: Taken) -> Taken {
+        let refused = |failed: &Failed| !failed.poisons && failed.error.kind() == ErrorKind::Locked;
+        if taken.as_ref().is_err_and(refused) && self.try_now(dir)? { Ok(()) } else { taken }
     }
 
     /// Whoever is there sleeps: somebody else has turns.
@@ -109,9 +116,10 @@ impl Append {
             wait.let_others_first();
         }
         // No longer behind a log that does not move: whoever is first may be stopped, or dead with
-        // a child that inherited its place, while `APPEND` is free.
+        // a child that inherited its place, while `APPEND` is free. And for half the time limit only:
+        // what is left is for tries.
         let (mut moved, mut seen) = (Duration::ZERO, None);
-        while !self.is_first(dir) {
+        while wait.is_early() && !self.is_first(dir) {
             wait.sleep()?;
             if wait.waited().saturating_sub(moved) >= IN_LINE_MAX {
                 let now = wait.last_turn();
@@ -125,14 +133,14 @@ impl Append {
     }
 
     fn take_as_first(&self, dir: &dyn Dir, wait: &mut Wait<'_>, meanwhile: Meanwhile<'_>) -> Taken {
-        let begin = wait.waited();
+        let (begin, row) = (wait.waited(), ROW.min(wait.limit() / 4));
         let (mut seen, mut has_read) = (wait.last_turn(), false);
-        loop {
+        while wait.is_early() {
             let watched = wait.waited().saturating_sub(begin);
-            if watched >= ROW {
+            if watched >= row {
                 break;
             }
-            let rest = (ROW - ROW_END).saturating_sub(watched);
+            let rest = row.saturating_sub(ROW_END).saturating_sub(watched);
             wait.look(watched, rest)?;
             let now = wait.last_turn();
             let moved = now != seen && now.is_some();

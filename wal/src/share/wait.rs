@@ -62,6 +62,15 @@ impl Wait<'_> {
         self.dir.elapsed().saturating_sub(self.begin).max(self.slept)
     }
 
+    pub(super) fn limit(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Whether there is time yet to let others go first: then half the time limit is left for tries.
+    pub(super) fn is_early(&self) -> bool {
+        self.waited() < self.timeout / 2
+    }
+
     fn check(&self) -> Result<()> {
         if self.waited() < self.timeout { Ok(()) } else { Err(locked(self.dir, self.timeout)) }
     }
