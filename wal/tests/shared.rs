@@ -505,6 +505,32 @@ fn a_call_with_little_time_tries_before_it_is_refused() {
     }
 }
 
+/// An opening that waits stands in line, so that nobody's row keeps it out; refused, it leaves.
+#[test]
+fn an_opening_stands_in_line() {
+    let (one, two) = two();
+    let log = open(&one).unwrap();
+    let append = one.dir().try_lock("APPEND", LockMode::Exclusive, false).unwrap().unwrap();
+    let third = one.as_process(33);
+    let in_line = move || {
+        let line = third.dir().try_lock("CONTROL", LockMode::Exclusive, false).unwrap();
+        line.is_none()
+    };
+    assert!(!in_line());
+    std::thread::scope(|scope| {
+        let slow = options().lock_timeout(Duration::from_secs(20));
+        let opening = scope.spawn(move || slow.open_in(two.dir()).map(drop));
+        while !in_line() {
+            assert!(!opening.is_finished(), "the opening is over while another has APPEND");
+            std::thread::yield_now();
+        }
+        drop(append);
+        opening.join().unwrap().unwrap();
+    });
+    assert!(!in_line());
+    log.append("after").unwrap();
+}
+
 /// Somebody tidies `APPEND` away under a sync: an opener would take a new one, find the mark, and
 /// cut what is being written.
 #[test]

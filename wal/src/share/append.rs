@@ -58,15 +58,43 @@ struct Line {
     row: Option<Duration>,
 }
 
+impl Line {
+    /// Whether nobody else is first in line by now; also where nobody can tell.
+    fn stand(&mut self, dir: &dyn Dir) -> bool {
+        let tried = match &self.lock {
+            Some(lock) => lock.relock(LockMode::Exclusive),
+            None => match dir.try_lock(CONTROL_NAME, LockMode::Exclusive, false) {
+                Ok(taken) => {
+                    self.lock = taken;
+                    Ok(self.lock.is_some())
+                }
+                Err(e) => Err(e),
+            },
+        };
+        self.is_first = *tried.as_ref().unwrap_or(&false);
+        tried.unwrap_or(true)
+    }
+
+    fn leave(&mut self) {
+        if let Some(lock) = self.lock.as_ref().filter(|_| self.is_first) {
+            let _ = lock.release();
+            self.is_first = false;
+        }
+    }
+}
+
 impl Append {
     /// Opens the file, making it if it is absent, and takes it: for an opening.
     pub(crate) fn open(dir: &dyn Dir, timeout: Duration) -> Result<Box<dyn DirLock>> {
-        let mut wait = Wait::new(dir, timeout);
+        let mut wait = Wait::of_an_opening(dir, timeout);
+        // Left when it is in, or refused: who has a row finds the line taken, and stops.
+        let mut line = Line::default();
         loop {
             let tried = dir.try_lock(APPEND_NAME, LockMode::Exclusive, true);
             if let Some(lock) = tried.map_err(|e| locking(dir, e))? {
                 return Ok(lock);
             }
+            line.stand(dir);
             wait.sleep()?;
         }
     }
@@ -167,21 +195,8 @@ impl Append {
         self.lock.relock(LockMode::Exclusive).map_err(|e| locking(dir, e))
     }
 
-    /// Whether nobody else is first in line by now; also where nobody can tell.
     fn is_first(&self, dir: &dyn Dir) -> bool {
-        let mut line = self.line();
-        let tried = match &line.lock {
-            Some(lock) => lock.relock(LockMode::Exclusive),
-            None => match dir.try_lock(CONTROL_NAME, LockMode::Exclusive, false) {
-                Ok(taken) => {
-                    line.lock = taken;
-                    Ok(line.lock.is_some())
-                }
-                Err(e) => Err(e),
-            },
-        };
-        line.is_first = *tried.as_ref().unwrap_or(&false);
-        tried.unwrap_or(true)
+        self.line().stand(dir)
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -190,11 +205,7 @@ impl Append {
 
     /// Lets the next one be first in line.
     pub(crate) fn leave_the_line(&self) {
-        let mut line = self.line();
-        if let Some(lock) = line.lock.as_ref().filter(|_| line.is_first) {
-            let _ = lock.release();
-            line.is_first = false;
-        }
+        self.line().leave();
     }
 
     /// The end of a turn.

@@ -19,6 +19,9 @@ const PAUSES_SHORT: u32 = 4;
 /// is left at the beginning of a row, so there is time.
 const PAUSE_MAX_AT_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX_AT_LAST: Duration = Duration::from_micros(1500);
+/// An opening is short and seldom, and may come between any two turns: it looks often.
+const PAUSES_SHORT_OPENING: u32 = 64;
+const PAUSE_MAX_OPENING: Duration = Duration::from_millis(1);
 /// Of its wait, the part that somebody's longest pause is shorter by.
 const AGE: u32 = 8;
 /// The first pause of who had a row.
@@ -41,6 +44,8 @@ pub(super) struct Wait<'a> {
     slept: Duration,
     pauses: u32,
     pause: Duration,
+    pauses_short: u32,
+    pause_max: Duration,
     /// What it looks at.
     control: Option<Arc<dyn File>>,
 }
@@ -54,8 +59,15 @@ impl Wait<'_> {
             slept: Duration::ZERO,
             pauses: 0,
             pause: PAUSE_FIRST,
+            pauses_short: PAUSES_SHORT,
+            pause_max: PAUSE_MAX_AT_FIRST,
             control: None,
         }
+    }
+
+    pub(super) fn of_an_opening(dir: &dyn Dir, timeout: Duration) -> Wait<'_> {
+        let (pauses_short, pause_max) = (PAUSES_SHORT_OPENING, PAUSE_MAX_OPENING);
+        Wait { pauses_short, pause_max, ..Wait::new(dir, timeout) }
     }
 
     pub(super) fn waited(&self) -> Duration {
@@ -89,13 +101,13 @@ impl Wait<'_> {
     /// The longer the wait, the shorter the pauses: who has waited longest is likely the next.
     pub(super) fn sleep(&mut self) -> Result<()> {
         self.check()?;
-        let aged = PAUSE_MAX_AT_FIRST.saturating_sub(self.waited() / AGE);
+        let aged = self.pause_max.saturating_sub(self.waited() / AGE);
         let pause = self.pause.min(aged.max(PAUSE_MAX_AT_LAST));
         sleep(pause);
         self.slept += pause;
         self.pauses += 1;
-        if self.pauses > PAUSES_SHORT {
-            self.pause = (self.pause * 2).min(PAUSE_MAX_AT_FIRST);
+        if self.pauses > self.pauses_short {
+            self.pause = (self.pause * 2).min(self.pause_max);
         }
         Ok(())
     }
