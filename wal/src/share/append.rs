@@ -71,7 +71,8 @@ impl Line {
                 Err(e) => Err(e),
             },
         };
-        self.is_first = *tried.as_ref().unwrap_or(&false);
+        // After an error it may hold the place: that is left as any other.
+        self.is_first = !matches!(tried, Ok(false));
         tried.unwrap_or(true)
     }
 
@@ -112,18 +113,28 @@ impl Append {
         if goes_on && self.try_now(dir)? {
             return Ok(());
         }
+        let recently = |begin| dir.elapsed().saturating_sub(begin) < 2 * ROW;
         let mut wait = Wait::new(dir, timeout);
-        let taken = if self.is_first(dir) && self.try_now(dir)? {
-            Ok(())
-        } else {
-            let waited = self.take_in_line(dir, &mut wait, row.is_some(), meanwhile);
-            self.or_once_more(dir, waited)
-        };
+        let taken = self.take_anew(dir, &mut wait, row.is_some_and(recently), meanwhile);
         match &taken {
             Ok(()) => self.line().row = Some(dir.elapsed()),
             Err(_) => self.leave_the_line(),
         }
         taken
+    }
+
+    fn take_anew(
+        &self,
+        dir: &dyn Dir,
+        wait: &mut Wait<'_>,
+        had_row: bool,
+        meanwhile: Meanwhile<'_>,
+    ) -> Taken {
+        if self.is_first(dir) && self.try_now(dir)? {
+            return Ok(());
+        }
+        let waited = self.take_in_line(dir, wait, had_row, meanwhile);
+        self.or_once_more(dir, waited)
     }
 
     /// Nobody is refused what is free.
@@ -146,7 +157,7 @@ impl Append {
         // No longer behind a log that does not move: whoever is first may be stopped, or dead with
         // a child that inherited its place, while `APPEND` is free. And for half the time limit only:
         // what is left is for tries.
-        let (mut moved, mut seen) = (Duration::ZERO, None);
+        let (mut moved, mut seen) = (wait.waited(), wait.last_turn());
         while wait.is_early() && !self.is_first(dir) {
             wait.sleep()?;
             if wait.waited().saturating_sub(moved) >= IN_LINE_MAX {
