@@ -505,6 +505,45 @@ fn a_call_with_little_time_tries_before_it_is_refused() {
     }
 }
 
+/// For each of so many calls, whether it stood in line, where a sync takes so long.
+fn stood_in_line(calls: usize, sync: Duration) -> Vec<bool> {
+    let (one, two) = two();
+    let stood = Arc::new(Mutex::new(Vec::new()));
+    let told = stood.clone();
+    let gate = Gate::new(one.dir(), move |op| {
+        if op == "write CONTROL" {
+            let line = two.dir().try_lock("CONTROL", LockMode::Exclusive, false)?;
+            told.lock().unwrap().push(line.is_none());
+        }
+        Ok(())
+    });
+    let log = options().open_in(gate).unwrap();
+    one.set_clock(Duration::from_micros(1), sync);
+    let call = |_| {
+        stood.lock().unwrap().clear();
+        log.append("x").unwrap();
+        // The place is held when the mark is set, and left by the sync.
+        stood.lock().unwrap()[0]
+    };
+    (0..calls).map(call).collect()
+}
+
+#[test]
+fn a_row_of_short_turns_ends_after_its_time() {
+    let stood = stood_in_line(300, Duration::from_micros(200));
+    let at: Vec<usize> = (0..stood.len()).filter(|&n| stood[n]).collect();
+    assert_eq!((at.len(), at[0]), (2, 0), "{at:?}");
+    assert!((150..=250).contains(&at[1]), "{at:?}");
+}
+
+/// A row of them would keep everybody else waiting for more than one call in a hundred.
+#[test]
+fn long_turns_are_no_row() {
+    let stood = stood_in_line(12, Duration::from_millis(1));
+    let expected: Vec<bool> = (0..12).map(|n| n % 4 == 0).collect();
+    assert_eq!(stood, expected);
+}
+
 /// An opening that waits stands in line, so that nobody's row keeps it out; refused, it leaves.
 #[test]
 fn an_opening_stands_in_line() {

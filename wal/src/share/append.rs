@@ -32,6 +32,11 @@ type Taken = std::result::Result<(), Failed>;
 /// For so long a process takes turn after turn while others wait: of turns of 0.15 ms that is 200,
 /// so that a wait for the row to come is rarer than one call in a hundred.
 pub(super) const ROW: Duration = Duration::from_millis(50);
+/// A row is for turns no longer than this part of it, each with its caller's time before the next: of
+/// longer ones more than a call in a hundred would wait for its row, and each wait were long.
+const TURNS_OF_A_ROW: u32 = 128;
+/// So many turns are taken before that is known.
+const TURNS_MIN: u32 = 4;
 /// Whoever is first in line became it at most so long after the row began, as a rule: for so long
 /// before the row would end, had it begun then, the first looks often and takes what is free.
 const ROW_END: Duration = Duration::from_millis(4);
@@ -54,8 +59,22 @@ struct Line {
     /// Open from the first wait on.
     lock: Option<Box<dyn DirLock>>,
     is_first: bool,
-    /// When this process last had `APPEND` after standing in line.
-    row: Option<Duration>,
+    row: Option<Turns>,
+}
+
+/// Since this process last had `APPEND` after standing in line.
+#[derive(Clone, Copy, Debug)]
+struct Turns {
+    begin: Duration,
+    count: u32,
+}
+
+impl Turns {
+    fn go_on(self, now: Duration) -> bool {
+        let lasts = now.saturating_sub(self.begin);
+        let short = lasts / self.count.max(1) < ROW / TURNS_OF_A_ROW;
+        lasts < ROW && (self.count < TURNS_MIN || short)
+    }
 }
 
 impl Line {
@@ -109,15 +128,17 @@ impl Append {
     /// `meanwhile` what others write, so that its row need not begin with that.
     pub(super) fn take(&self, dir: &dyn Dir, timeout: Duration, meanwhile: Meanwhile<'_>) -> Taken {
         let row = self.line().row;
-        let goes_on = row.is_some_and(|begin| dir.elapsed().saturating_sub(begin) < ROW);
-        if goes_on && self.try_now(dir)? {
+        if let Some(row) = row.filter(|row| row.go_on(dir.elapsed()))
+            && self.try_now(dir)?
+        {
+            self.line().row = Some(Turns { count: row.count.saturating_add(1), ..row });
             return Ok(());
         }
-        let recently = |begin| dir.elapsed().saturating_sub(begin) < 2 * ROW;
+        let recently = |row: Turns| dir.elapsed().saturating_sub(row.begin) < 2 * ROW;
         let mut wait = Wait::new(dir, timeout);
         let taken = self.take_anew(dir, &mut wait, row.is_some_and(recently), meanwhile);
         match &taken {
-            Ok(()) => self.line().row = Some(dir.elapsed()),
+            Ok(()) => self.line().row = Some(Turns { begin: dir.elapsed(), count: 1 }),
             Err(_) => self.leave_the_line(),
         }
         taken
