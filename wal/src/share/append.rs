@@ -6,10 +6,11 @@
 //! waiting is only less fair.
 //!
 //! To change places costs more than a turn does. So who came to be next has a *row*: for [`ROW`] it
-//! takes turn after turn without standing in line, and who is first in line sleeps as long as it sees
-//! the log move. A process that pauses is not waited for: the first in line takes what is free when
-//! nothing has moved between two looks. Who had a row finds the line taken, and the longer somebody
-//! has waited, the more often it looks whether it is free.
+//! takes turn after turn without standing in line, if they are short, and who is first in line sleeps
+//! as long as it sees the log move. A process that pauses is not waited for: the first in line takes
+//! what is free when nothing has moved between two looks. Who had a row finds the line taken, and the
+//! longer somebody has waited, the more often it looks whether it is free. Half of the time limit is
+//! for all that: then whoever waits tries, in line or not. Openings that wait stand in line too.
 //!
 //! Never here: what a turn does. Invariant: a wait ends, at the latest by the time limit.
 //! Next room: [`super::wait`] for the pauses, [`super::begin`].

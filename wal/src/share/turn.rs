@@ -2,7 +2,8 @@
 //!
 //! Never here: `APPEND` itself, files ([`super::begin`]). The first thread that wants a place opens
 //! the turn; threads that come while it is open share its groups; after [`GROUPS_MAX`] groups no
-//! one joins, so that no process is kept waiting by a stream of another's; when nobody is in it and
+//! one joins, so that a turn ends whatever comes; how many turns a process takes one after the other
+//! is [`super::append`]'s (a row of them, for its time); when nobody is in it and
 //! nothing is left to write, whoever notices ends it. Invariants: the phase changes only under the
 //! queue's lock; while a turn is open or ending this process holds `APPEND`, and at no other time
 //! (an opening's moments apart); whoever opens or ends a turn changes the phase again, also when it
