@@ -115,6 +115,10 @@ impl Options {
 
     /// How long a call waits for its turn on a shared log while other processes write, before it is
     /// `Locked`; the handle stays usable. Default 5 s. The waits within one process do not count.
+    /// Other processes take turns in rows of up to 50 ms, and for half of this time a call waits in
+    /// line behind them; then it takes what is free. It is tried at least once. Set no less than
+    /// 100 ms for each process that writes at the same time: below that calls may be refused under
+    /// mere load.
     pub fn lock_timeout(mut self, timeout: Duration) -> Options {
         self.lock_timeout = timeout;
         self

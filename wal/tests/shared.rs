@@ -486,6 +486,91 @@ fn who_is_first_in_line_and_stopped_keeps_nobody_out() {
     drop(line);
 }
 
+/// Nobody is refused before it tried, however short its time: less than it takes to find out that
+/// the log does not move, and none at all.
+#[test]
+fn a_call_with_little_time_tries_before_it_is_refused() {
+    for timeout_ms in [0, 10, 40] {
+        let (one, two) = two();
+        let options = options().lock_timeout(Duration::from_millis(timeout_ms));
+        let log = options.open_in(one.dir()).unwrap();
+        let line = two.dir().try_lock("CONTROL", LockMode::Exclusive, false).unwrap().unwrap();
+        assert_eq!(log.append("past the line").unwrap(), lsn(1), "{timeout_ms} ms");
+        // What is held all the time is refused.
+        let row_ended = Duration::from_secs(1);
+        one.set_clock(row_ended, Duration::ZERO);
+        let append = two.dir().try_lock("APPEND", LockMode::Exclusive, false).unwrap().unwrap();
+        let refused = log.append("not now").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Locked, "{refused}");
+        drop((line, append));
+    }
+}
+
+/// For each of so many calls, whether it stood in line, where a sync takes so long.
+fn stood_in_line(calls: usize, sync: Duration) -> Vec<bool> {
+    let (one, two) = two();
+    let stood = Arc::new(Mutex::new(Vec::new()));
+    let told = stood.clone();
+    let gate = Gate::new(one.dir(), move |op| {
+        if op == "write CONTROL" {
+            let line = two.dir().try_lock("CONTROL", LockMode::Exclusive, false)?;
+            told.lock().unwrap().push(line.is_none());
+        }
+        Ok(())
+    });
+    let log = options().open_in(gate).unwrap();
+    one.set_clock(Duration::from_micros(1), sync);
+    let call = |_| {
+        stood.lock().unwrap().clear();
+        log.append("x").unwrap();
+        // The place is held when the mark is set, and left by the sync.
+        stood.lock().unwrap()[0]
+    };
+    (0..calls).map(call).collect()
+}
+
+#[test]
+fn a_row_of_short_turns_ends_after_its_time() {
+    let stood = stood_in_line(300, Duration::from_micros(200));
+    let at: Vec<usize> = (0..stood.len()).filter(|&n| stood[n]).collect();
+    assert_eq!((at.len(), at[0]), (2, 0), "{at:?}");
+    assert!((150..=250).contains(&at[1]), "{at:?}");
+}
+
+/// A row of them would keep everybody else waiting for more than one call in a hundred.
+#[test]
+fn long_turns_are_no_row() {
+    let stood = stood_in_line(12, Duration::from_millis(1));
+    let expected: Vec<bool> = (0..12).map(|n| n % 4 == 0).collect();
+    assert_eq!(stood, expected);
+}
+
+/// An opening that waits stands in line, so that nobody's row keeps it out; refused, it leaves.
+#[test]
+fn an_opening_stands_in_line() {
+    let (one, two) = two();
+    let log = open(&one).unwrap();
+    let append = one.dir().try_lock("APPEND", LockMode::Exclusive, false).unwrap().unwrap();
+    let third = one.as_process(33);
+    let in_line = move || {
+        let line = third.dir().try_lock("CONTROL", LockMode::Exclusive, false).unwrap();
+        line.is_none()
+    };
+    assert!(!in_line());
+    std::thread::scope(|scope| {
+        let slow = options().lock_timeout(Duration::from_secs(20));
+        let opening = scope.spawn(move || slow.open_in(two.dir()).map(drop));
+        while !in_line() {
+            assert!(!opening.is_finished(), "the opening is over while another has APPEND");
+            std::thread::yield_now();
+        }
+        drop(append);
+        opening.join().unwrap().unwrap();
+    });
+    assert!(!in_line());
+    log.append("after").unwrap();
+}
+
 /// Somebody tidies `APPEND` away under a sync: an opener would take a new one, find the mark, and
 /// cut what is being written.
 #[test]

@@ -23,6 +23,7 @@ mod proofs;
 mod races;
 mod schedules;
 mod tally;
+mod two_processes;
 
 use std::process::{Command, ExitCode};
 
@@ -31,6 +32,9 @@ const MENU: &str = "cargo xtask VERB
                     crash and error at every operation of every script, nested twice
   simulate [--seeds N] [--from S] [--threads T]
                     N random lives (default 10000) with crashes, faults and damage
+  two-processes [--seeds N] [--from S]
+                    two processes on one log: stopped, killed and failed at every operation of
+                    their scripts, and N random lives (default 10000)
   mutants [--only NAME] [--jobs N]
                     one line of the code left out at a time: which proof dies of it?
   schedules [--iterations N] [NAME]
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
     match verb.as_deref() {
         Some("crash-sweep") => proofs::crash_sweep(),
         Some("simulate") => proofs::simulation(),
+        Some("two-processes") => two_processes::command(),
         Some("mutants") => mutants::command(),
         Some(mutants::judge::VERB) => mutants::judge::command(&rest),
         Some("schedules") => schedules::run(),

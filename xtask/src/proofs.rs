@@ -121,12 +121,12 @@ pub(crate) fn no_such(what: &str, unknown: &str, names: &[&str]) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn finish(passed: u64, failed: u64) -> ExitCode {
+pub(crate) fn finish(passed: u64, failed: u64) -> ExitCode {
     say(&format!("{passed} passed, {failed} failed"));
     if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn threads() -> usize {
+pub(crate) fn threads() -> usize {
     let asked = option("--threads").and_then(|text| text.parse().ok());
     let here = || std::thread::available_parallelism().map_or(2, usize::from);
     asked.unwrap_or_else(here)

@@ -11,7 +11,7 @@
 
 use xtask::simulate::simulate;
 use xtask::sweep::{Depth, scripts, sweep_all};
-use xtask::world::World;
+use xtask::world::{World, together};
 
 /// Rows that a life can meet. The simulation visits them all.
 const ROWS: [&str; 11] = ["new", "A", "A'", "B", "C", "D", "D'", "E", "F", "G", "H"];
@@ -73,5 +73,59 @@ fn a_seed_is_the_same_life_every_time() {
             assert_eq!(a, b, "seed {seed}");
         }
         assert_eq!(once.1, again.1, "seed {seed}");
+    }
+}
+
+/// Two processes on one log: every script disturbed at every fifth operation of either.
+#[test]
+fn two_processes_survive_a_quick_sweep() {
+    let scripts = together::scripts::scripts();
+    assert!(scripts.len() >= 4);
+    std::thread::scope(|scope| {
+        for script in &scripts {
+            scope.spawn(|| {
+                let swept = together::explore::sweep(script, 5);
+                println!("{}: {swept:?}", script.name);
+                assert!(swept.ops >= 30, "{} has {} operations", script.name, swept.ops);
+                assert!(swept.violations.is_empty(), "{:#?}", swept.violations);
+            });
+        }
+    });
+}
+
+#[test]
+fn seeds_of_two_processes_live() {
+    let mut tally = xtask::world::Tally::default();
+    for seed in 0..400 {
+        let (setup, steps) = together::generate::life(seed);
+        match together::explore::live(setup, &steps) {
+            Ok(lived) => tally.add(&lived),
+            Err(why) => panic!("seed {seed}: {why}: {setup:?} {steps:#?}"),
+        }
+    }
+    println!("{tally:?}");
+    assert!(tally.crashes > 800 && tally.faults > 400 && tally.acknowledged > 4000, "{tally:?}");
+}
+
+/// As of one process, to the last byte after every step.
+#[test]
+fn a_seed_of_two_is_the_same_life_every_time() {
+    let lived = |seed| {
+        let (setup, steps) = together::generate::life(seed);
+        let mut pair = together::Pair::new(setup);
+        let mut disks = Vec::new();
+        for step in &steps {
+            pair.step(step).unwrap();
+            disks.push((*step, pair.disk.state_hash()));
+        }
+        pair.finish().unwrap();
+        (disks, pair.disk.state_hash(), format!("{:?}", pair.tally))
+    };
+    for seed in 0..40 {
+        let (once, again) = (lived(seed), lived(seed));
+        for (a, b) in once.0.iter().zip(&again.0) {
+            assert_eq!(a, b, "seed {seed}");
+        }
+        assert_eq!((once.1, once.2), (again.1, again.2), "seed {seed}");
     }
 }

@@ -52,7 +52,13 @@ impl Core {
         writer: &mut Writer,
     ) -> std::result::Result<News, Failed> {
         let dir = &*self.shared.dir;
-        member.append.take(dir, self.options.lock_timeout)?;
+        let mut read_on = || {
+            if let Some(news) = self.look(member, writer)? {
+                self.publish_news(&mut self.queue(), writer, news);
+            }
+            Ok(())
+        };
+        member.append.take(dir, self.options.lock_timeout, &mut read_on)?;
         let begun = self.begin_under_append(member, writer);
         if begun.is_err() {
             member.append.release();

@@ -24,6 +24,7 @@ mod begin;
 mod catch_up;
 pub(crate) mod open;
 pub(crate) mod turn;
+mod wait;
 
 /// What makes a core a member of a shared log.
 #[derive(Debug)]

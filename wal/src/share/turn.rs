@@ -2,7 +2,8 @@
 //!
 //! Never here: `APPEND` itself, files ([`super::begin`]). The first thread that wants a place opens
 //! the turn; threads that come while it is open share its groups; after [`GROUPS_MAX`] groups no
-//! one joins, so that no process is kept waiting by a stream of another's; when nobody is in it and
+//! one joins, so that a turn ends whatever comes; how many turns a process takes one after the other
+//! is [`super::append`]'s (a row of them, for its time); when nobody is in it and
 //! nothing is left to write, whoever notices ends it. Invariants: the phase changes only under the
 //! queue's lock; while a turn is open or ending this process holds `APPEND`, and at no other time
 //! (an opening's moments apart); whoever opens or ends a turn changes the phase again, also when it
@@ -130,7 +131,9 @@ impl Core {
                 let failed = queue.turn.failed;
                 queue.turn = TurnState { phase: Phase::Open, failed, ..TurnState::default() };
                 // Before anybody could end it, it is the opener's.
-                self.room.notify_all();
+                if queue.waiting_for_room > 0 {
+                    self.room.notify_all();
+                }
                 Ok(queue)
             }
             Err(Failed { error, poisons }) => {
@@ -224,19 +227,26 @@ impl Core {
         }
         member.append.release();
         drop(spare);
-        let given_up = {
+        let (given_up, waited, committer) = {
             let mut queue = self.queue();
             queue.turn.phase = Phase::Closed;
-            if matches!(queue.mode, Mode::Poisoned(_)) {
+            let given_up = if matches!(queue.mode, Mode::Poisoned(_)) {
                 writer
             } else {
                 queue.writer = writer;
                 None
-            }
+            };
+            // It sleeps on where it has nothing to write and is to go on: a turn wakes it for nothing.
+            let over = queue.handles_gone || !matches!(queue.mode, Mode::Open);
+            (given_up, queue.waiting_for_room > 0, queue.committer_sleeps && over)
         };
         drop(given_up);
-        self.room.notify_all();
-        self.work.notify_all();
+        if waited {
+            self.room.notify_all();
+        }
+        if committer {
+            self.work.notify_all();
+        }
     }
 
     /// See [`crate::Log::refresh`].

@@ -4,7 +4,8 @@
 //!
 //! Never here: the log's code. Each step of the model names the function that it stands for
 //! ([`protocol::Action::stands_for`]); whoever changes one changes the other. Invariant: a variant
-//! with one rule left out must be caught, or the model shows nothing.
+//! with one rule left out must be caught, or the model shows nothing. Who is next is left open here:
+//! processes take turns in every order, so a row of turns (`docs/adr/0022`) is among them.
 //! Rooms: [`protocol`] (states and steps), [`check`] (what must hold).
 
 pub mod check;

@@ -3,7 +3,7 @@
 //!
 //! [`act`]: what can happen, as plain data. [`life`]: does it. [`model`]: what must be true
 //! afterwards. [`damage`]: bytes that go bad, on a copy; [`forge`]: the same with good checksums.
-//! [`generate`]: acts from a seed.
+//! [`generate`]: acts from a seed. [`together`]: the same for two processes that share a log.
 //! Never here: threads, clocks, chance that does not come from a seed.
 
 pub mod act;
@@ -13,6 +13,7 @@ pub mod generate;
 pub mod life;
 pub mod model;
 pub mod random;
+pub mod together;
 
 pub use act::{Act, Then};
 pub use life::{Life, Tally, World};

@@ -166,7 +166,11 @@ impl Model {
     ///
     /// # Errors
     /// A record that is lost, another one's, or unreadable.
-    pub fn read(&self, head: u64, records: Records) -> Result<Vec<u64>, String> {
+    pub fn read(
+        &self,
+        head: u64,
+        records: impl Iterator<Item = annals_wal::Result<StoredRecord>>,
+    ) -> Result<Vec<u64>, String> {
         let (mut next, mut extra) = (head, Vec::new());
         for record in records {
             let record = record.map_err(|e| format!("reading LSN {next}: {e:?}"))?;
