@@ -200,6 +200,7 @@ fn any_report(input: &mut Input<'_>) -> Report {
         head: lsn(input).unwrap_or(Lsn::FIRST),
         last_lsn: lsn(input),
         proven_lsn: lsn(input),
+        copied_lsn: if input.one_in(4) { lsn(input) } else { None },
         records: Some(input.number()),
         holds: (0..input.below(3)).map(|_| (text(input), Lsn::FIRST)).collect(),
         segments: (0..input.below(30)).map(|_| segment(input)).collect(),
