@@ -22,8 +22,10 @@ impl Core {
         let Some(member) = &self.member else { return Ok(()) };
         self.home.check()?;
         let mut queue = self.queue();
-        // Whoever reads on now may have begun before what this call is to see was durable.
-        while queue.turn.looking || queue.turn.phase == Phase::Opening {
+        // Whoever reads on now may have begun before what this call is to see was durable; and whoever
+        // ends a turn gives `APPEND` back before it says so, to another process that has written since
+        // (found by shuttle).
+        while queue.turn.looking || matches!(queue.turn.phase, Phase::Opening | Phase::Ending) {
             queue = self.wait_room(queue);
         }
         // In its own turn a process knows everything, and one that has failed reads no more.
