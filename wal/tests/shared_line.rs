@@ -37,10 +37,15 @@ fn is_held(disk: &MemDir, name: &str) -> bool {
     disk.dir().try_lock(name, LockMode::Exclusive, false).unwrap().is_none()
 }
 
+/// What never comes is not waited for without end: each look takes a lock and yields.
 fn until(is_so: impl Fn() -> bool) {
-    while !is_so() {
+    for _ in 0..20_000_000 {
+        if is_so() {
+            return;
+        }
         std::thread::yield_now();
     }
+    panic!("it never comes");
 }
 
 fn on_a_thread<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
