@@ -116,8 +116,8 @@ fn a_refresh_does_not_wait_for_who_stands_in_line() {
     assert_eq!(answer(&appended).unwrap(), lsn(4));
 }
 
-/// A look finds out that the log is lost for this process; whoever stands in line is told, gives its
-/// place back, and the other processes go on.
+/// A look finds out that the log is lost for this process; whoever stands in line is told, gives
+/// its place back, and the other processes go on.
 #[test]
 fn who_stands_in_line_learns_of_a_look_that_failed() {
     let three = Three::new();

@@ -1,8 +1,8 @@
-//! The line for `APPEND` where its locks fail, and where it does not move: how long a call waits, and
-//! that it keeps its place no longer than it needs it (`docs/adr/0022`).
+//! The line for `APPEND` where its locks fail, and where it does not move: how long a call waits,
+//! and that it keeps its place no longer than it needs it (`docs/adr/0022`).
 //!
-//! A directory stands before the crashable one that counts and fails what is done to locks. Time is the
-//! crashable directory's and what the pauses add up to, so each count is the same in every run.
+//! A directory stands before the crashable one that counts and fails what is done to locks. Time is
+//! the crashable directory's and what the pauses add up to, so each count is the same in every run.
 
 #![allow(
     clippy::unwrap_used,
@@ -240,8 +240,8 @@ fn a_place_that_failed_is_left_as_any_other() {
     assert!(line.stand().is_some(), "the place is kept");
 }
 
-/// Where the log stands still, who is first is found out to be stopped at the first look, after 50 ms
-/// of pauses that grow from 20 us to 10 ms; the second one would be at 100 ms.
+/// Where the log stands still, who is first is found out to be stopped at the first look, after 50
+/// ms of pauses that grow from 20 us to 10 ms; the second one would be at 100 ms.
 #[test]
 fn the_first_look_finds_out_that_a_log_does_not_move() {
     let line = Line::new();

@@ -33,8 +33,8 @@ pub(super) trait Meanwhile {
     /// Why the wait is to end.
     fn check(&self) -> Result<()>;
 
-    /// Reads what others write. The first in line does so shortly before it is next, once: each look
-    /// at the log on another processor makes some turn of the row late.
+    /// Reads what others write. The first in line does so shortly before it is next, once: each
+    /// look at the log on another processor makes some turn of the row late.
     fn read_on(&self) -> Taken;
 }
 

@@ -1,10 +1,10 @@
 //! A look: what other processes have made durable, read on without a turn.
 //!
-//! Never here: how it is read ([`super::begin`], [`super::catch_up`]), `APPEND`. One thread at a time
-//! has the writer for a look, while this process has no turn: also while another thread stands in
-//! line for one, which so keeps no reader waiting. Invariants: whoever takes the writer puts it back
-//! or poisons the log, also when it panics, and tells who waits; a look never changes the phase of
-//! the turn. Next room: [`super::turn`].
+//! Never here: how it is read ([`super::begin`], [`super::catch_up`]), `APPEND`. One thread at a
+//! time has the writer for a look, while this process has no turn: also while another thread stands
+//! in line for one, which so keeps no reader waiting. Invariants: whoever takes the writer puts it
+//! back or poisons the log, also when it panics, and tells who waits; a look never changes the
+//! phase of the turn. Next room: [`super::turn`].
 
 use crate::commit::Core;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,9 +22,9 @@ impl Core {
         let Some(member) = &self.member else { return Ok(()) };
         self.home.check()?;
         let mut queue = self.queue();
-        // Whoever reads on now may have begun before what this call is to see was durable; and whoever
-        // ends a turn gives `APPEND` back before it says so, to another process that has written since
-        // (found by shuttle).
+        // Whoever reads on now may have begun before what this call is to see was durable; and
+        // whoever ends a turn gives `APPEND` back before it says so, to another process that has
+        // written since (found by shuttle).
         while queue.turn.looking || matches!(queue.turn.phase, Phase::Opening | Phase::Ending) {
             queue = self.wait_room(queue);
         }
@@ -86,8 +86,8 @@ impl Core {
     }
 }
 
-/// Dropped only by a panic (a listener's, say), with the writer: the log is poisoned. `APPEND` is not
-/// this thread's to give back.
+/// Dropped only by a panic (a listener's, say), with the writer: the log is poisoned. `APPEND` is
+/// not this thread's to give back.
 struct Looking<'a> {
     core: &'a Core,
 }

@@ -3,9 +3,9 @@
 //! Never here: another way to order, write or sync. A turn ([`turn`]) takes `APPEND` ([`append`]),
 //! looks at what others did and recovers what one of them left ([`begin`]), reads on over what they
 //! wrote ([`catch_up`]), and then the queue, the leader and the writer do what they always do; when
-//! nothing is left to write the turn ends. Between turns, and while it waits for one, a process reads
-//! on without ([`look`]). Invariants: LSNs are given only while `APPEND` is held;
-//! what a turn leaves behind is durable, or the mark in `CONTROL` stands. The protocol is in
+//! nothing is left to write the turn ends. Between turns, and while it waits for one, a process
+//! reads on without ([`look`]). Invariants: LSNs are given only while `APPEND` is held; what a turn
+//! leaves behind is durable, or the mark in `CONTROL` stands. The protocol is in
 //! `docs/adr/0021-several-processes.md`, its model in `xtask/src/model`. Locks: the queue's guards
 //! the turn's state; `APPEND` comes before it. Next rooms: [`open`] for an opening,
 //! [`crate::commit`] back.
@@ -80,9 +80,10 @@ impl Log {
     /// Reads what other processes have made durable by now: after this [`Log::durable_lsn`],
     /// [`Log::range`], [`Log::holds`] and the head say so. Any record that another process was told
     /// is durable before this call is among it. Takes no turn, and does not wait where a thread of
-    /// this process waits for one. Only where the control block says nothing of this log (it is gone,
-    /// replaced or damaged) a turn is taken after all, because only a recovery tells then: that waits
-    /// as an append does. On a log of one process it does nothing.
+    /// this process waits for one, only for the moments in which one begins or ends. Where the
+    /// control block says nothing of this log (it is gone, replaced or damaged) a turn is taken
+    /// after all, because only a recovery tells then: that waits as an append does. On a log of one
+    /// process it does nothing.
     ///
     /// # Errors
     /// `Trimmed` if another process trimmed what this one has not read yet, and `Corrupt`, both of

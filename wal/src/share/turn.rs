@@ -2,15 +2,15 @@
 //!
 //! Never here: `APPEND` itself, files ([`super::begin`]). The first thread that wants a place opens
 //! the turn: it stands in line without the writer, so that others may look meanwhile
-//! ([`super::look`]), and takes the writer when it has `APPEND`; threads that come while the turn is
-//! open share its groups; after [`GROUPS_MAX`] groups no
-//! one joins, so that a turn ends whatever comes; how many turns a process takes one after the other
-//! is [`super::append`]'s (a row of them, for its time); when nobody is in it and
-//! nothing is left to write, whoever notices ends it. Invariants: the phase changes only under the
-//! queue's lock; while a turn is open or ending this process holds `APPEND`, and at no other time
-//! (an opening's moments and the end of a wait apart); whoever opens or ends a turn changes the phase
-//! again, also when it fails; no look begins once `APPEND` is had, so that a turn waits for one at
-//! most. Next rooms: [`super::look`], [`crate::commit`].
+//! ([`super::look`]), and takes the writer when it has `APPEND`; threads that come while the turn
+//! is open share its groups; after [`GROUPS_MAX`] groups no one joins, so that a turn ends whatever
+//! comes; how many turns a process takes one after the other is [`super::append`]'s (a row of them,
+//! for its time); when nobody is in it and nothing is left to write, whoever notices ends it.
+//! Invariants: the phase changes only under the queue's lock; while a turn is open or closing this
+//! process holds `APPEND`, while it ends perhaps, and at no other time (an opening's moments and
+//! the end of a wait apart); whoever opens or ends a turn changes the phase again, also when it
+//! fails; no look begins once `APPEND` is had, so that a turn waits for one at most. Next rooms:
+//! [`super::look`], [`crate::commit`].
 
 use crate::commit::Core;
 use crate::error::{Error, ErrorKind, Result};

@@ -120,8 +120,8 @@ fn looks_beside_who_stands_in_line_end_and_see_all_that_was_durable() {
     });
 }
 
-/// One read fails somewhere: whoever it befalls says so, or finds the log poisoned; nobody waits for
-/// ever, and the other process goes on.
+/// One read fails somewhere: whoever it befalls says so, or finds the log poisoned; nobody waits
+/// for ever, and the other process goes on.
 #[test]
 fn a_read_that_fails_under_them_leaves_nobody_waiting() {
     explore("shared: a failing read", || {

@@ -85,9 +85,9 @@ impl World {
         (world, log)
     }
 
-    /// A fresh log and two processes that share it, each with its directory. What waits for the other
-    /// process polls, and each of its pauses is a point at which the scheduler chooses: the time limit
-    /// is none.
+    /// A fresh log and two processes that share it, each with its directory. What waits for the
+    /// other process polls, and each of its pauses is a point at which the scheduler chooses: the
+    /// time limit is none.
     pub(crate) fn shared() -> (World, [(Log, Arc<Gate>); 2]) {
         let world = World { disk: MemDir::new(1), ledger: Arc::default() };
         let members = [11, 22].map(|pid| {
