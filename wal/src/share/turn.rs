@@ -12,6 +12,7 @@
 use crate::commit::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::LockMode;
+use crate::mutant;
 use crate::queue::{Mode, Queue};
 use crate::sync::{MutexGuard, PoisonError};
 
@@ -214,13 +215,15 @@ impl Core {
         let (mut writer, spare) = {
             let mut queue = self.queue();
             let turn = &queue.turn;
-            let lasts = turn.users > 0 || turn.leaders > 0 || !queue.groups.is_empty();
+            let writes = turn.leaders > 0 || !queue.groups.is_empty();
+            let lasts = turn.users > 0 || (writes && !mutant::is("share:a-turn-leaves-its-groups"));
             if lasts || !matches!(turn.phase, Phase::Open | Phase::Closing) {
                 return;
             }
             queue.turn.phase = Phase::Ending;
             // Another process may make the next segment anew.
-            (queue.writer.take(), queue.spare.take())
+            let spare = if mutant::is("share:a-spare-is-kept") { None } else { queue.spare.take() };
+            (queue.writer.take(), spare)
         };
         if let Some(writer) = &mut writer {
             writer.control().clear();
@@ -301,7 +304,7 @@ impl Core {
     /// Whether nobody else has the log open, so that its end may be written. Asked in a turn, in
     /// which nobody can join.
     pub(crate) fn is_last(&self) -> bool {
-        if self.member.is_none() {
+        if self.member.is_none() || mutant::is("share:anybody-is-last") {
             return true;
         }
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
