@@ -136,6 +136,51 @@ fn an_unproven_batch_without_its_end_is_not_shown() {
     assert_eq!(reader.range(..).unwrap().map(Result::unwrap).count(), 1);
 }
 
+/// Asking for what no sync has covered takes nothing away from what one has: damage there is
+/// corruption, not a torn end.
+#[test]
+fn an_unproven_reader_calls_damage_to_what_was_promised_by_its_name() {
+    let disk = MemDir::new(56);
+    let log = options().open_in(disk.dir()).unwrap();
+    for n in 1..=10u8 {
+        log.append(vec![n; 100]).unwrap();
+    }
+    let name = "00000000000000000001.wal";
+    let killed = disk.killed();
+    let sound = killed.bytes(name).unwrap();
+    let fifth = sound.windows(100).position(|bytes| bytes == [5; 100]).unwrap();
+    let tenth = sound.windows(100).position(|bytes| bytes == [10; 100]).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let mut zeroed = sound.clone();
+    zeroed[fifth - 32..].fill(0);
+    let cases = [
+        ("a flipped byte", flipped(fifth), 5),
+        ("zeros", zeroed, 5),
+        ("a cut file", sound[..fifth - 32].to_vec(), 5),
+        ("the last record, which CONTROL vouches for", flipped(tenth), 10),
+    ];
+    for (what, bytes, bad) in cases {
+        killed.set_bytes(name, bytes);
+        let reader = LogReader::open_in(killed.dir()).unwrap().unproven(true);
+        let mut records = reader.range(..).unwrap();
+        let kind = |error: annals_wal::Error| error.kind();
+        for n in 1..bad {
+            assert_eq!(records.next().unwrap().unwrap().lsn, lsn(n), "{what}");
+        }
+        assert_eq!(records.next().unwrap().map_err(kind), Err(ErrorKind::Corrupt), "{what}");
+        for n in bad..=10 {
+            assert_eq!(reader.get(lsn(n)).map_err(kind), Err(ErrorKind::Corrupt), "{what} {n}");
+        }
+        let mut follow = reader.follow(lsn(bad)).unwrap();
+        assert_eq!(follow.try_next().map_err(kind), Err(ErrorKind::Corrupt), "{what}");
+    }
+    drop(log);
+}
+
 /// Every file of a directory, its times left out: reading may set those.
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);

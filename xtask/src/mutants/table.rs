@@ -147,6 +147,7 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("head:goes-back", TRIM, "the head never goes back"),
     m("order:trim-record-before-unlink", TRIM, "the trim record is durable before an unlink"),
     m("readers:no-bound", "wal/src/view.rs", "readers stop where durability is proven"),
+    m("readers:all-is-unproven", "wal/src/view.rs", "damage below what is proven is corruption"),
     m("backup:no-mark", "wal/src/backup.rs", "a half-made backup is marked"),
     // Witnesses.
     m("witness:frames", SURVEY, "a frame proves that what it calls durable was"),
