@@ -27,15 +27,20 @@ pub(crate) struct ControlBlock {
 impl ControlBlock {
     /// Opens or creates the file and writes the first block of this opening. A claim that the
     /// recovery trusted is carried forward unchanged: until the plan's last sync has returned it
-    /// is still the highest truth there is.
+    /// is still the highest truth there is. Also says whether the block was written: on a shared log
+    /// it must be, for what others are to find there.
     pub(crate) fn open(
         dir: &dyn Dir,
         log_id: LogId,
         generation: Generation,
         trusted: Option<&ControlFacts>,
         marks: u32,
-    ) -> ControlBlock {
-        let file = dir.open(CONTROL_NAME, Access::Write).or_else(|_| dir.create(CONTROL_NAME)).ok();
+    ) -> (ControlBlock, io::Result<()>) {
+        let opened = dir.open(CONTROL_NAME, Access::Write).or_else(|_| dir.create(CONTROL_NAME));
+        let (file, opened) = match opened {
+            Ok(file) => (Some(file), Ok(())),
+            Err(e) => (None, Err(e)),
+        };
         let own = file.as_ref().and_then(|file| file.identity().ok()).unwrap_or_default();
         let claim = trusted.filter(|_| !mutant::is("control:claim-not-carried"));
         let claim = claim.map(|facts| facts.control);
@@ -52,8 +57,8 @@ impl ControlBlock {
         };
         let status = file.as_ref().and_then(|file| file.status().ok());
         let control = ControlBlock { file, status, block };
-        let _ = control.write();
-        control
+        let written = opened.and_then(|()| control.write());
+        (control, written)
     }
 
     /// Says that every byte of the segment below `durable_end` is durable. Call it only after

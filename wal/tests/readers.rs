@@ -325,6 +325,32 @@ fn onlookers_of_a_writer_that_rotates_and_trims_are_never_misled() {
     range_reaches(&path, LAST);
 }
 
+/// Nothing stands behind a copy's last group: what is damaged there would be cut as a torn end.
+#[test]
+fn a_backup_of_a_damaged_end_is_refused() {
+    let name = "00000000000000000001.wal";
+    for (what, cut) in [("a flipped byte", false), ("a cut file", true)] {
+        let disk = MemDir::new(57);
+        let log = options().open_in(disk.dir()).unwrap();
+        for n in 1..=3u8 {
+            log.append(vec![n; 100]).unwrap();
+        }
+        let mut bytes = disk.bytes(name).unwrap();
+        let third = bytes.windows(100).position(|bytes| bytes == [3; 100]).unwrap();
+        if cut {
+            bytes.truncate(third);
+        } else {
+            bytes[third] ^= 1;
+        }
+        disk.set_bytes(name, bytes);
+        let copy = MemDir::new(58);
+        let error = log.backup_in(copy.dir()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+        let error = options().open_in(copy.dir()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Archived, "{what}: {error}");
+    }
+}
+
 #[test]
 fn a_backup_of_a_living_log_is_whole_and_refuses_a_full_directory() {
     let dir = tempfile::tempdir().unwrap();

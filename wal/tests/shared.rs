@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use annals_wal::fs::gate::Gate;
+use annals_wal::fs::gate::{Gate, eio};
 use annals_wal::fs::mem::{Keep, MemDir, SyncFailure};
 use annals_wal::fs::{LockMode, SyncPoint};
 use annals_wal::recover::Row;
@@ -344,7 +344,10 @@ fn another_file_under_a_locks_name_poisons() {
         let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
         a.append("a").unwrap();
         one.replace(name);
+        let before = one.bytes("CONTROL");
         let error = a.append("no").unwrap_err();
+        // It never had a turn: others may be in one, under the other file.
+        assert_eq!(one.bytes("CONTROL"), before, "{name}");
         assert!(error.to_string().contains("was replaced"), "{error}");
         assert_eq!(a.append("no").unwrap_err().kind(), ErrorKind::Poisoned, "{name}");
         assert!(b.append("no").is_err(), "{name}");
@@ -368,6 +371,74 @@ fn a_control_block_that_is_gone_is_recovered_from() {
         b.append("b again").unwrap();
         assert_eq!(payloads(&a), ["a", "b", "a again", "b again"]);
     }
+}
+
+/// A reader that asks whether anybody lives has `LOCK` alone for a moment. The opening that met it
+/// there recovers all the same: nobody living vouches for what `CONTROL` says.
+#[test]
+fn a_reader_in_the_way_is_no_member() {
+    let (one, two) = two();
+    let a = open(&one).unwrap();
+    a.append("a").unwrap();
+    let left = one.killed();
+    drop(a);
+    let readers = Arc::new(Mutex::new(None));
+    let gate = Gate::new(left.as_process(3).dir(), |_| Ok(()));
+    let reader = left.as_process(4);
+    gate.on_lock(move |what| {
+        let mut reading = readers.lock().unwrap();
+        match what {
+            "lock LOCK Exclusive" if reading.is_none() => {
+                *reading = Some(reader.dir().try_lock("LOCK", LockMode::Exclusive, false).unwrap());
+            }
+            "lock LOCK Shared" => *reading = Some(None),
+            _ => {}
+        }
+    });
+    let b = options().open_in(gate).unwrap();
+    assert!(!b.recovery().joined, "{:?}", b.recovery());
+    assert_eq!(b.generation(), Generation::FIRST.next());
+    drop(two);
+}
+
+/// What one was told is durable, the other finds: even if its process never ends the turn.
+#[test]
+fn nobody_is_told_of_what_other_processes_cannot_see() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    a.append("a").unwrap();
+    let turn = a.turn().unwrap();
+    // After its write and its sync, a group is published.
+    one.fail_op(one.ops() + 2, 5);
+    let error = a.append("unseen").unwrap_err();
+    assert!(error.outcome_unknown(), "{error}");
+    assert!(error.to_string().contains("telling other processes"), "{error}");
+    b.refresh().unwrap();
+    assert_eq!(payloads(&b), ["a"]);
+    assert_eq!(a.append("no").unwrap_err().kind(), ErrorKind::Poisoned);
+    drop(turn);
+    // The mark stands, so the next holder recovers, and keeps it: it is durable.
+    b.append("b").unwrap();
+    assert_eq!(payloads(&b), ["a", "unseen", "b"]);
+}
+
+/// What a recovery leaves in the control block is what the others go on by.
+#[test]
+fn an_opening_that_cannot_mark_the_control_block_fails() {
+    let (one, two) = two();
+    let a = open(&one).unwrap();
+    a.append("a").unwrap();
+    one.kill();
+    let failing = Gate::new(two.dir(), |what| match what {
+        "write CONTROL" => Err(eio()),
+        _ => Ok(()),
+    });
+    let error = options().open_in(failing).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(error.to_string().contains("control block"), "{error}");
+    let b = open(&two).unwrap();
+    b.append("b").unwrap();
+    assert_eq!(payloads(&b), ["a", "b"]);
 }
 
 #[test]

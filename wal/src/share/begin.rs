@@ -6,6 +6,8 @@
 //! begin gives `APPEND` back and leaves the mark as it found it. Next rooms: [`super::catch_up`],
 //! [`crate::recover::apply`].
 
+use std::cmp::Ordering;
+
 use crate::commit::Core;
 use crate::error::{Error, Location, Result};
 use crate::format::Control;
@@ -153,8 +155,11 @@ impl Core {
             control = writer.control().read_back(dir)?;
         }
         let Some(control) = control else { return Ok(None) };
-        if compare(writer, &control).is_ge() {
-            return Ok(Some(News::default()));
+        // A block that is behind is one that a recovery has begun anew and not finished.
+        match compare(writer, &control) {
+            Ordering::Less => {}
+            Ordering::Equal => return Ok(Some(News::default())),
+            Ordering::Greater => return Ok(None),
         }
         let listeners = member.living();
         let mut tell = |record: RecordRef<'_>| {

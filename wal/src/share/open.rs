@@ -171,7 +171,9 @@ fn join(dir: &Arc<dyn Dir>, facts: &Facts, plan: &Plan, watch: &Watch) -> Result
     let survey = active.survey.as_ref().ok_or_else(missing)?;
     let segment = open_segment(&**dir, facts, active.index)?;
     let log_id = segment.header.log_id;
-    let control = ControlBlock::open(&**dir, log_id, plan.generation, facts.control.as_ref(), 0);
+    let (control, written) =
+        ControlBlock::open(&**dir, log_id, plan.generation, facts.control.as_ref(), 0);
+    written.map_err(|e| Error::io("writing the control block", e))?;
     let kept = (survey.kept.clone(), survey.index.clone());
     let segments = spans(facts, plan, None);
     let writer =

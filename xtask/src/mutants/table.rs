@@ -148,6 +148,7 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("order:trim-record-before-unlink", TRIM, "the trim record is durable before an unlink"),
     m("readers:no-bound", "wal/src/view.rs", "readers stop where durability is proven"),
     m("readers:all-is-unproven", "wal/src/view.rs", "damage below what is proven is corruption"),
+    m("backup:any-end", "wal/src/backup.rs", "a backup ends where the log is sound"),
     m("backup:no-mark", "wal/src/backup.rs", "a half-made backup is marked"),
     // Witnesses.
     m("witness:frames", SURVEY, "a frame proves that what it calls durable was"),
@@ -222,6 +223,7 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("share:any-successor", CATCH_UP, "another's segment is the next one of this log"),
     m("share:half-a-batch", CATCH_UP, "another's batch has an end"),
     m("share:control-outlives-its-members", JOIN, "who finds nobody alive recovers"),
+    m("share:a-reader-is-a-member", "wal/src/lock.rs", "who joins asks twice whether it is alone"),
     m("share:joins-a-marked-log", JOIN, "who joins recovers what a member left unfinished"),
     m("share:a-spare-is-kept", TURN, "a spare ends with its turn"),
     m("share:a-turn-leaves-its-groups", TURN, "a turn lasts until its groups are written"),
