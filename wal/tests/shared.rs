@@ -20,6 +20,9 @@ use annals_wal::{
     Error, ErrorKind, Generation, Listen, Log, LogReader, Lsn, Options, Record, RecordRef, Sharing,
 };
 
+#[path = "shared/forged.rs"]
+mod forged;
+
 fn options() -> Options {
     let options = Options::new().segment_bytes(64 << 10).sharing(Sharing::Processes);
     options.lock_timeout(Duration::from_millis(50))
@@ -183,6 +186,8 @@ fn only_the_last_process_closes_the_log() {
     let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
     a.append("a").unwrap();
     a.close().unwrap();
+    // Now only the other could say how the log ends.
+    assert_eq!(open(&one.killed()).unwrap().recovery().row, Row::APrime);
     b.append("b").unwrap();
     let again = open(&one).unwrap();
     assert!(again.recovery().joined);
@@ -250,6 +255,25 @@ fn the_next_holder_recovers_what_a_killed_one_left() {
         }
     }
     assert!(recovered > 10, "{recovered}");
+}
+
+/// Who joins while a turn of the dead stands unfinished recovers it, though others live.
+#[test]
+fn who_joins_recovers_what_a_killed_one_left() {
+    let disk = MemDir::new(1);
+    let [one, two, three] = [11, 22, 33].map(|pid| disk.as_process(pid));
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    a.append("a").unwrap();
+    b.refresh().unwrap();
+    // Marked, and not a byte written.
+    one.kill_at(one.process_ops() + 1);
+    a.append("never").unwrap_err();
+    assert!(one.is_dead());
+    let c = open(&three).unwrap();
+    assert!(!c.recovery().joined, "{:?}", c.recovery());
+    assert_eq!(c.generation(), Generation::FIRST.next());
+    b.append("b").unwrap();
+    assert_eq!(payloads(&c), ["a", "b"]);
 }
 
 #[test]

@@ -222,8 +222,7 @@ impl Core {
             }
             queue.turn.phase = Phase::Ending;
             // Another process may make the next segment anew.
-            let spare = if mutant::is("share:a-spare-is-kept") { None } else { queue.spare.take() };
-            (queue.writer.take(), spare)
+            (queue.writer.take(), queue.spare.take())
         };
         if let Some(writer) = &mut writer {
             writer.control().clear();

@@ -225,7 +225,6 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("share:control-outlives-its-members", JOIN, "who finds nobody alive recovers"),
     m("share:a-reader-is-a-member", "wal/src/lock.rs", "who joins asks twice whether it is alone"),
     m("share:joins-a-marked-log", JOIN, "who joins recovers what a member left unfinished"),
-    m("share:a-spare-is-kept", TURN, "a spare ends with its turn"),
     m("share:a-turn-leaves-its-groups", TURN, "a turn lasts until its groups are written"),
     m("share:anybody-is-last", TURN, "the log's end is written when the last member goes"),
     // Registry and observer.
