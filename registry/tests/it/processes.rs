@@ -1,16 +1,22 @@
 //! One registry, several processes: each on a shared log of its own on one simulated machine.
 
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use annals_registry::{
     Abort, After, Cas, Event, Expected, Key, Options, Outcome, Prefix, Registry, TxResult, Value,
 };
+use annals_wal::fs::LockMode;
 use annals_wal::fs::mem::{Keep, MemDir};
 use annals_wal::{Log, Sharing};
 
 fn log(disk: &MemDir) -> Log {
+    log_with(disk, Duration::from_millis(50))
+}
+
+fn log_with(disk: &MemDir, lock_timeout: Duration) -> Log {
     let options = annals_wal::Options::new().sharing(Sharing::Processes).segment_bytes(64 << 10);
-    options.lock_timeout(Duration::from_millis(50)).open_in(disk.dir()).unwrap()
+    options.lock_timeout(lock_timeout).open_in(disk.dir()).unwrap()
 }
 
 fn registry(disk: &MemDir) -> Registry {
@@ -127,6 +133,46 @@ fn a_watch_sees_what_others_commit() {
     add(&b, "n");
     let told = std::iter::from_fn(|| watch.try_next().unwrap());
     assert_eq!(told.filter(|event| matches!(event, Event::Changed { .. })).count(), 1);
+}
+
+/// Whoever reads does not wait for a writer of the same registry that stands in line behind another
+/// process, and sees what that one commits.
+#[test]
+fn readers_do_not_wait_for_a_writer_that_stands_in_line() {
+    let answered_within = Duration::from_secs(20);
+    let disk = MemDir::new(1);
+    let [one, two, third] = [11, 22, 33].map(|pid| disk.as_process(pid));
+    let a = Options::new().snapshot_bytes(0).on(log_with(&one, 4 * answered_within)).unwrap();
+    let b = registry(&two);
+    add(&b, "n");
+    let mut watch = a.watch(Prefix::new("n").unwrap(), After::Now).unwrap();
+    let turn = b.log().turn().unwrap();
+    add(&b, "n"); // and leaves the line
+    let in_line = || third.dir().try_lock("CONTROL", LockMode::Exclusive, false).unwrap().is_none();
+    assert!(!in_line());
+    let (tell_written, written) = channel();
+    let writer = a.clone();
+    std::thread::spawn(move || tell_written.send(add(&writer, "n")));
+    while !in_line() {
+        std::thread::yield_now();
+    }
+    add(&b, "n");
+    let (tell_read, read) = channel();
+    let reader = a.clone();
+    std::thread::spawn(move || {
+        let n = key("n");
+        let got = reader.get_json::<u64>(&n).unwrap();
+        let viewed = reader.read(|view| view.get_json::<u64>(&n)).unwrap();
+        let changes = reader.history(&n).unwrap().count();
+        let told = matches!(watch.try_next().unwrap(), Some(Event::Changed { .. }));
+        tell_read.send((got, viewed, changes, told))
+    });
+    let read = read.recv_timeout(answered_within).expect("waits for the writer");
+    assert_eq!(read, (Some(3), Some(3), 3, true));
+    assert!(written.try_recv().is_err(), "the turn is kept yet");
+    drop(turn);
+    assert_eq!(written.recv_timeout(answered_within).unwrap(), 4);
+    assert_eq!(add(&b, "n"), 5);
 }
 
 #[test]

@@ -26,9 +26,19 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 use super::begin::Failed;
 use super::wait::Wait;
 
-/// What the first in line does shortly before it is next, once: each look at the log on another
-/// processor makes some turn of the row late.
-type Meanwhile<'a> = &'a mut dyn FnMut() -> Taken;
+/// What whoever waits for `APPEND` does meanwhile.
+pub(super) trait Meanwhile {
+    /// At each pause, so that nobody waits for what it has no use for any more.
+    ///
+    /// # Errors
+    /// Why the wait is to end.
+    fn check(&self) -> Result<()>;
+
+    /// Reads what others write. The first in line does so shortly before it is next, once: each look
+    /// at the log on another processor makes some turn of the row late.
+    fn read_on(&self) -> Taken;
+}
+
 type Taken = std::result::Result<(), Failed>;
 
 /// For so long a process takes turn after turn while others wait: of turns of 0.15 ms that is 200,
@@ -128,7 +138,12 @@ impl Append {
 
     /// Goes on with its row; or waits in line, then for the lock. Who is first in line reads
     /// `meanwhile` what others write, so that its row need not begin with that.
-    pub(super) fn take(&self, dir: &dyn Dir, timeout: Duration, meanwhile: Meanwhile<'_>) -> Taken {
+    pub(super) fn take(
+        &self,
+        dir: &dyn Dir,
+        timeout: Duration,
+        meanwhile: &dyn Meanwhile,
+    ) -> Taken {
         let row = self.line().row;
         if let Some(row) = row.filter(|row| row.go_on(dir.elapsed()))
             && self.try_now(dir)?
@@ -151,7 +166,7 @@ impl Append {
         dir: &dyn Dir,
         wait: &mut Wait<'_>,
         had_row: bool,
-        meanwhile: Meanwhile<'_>,
+        meanwhile: &dyn Meanwhile,
     ) -> Taken {
         if self.is_first(dir) && self.try_now(dir)? {
             return Ok(());
@@ -172,7 +187,7 @@ impl Append {
         dir: &dyn Dir,
         wait: &mut Wait<'_>,
         had_row: bool,
-        meanwhile: Meanwhile<'_>,
+        meanwhile: &dyn Meanwhile,
     ) -> Taken {
         if had_row {
             wait.let_others_first();
@@ -182,6 +197,7 @@ impl Append {
         // what is left is for tries.
         let (mut moved, mut seen) = (wait.waited(), wait.last_turn());
         while wait.is_early() && !self.is_first(dir) {
+            meanwhile.check()?;
             wait.sleep()?;
             if wait.waited().saturating_sub(moved) >= IN_LINE_MAX {
                 let now = wait.last_turn();
@@ -194,7 +210,12 @@ impl Append {
         self.take_as_first(dir, wait, meanwhile)
     }
 
-    fn take_as_first(&self, dir: &dyn Dir, wait: &mut Wait<'_>, meanwhile: Meanwhile<'_>) -> Taken {
+    fn take_as_first(
+        &self,
+        dir: &dyn Dir,
+        wait: &mut Wait<'_>,
+        meanwhile: &dyn Meanwhile,
+    ) -> Taken {
         let (begin, row) = (wait.waited(), ROW.min(wait.limit() / 4));
         let (mut seen, mut has_read) = (wait.last_turn(), false);
         while wait.is_early() {
@@ -203,19 +224,21 @@ impl Append {
                 break;
             }
             let rest = row.saturating_sub(ROW_END).saturating_sub(watched);
+            meanwhile.check()?;
             wait.look(watched, rest)?;
             let now = wait.last_turn();
             let moved = now != seen && now.is_some();
             seen = now;
             if moved && rest.is_zero() && !has_read {
                 has_read = true;
-                meanwhile()?;
+                meanwhile.read_on()?;
             } else if (!moved || rest.is_zero()) && self.try_now(dir)? {
                 return Ok(());
             }
         }
         let begin = wait.waited();
         while !self.try_now(dir)? {
+            meanwhile.check()?;
             if wait.waited().saturating_sub(begin) < YIELDING {
                 wait.give_way()?;
             } else {

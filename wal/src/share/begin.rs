@@ -48,20 +48,13 @@ impl From<Error> for Failed {
 }
 
 impl Core {
-    /// From here on `APPEND` is held, the writer stands at the log's end, and the mark is set.
+    /// With `APPEND` held. From here on the writer stands at the log's end, and the mark is set; or
+    /// `APPEND` is given back.
     pub(super) fn begin_turn(
         &self,
         member: &Member,
         writer: &mut Writer,
     ) -> std::result::Result<News, Failed> {
-        let dir = &*self.shared.dir;
-        let mut read_on = || {
-            if let Some(news) = self.look(member, writer)? {
-                self.publish_news(&mut self.queue(), writer, news);
-            }
-            Ok(())
-        };
-        member.append.take(dir, self.options.lock_timeout, &mut read_on)?;
         let begun = self.begin_under_append(member, writer);
         if begun.is_err() {
             member.append.release();

@@ -3,7 +3,8 @@
 //! Never here: another way to order, write or sync. A turn ([`turn`]) takes `APPEND` ([`append`]),
 //! looks at what others did and recovers what one of them left ([`begin`]), reads on over what they
 //! wrote ([`catch_up`]), and then the queue, the leader and the writer do what they always do; when
-//! nothing is left to write the turn ends. Invariants: LSNs are given only while `APPEND` is held;
+//! nothing is left to write the turn ends. Between turns, and while it waits for one, a process reads
+//! on without ([`look`]). Invariants: LSNs are given only while `APPEND` is held;
 //! what a turn leaves behind is durable, or the mark in `CONTROL` stands. The protocol is in
 //! `docs/adr/0021-several-processes.md`, its model in `xtask/src/model`. Locks: the queue's guards
 //! the turn's state; `APPEND` comes before it. Next rooms: [`open`] for an opening,
@@ -22,6 +23,7 @@ use append::Append;
 mod append;
 mod begin;
 mod catch_up;
+mod look;
 pub(crate) mod open;
 pub(crate) mod turn;
 mod wait;
@@ -77,12 +79,15 @@ impl Log {
 
     /// Reads what other processes have made durable by now: after this [`Log::durable_lsn`],
     /// [`Log::range`], [`Log::holds`] and the head say so. Any record that another process was told
-    /// is durable before this call is among it. Takes no turn. On a log of one process it does
-    /// nothing.
+    /// is durable before this call is among it. Takes no turn, and does not wait where a thread of
+    /// this process waits for one. Only where the control block says nothing of this log (it is gone,
+    /// replaced or damaged) a turn is taken after all, because only a recovery tells then: that waits
+    /// as an append does. On a log of one process it does nothing.
     ///
     /// # Errors
     /// `Trimmed` if another process trimmed what this one has not read yet, and `Corrupt`, both of
-    /// which poison the handle: open the log again; `Io`.
+    /// which poison the handle: open the log again; `Io`. Where a turn was to be taken, as
+    /// [`Log::turn`].
     pub fn refresh(&self) -> Result<()> {
         self.core_arc().refresh()
     }
@@ -94,7 +99,7 @@ impl Log {
     ///
     /// # Errors
     /// `Locked` after [`Options::lock_timeout`](crate::Options::lock_timeout); `Poisoned`,
-    /// `Closed`; as [`Log::refresh`].
+    /// `Closed`; `Trimmed`, `Corrupt` and `Io` as [`Log::refresh`].
     pub fn turn(&self) -> Result<Turn> {
         let core = self.core_arc();
         core.home.check()?;

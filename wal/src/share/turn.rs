@@ -1,13 +1,16 @@
 //! A process's turn, between its threads: who opens it, who shares it, when it ends.
 //!
 //! Never here: `APPEND` itself, files ([`super::begin`]). The first thread that wants a place opens
-//! the turn; threads that come while it is open share its groups; after [`GROUPS_MAX`] groups no
+//! the turn: it stands in line without the writer, so that others may look meanwhile
+//! ([`super::look`]), and takes the writer when it has `APPEND`; threads that come while the turn is
+//! open share its groups; after [`GROUPS_MAX`] groups no
 //! one joins, so that a turn ends whatever comes; how many turns a process takes one after the other
 //! is [`super::append`]'s (a row of them, for its time); when nobody is in it and
 //! nothing is left to write, whoever notices ends it. Invariants: the phase changes only under the
 //! queue's lock; while a turn is open or ending this process holds `APPEND`, and at no other time
-//! (an opening's moments apart); whoever opens or ends a turn changes the phase again, also when it
-//! fails. Next room: [`crate::commit`].
+//! (an opening's moments and the end of a wait apart); whoever opens or ends a turn changes the phase
+//! again, also when it fails; no look begins once `APPEND` is had, so that a turn waits for one at
+//! most. Next rooms: [`super::look`], [`crate::commit`].
 
 use crate::commit::Core;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,9 +18,12 @@ use crate::fs::LockMode;
 use crate::mutant;
 use crate::queue::{Mode, Queue};
 use crate::sync::{MutexGuard, PoisonError};
+use crate::writer::Writer;
 
 use super::Member;
+use super::append::Meanwhile;
 use super::begin::Failed;
+use super::catch_up::News;
 
 /// Groups of one turn, after which it takes nobody in any more.
 const GROUPS_MAX: u32 = 4;
@@ -25,7 +31,10 @@ const GROUPS_MAX: u32 = 4;
 /// Guarded by the queue's lock.
 #[derive(Debug, Default)]
 pub(crate) struct TurnState {
-    phase: Phase,
+    pub(super) phase: Phase,
+    /// A thread has the writer for a look ([`super::look`]): while no turn is open, and none is
+    /// begun before it is back.
+    pub(super) looking: bool,
     /// Threads that are in it: between asking for a place and having one or none.
     users: u32,
     /// Of those, who keeps it ([`crate::Log::turn`]): for them it never closes.
@@ -40,11 +49,13 @@ pub(crate) struct TurnState {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Phase {
+pub(super) enum Phase {
     /// Somebody else's turn, or nobody's.
     #[default]
     Closed,
-    /// A thread takes `APPEND`, or looks at what others did.
+    /// A thread waits for `APPEND`. It has nothing of the queue's.
+    Waiting,
+    /// It has `APPEND`, takes the writer, and looks at what others did.
     Opening,
     /// LSNs are given.
     Open,
@@ -83,7 +94,7 @@ impl Core {
                 let queue = self.open_turn(member, queue)?;
                 Ok(self.enter(queue, pass, keep))
             }
-            Phase::Opening | Phase::Closing | Phase::Ending => {
+            Phase::Waiting | Phase::Opening | Phase::Closing | Phase::Ending => {
                 let before = queue.turn.failed;
                 queue = self.wait_room(queue);
                 match &queue.turn.error {
@@ -114,21 +125,19 @@ impl Core {
         member: &'a Member,
         mut queue: MutexGuard<'a, Queue>,
     ) -> Result<MutexGuard<'a, Queue>> {
-        let Some(mut writer) = queue.writer.take() else {
-            // Gone only if the log was poisoned, in which case that is the answer.
-            queue.check_mode()?;
-            return Err(Error::new(ErrorKind::Poisoned, "the log has no writer any more"));
-        };
-        queue.turn.phase = Phase::Opening;
+        queue.turn.phase = Phase::Waiting;
         drop(queue);
         let guard = Opening { core: self, member };
-        let begun = self.begin_turn(member, &mut writer);
+        let mut writer = None;
+        let begun = self.wait_and_begin(member, &mut writer);
         std::mem::forget(guard);
         let mut queue = self.queue();
         match begun {
             Ok(news) => {
-                self.publish_news(&mut queue, &mut writer, news);
-                queue.writer = Some(writer);
+                if let Some(writer) = &mut writer {
+                    self.publish_news(&mut queue, writer, news);
+                }
+                queue.writer = writer;
                 let failed = queue.turn.failed;
                 queue.turn = TurnState { phase: Phase::Open, failed, ..TurnState::default() };
                 // Before anybody could end it, it is the opener's.
@@ -143,16 +152,60 @@ impl Core {
                 queue.turn.error = Some(error.clone());
                 if poisons {
                     poison_at_once(&mut queue, &error);
-                } else {
-                    queue.writer = Some(writer);
                 }
-                drop(queue);
+                self.give_back(queue, writer);
                 if poisons {
                     self.poison(error.clone().with_kind(ErrorKind::Poisoned));
                 }
-                self.room.notify_all();
                 Err(error)
             }
+        }
+    }
+
+    /// `APPEND`, then the writer, then the turn. Whoever fails has not got `APPEND`.
+    fn wait_and_begin(
+        &self,
+        member: &Member,
+        writer: &mut Option<Writer>,
+    ) -> std::result::Result<News, Failed> {
+        let in_line = InLine { core: self, member };
+        member.append.take(&*self.shared.dir, self.options.lock_timeout, &in_line)?;
+        let taken = self.take_writer().inspect_err(|_| member.append.release());
+        let writer = writer.insert(taken?);
+        self.begin_turn(member, writer)
+    }
+
+    /// For who has `APPEND`. Another thread may be at a look and bring the writer back; none begins
+    /// one any more. It is gone for good only if the log was poisoned, which then is the answer.
+    fn take_writer(&self) -> Result<Writer> {
+        let mut queue = self.queue();
+        queue.turn.phase = Phase::Opening;
+        while queue.turn.looking {
+            queue = self.wait_room(queue);
+        }
+        queue.check_mode()?;
+        let gone = || Error::new(ErrorKind::Poisoned, "the log has no writer any more");
+        queue.writer.take().ok_or_else(gone)
+    }
+
+    /// The writer comes back, if the caller had it, and who waits for that or for a change of the
+    /// phase is told. Of a log that was poisoned meanwhile it is dropped.
+    pub(super) fn give_back(&self, mut queue: MutexGuard<'_, Queue>, writer: Option<Writer>) {
+        let given_up = match writer {
+            Some(writer) if matches!(queue.mode, Mode::Poisoned(_)) => Some(writer),
+            Some(writer) => queue.writer.replace(writer),
+            None => None,
+        };
+        // It sleeps on where it has nothing to write and is to go on: a turn wakes it for nothing.
+        let over = queue.handles_gone || !matches!(queue.mode, Mode::Open);
+        let (waited, committer) = (queue.waiting_for_room > 0, queue.committer_sleeps && over);
+        drop(queue);
+        drop(given_up);
+        if waited {
+            self.room.notify_all();
+        }
+        if committer {
+            self.work.notify_all();
         }
     }
 
@@ -229,75 +282,9 @@ impl Core {
         }
         member.append.release();
         drop(spare);
-        let (given_up, waited, committer) = {
-            let mut queue = self.queue();
-            queue.turn.phase = Phase::Closed;
-            let given_up = if matches!(queue.mode, Mode::Poisoned(_)) {
-                writer
-            } else {
-                queue.writer = writer;
-                None
-            };
-            // It sleeps on where it has nothing to write and is to go on: a turn wakes it for nothing.
-            let over = queue.handles_gone || !matches!(queue.mode, Mode::Open);
-            (given_up, queue.waiting_for_room > 0, queue.committer_sleeps && over)
-        };
-        drop(given_up);
-        if waited {
-            self.room.notify_all();
-        }
-        if committer {
-            self.work.notify_all();
-        }
-    }
-
-    /// See [`crate::Log::refresh`].
-    pub(crate) fn refresh(&self) -> Result<()> {
-        let Some(member) = &self.member else { return Ok(()) };
-        self.home.check()?;
-        let mut queue = self.queue();
-        while queue.turn.phase == Phase::Opening {
-            queue = self.wait_room(queue);
-        }
-        // In its own turn a process knows everything, and one that has failed reads no more.
-        if queue.turn.phase != Phase::Closed {
-            return Ok(());
-        }
-        let Some(mut writer) = queue.writer.take() else { return Ok(()) };
-        queue.turn.phase = Phase::Opening;
-        drop(queue);
-        let guard = Opening { core: self, member };
-        let looked = self.look(member, &mut writer);
-        std::mem::forget(guard);
         let mut queue = self.queue();
         queue.turn.phase = Phase::Closed;
-        let looked = match looked {
-            Ok(Some(news)) => {
-                self.publish_news(&mut queue, &mut writer, news);
-                Ok(true)
-            }
-            Ok(None) => Ok(false),
-            Err(failed) => Err(failed),
-        };
-        match &looked {
-            Err(Failed { error, poisons: true }) => poison_at_once(&mut queue, error),
-            _ => queue.writer = Some(writer),
-        }
-        let waited = queue.waiting_for_room > 0;
-        drop(queue);
-        if waited {
-            self.room.notify_all();
-        }
-        let Failed { error, poisons } = match looked {
-            Ok(true) => return Ok(()),
-            // A turn reads on to the end, and recovers what there is to recover.
-            Ok(false) => return self.hold_turn().map(drop),
-            Err(failed) => failed,
-        };
-        if poisons {
-            self.poison(error.clone().with_kind(ErrorKind::Poisoned));
-        }
-        Err(error)
+        self.give_back(queue, writer);
     }
 
     /// Whether nobody else has the log open, so that its end may be written. Asked in a turn, in
@@ -314,9 +301,26 @@ impl Core {
 
 /// While the queue is still locked: whoever comes next must not find the writer gone and the log
 /// open, and go round and round under the lock that [`Core::poison`] waits for.
-fn poison_at_once(queue: &mut Queue, error: &Error) {
+pub(super) fn poison_at_once(queue: &mut Queue, error: &Error) {
     if matches!(queue.mode, Mode::Open) {
         queue.mode = Mode::Poisoned(error.clone().with_kind(ErrorKind::Poisoned));
+    }
+}
+
+/// What the thread that waits for `APPEND` does meanwhile.
+struct InLine<'a> {
+    core: &'a Core,
+    member: &'a Member,
+}
+
+impl Meanwhile for InLine<'_> {
+    /// A look of another thread may have found that the log is lost for this process.
+    fn check(&self) -> Result<()> {
+        self.core.queue().check_mode()
+    }
+
+    fn read_on(&self) -> std::result::Result<(), Failed> {
+        self.core.look_in_line(self.member)
     }
 }
 

@@ -5,7 +5,8 @@
 //! Run it with `cargo xtask schedules`; no ordinary build compiles it. A failure prints the
 //! schedule: `ANNALS_SCHEDULE=... cargo xtask schedules NAME` runs that one again.
 //! Where to look: `explore` (schedulers, seeds), `world` (the oracle), then the scenarios:
-//! `appends`, `ahead`, `futures`, `levels`, `failures`, `ends`, `trims`.
+//! `appends`, `ahead`, `futures`, `levels`, `failures`, `ends`, `trims`, and
+//! `shared` (two processes on one log).
 //! Never here: panics (shuttle takes each for the test's own failure; see `tests/panics.rs`), real
 //! files, real time.
 
@@ -25,5 +26,6 @@ mod explore;
 mod failures;
 mod futures;
 mod levels;
+mod shared;
 mod trims;
 mod world;

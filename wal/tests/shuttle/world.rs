@@ -8,11 +8,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use annals_wal::fs::gate::Gate;
 use annals_wal::fs::mem::{Keep, MemDir};
 use annals_wal::fs::{Dir, LockMode};
-use annals_wal::{Error, ErrorKind, Level, Log, Lsn, Options, Pending, Record, Result};
+use annals_wal::{Error, ErrorKind, Level, Log, Lsn, Options, Pending, Record, Result, Sharing};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 
 /// Yields after which a lock that is not free never will be: PCT lets everybody else go first.
@@ -82,6 +83,24 @@ impl World {
         });
         let log = options.open_in(gate).unwrap();
         (world, log)
+    }
+
+    /// A fresh log and two processes that share it, each with its directory. What waits for the other
+    /// process polls, and each of its pauses is a point at which the scheduler chooses: the time limit
+    /// is none.
+    pub(crate) fn shared() -> (World, [(Log, Arc<Gate>); 2]) {
+        let world = World { disk: MemDir::new(1), ledger: Arc::default() };
+        let members = [11, 22].map(|pid| {
+            let point = AtomicU64::new(0);
+            let gate = Gate::new(world.disk.as_process(pid).dir(), move |_| {
+                point.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            });
+            let options = options().sharing(Sharing::Processes);
+            let log = options.lock_timeout(Duration::from_secs(3_600)).open_in(gate.clone());
+            (log.unwrap(), gate)
+        });
+        (world, members)
     }
 
     /// Appends one record; `name` tells it from all others.
@@ -175,6 +194,17 @@ impl World {
         panic!("the lock is never free: somebody who may write waits for ever");
     }
 
+    /// Until no thread of a log has anything of it any more.
+    pub(crate) fn await_forgotten(dir: &Arc<Gate>) {
+        for _ in 0..PATIENCE {
+            if Arc::strong_count(dir) == 1 {
+                return;
+            }
+            shuttle::thread::yield_now();
+        }
+        panic!("a thread of a log that is over never ends");
+    }
+
     /// Drops the last handle and judges.
     pub(crate) fn judge_log(&self, log: Log, refusals: &[ErrorKind]) {
         let end = End::of(&log);
@@ -221,7 +251,7 @@ impl Entry {
 }
 
 fn judge_disk(disk: &MemDir, ledger: &[Entry], end: End) {
-    let log = options().open_in(disk.dir()).unwrap();
+    let log = options().sharing(Sharing::AsMade).open_in(disk.dir()).unwrap();
     let (head, mut next) = (log.head_lsn().get(), log.head_lsn().get());
     let mut found = BTreeMap::new();
     for record in log.range(..).unwrap() {
