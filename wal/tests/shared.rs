@@ -198,6 +198,26 @@ fn only_the_last_process_closes_the_log() {
     assert_eq!(payloads(&log), ["a", "b"]);
 }
 
+/// Who keeps a turn may close: the turn ends when it is dropped, and then others have theirs.
+#[test]
+fn a_close_does_not_wait_for_a_turn_that_its_own_thread_keeps() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let turn = a.turn().unwrap();
+        a.append("a").unwrap();
+        let closed = a.close();
+        tell.send((closed, turn)).unwrap();
+    });
+    let (closed, turn) = told.recv_timeout(Duration::from_secs(20)).expect("waits for ever");
+    closed.unwrap();
+    assert_eq!(b.append("too early").unwrap_err().kind(), ErrorKind::Locked);
+    drop(turn);
+    b.append("b").unwrap();
+    assert_eq!(payloads(&b), ["a", "b"]);
+}
+
 #[test]
 fn who_died_between_turns_leaves_nothing_to_recover() {
     let (one, two) = two();
@@ -709,11 +729,9 @@ fn every_thread_of_who_slept_past_a_trim_is_told() {
             });
         }
         for _ in 0..6 {
-            // A refresh after the news reads no more, and says nothing.
             let result = told.recv_timeout(Duration::from_secs(20)).expect("waits for ever");
-            if let Err(error) = result {
-                assert!(!error.outcome_unknown(), "{error}");
-            }
+            let error = result.unwrap_err();
+            assert!(!error.outcome_unknown(), "{error}");
         }
         assert_eq!(a.append("late").unwrap_err().kind(), ErrorKind::Poisoned);
     }

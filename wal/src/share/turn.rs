@@ -230,10 +230,12 @@ impl Core {
     }
 
     /// Until this process has no turn any more. Whoever led tells its waiters first: a process that
-    /// ended right then would leave its mark behind, and the next holder would recover.
+    /// ended right then would leave its mark behind, and the next holder would recover. A turn that
+    /// somebody keeps is not waited for: it may be this very thread's. It ends as any, later.
     pub(crate) fn await_turns_end(&self) {
         let mut queue = self.queue();
-        while self.member.is_some() && queue.turn.phase != Phase::Closed {
+        let lasts = |queue: &Queue| queue.turn.phase != Phase::Closed && queue.turn.kept == 0;
+        while self.member.is_some() && lasts(&queue) {
             queue = self.wait_room(queue);
         }
     }
@@ -263,7 +265,7 @@ impl Core {
 
     /// Ends the turn if nobody is in it and nothing is left to write. The mark of a turn that
     /// failed stays.
-    fn see_to_the_turn(&self) {
+    pub(crate) fn see_to_the_turn(&self) {
         let Some(member) = &self.member else { return };
         let (mut writer, spare) = {
             let mut queue = self.queue();
