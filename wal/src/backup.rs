@@ -2,7 +2,8 @@
 //!
 //! Never here: a pause of the writers. Invariants: the copy holds exactly what was durable when
 //! the copy began, whole batches only; a copy that was broken off is never mistaken for a log,
-//! because an `ARCHIVE` mark, its words durable and then its name before the first file, forbids opening it until it is whole.
+//! because an `ARCHIVE` mark, its words durable and then its name before the first file, forbids
+//! opening it until it is whole; its end is sound, for nothing behind it vouches for that.
 //! Next room: [`crate::fs`].
 
 use std::io;
@@ -10,15 +11,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::commit::SegmentBound;
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::{self, Name};
+use crate::error::{Error, ErrorKind, Location, Result};
+use crate::format::{self, HeaderVerdict, Name, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::fs::{Access, Dir, File, SyncPoint, os::OsDir, read_full, write_zeros};
 use crate::ids::{Lsn, Sequence};
 use crate::log::Log;
 use crate::mutant;
 use crate::options::Options;
 use crate::recover::facts::mark_of;
+use crate::scan::{Step, Walker};
 use crate::trust;
+use crate::window::Window;
 
 /// What a backup holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,7 +41,9 @@ impl Log {
     /// # Errors
     /// `Invalid` if the directory exists and is not empty, `Untrusted` if others may change it
     /// (the options of this opening say what is allowed there, too), `Full`, `Io`, `Trimmed` if a
-    /// trim ran at the same time: remove the directory and call again.
+    /// trim ran at the same time: remove the directory and call again; `Corrupt` if the segment that
+    /// is written is damaged below what is durable. Sealed segments are copied as they are: their
+    /// seals accuse damage in the copy too.
     pub fn backup(&self, path: impl AsRef<Path>) -> Result<BackupReport> {
         self.backup_in(Arc::new(OsDir::new(path.as_ref())))
     }
@@ -121,13 +126,51 @@ fn copy_segment(
         _ => Error::io(format!("reading {}", from.path().join(&name).display()), e),
     })?;
     let len = source.len().map_err(|e| failed(to, "measuring for", e))?;
-    let end = if sequence == bound.sequence { bound.end.min(len) } else { len };
+    let active = sequence == bound.sequence;
+    if active && !mutant::is("backup:any-end") {
+        check_active(from, &source, bound, len)?;
+    }
+    let end = if active { bound.end.min(len) } else { len };
     let tmp = format::segment_tmp_name(sequence);
     let target = to.create(&tmp).map_err(|e| failed(to, "writing", e))?;
     copy_bytes(&*source, &*target, end)
         .and_then(|()| write_zeros(&*target, end, len))
         .and_then(|()| target.sync_data(SyncPoint::BackupFile))
         .map_err(|e| failed(to, "writing", e))
+}
+
+/// What the copy's end has nothing behind it to vouch for: the next opening would take damage there
+/// for a torn end, and cut what was promised.
+fn check_active(
+    from: &dyn Dir,
+    source: &Arc<dyn File>,
+    bound: SegmentBound,
+    len: u64,
+) -> Result<()> {
+    let name = from.path().join(format::segment_name(bound.sequence));
+    let reading = |e| Error::io(format!("reading {}", name.display()), e);
+    let damaged = |at: u64, why: &str| {
+        let location = Location { segment: Some(bound.sequence), offset: Some(at), lsns: None };
+        let why = format!("{why}, so it is not copied; `wal verify` shows how far the damage goes");
+        Err(Error::corrupt(why, location))
+    };
+    let mut head = [0; SEGMENT_HEADER_LEN];
+    let read = read_full(&**source, &mut head, 0).map_err(reading)?;
+    let HeaderVerdict::Good(header) = SegmentHeader::decode(&head[..read]) else {
+        return damaged(0, "the header of the segment that is written is bad");
+    };
+    if len < bound.end {
+        return damaged(len, "the segment that is written ends here, but more was durable");
+    }
+    let mut walker = Walker::new(Window::limited(source.clone(), bound.end), &header);
+    while walker.offset() < bound.end {
+        let at = walker.offset();
+        match walker.step().map_err(reading)? {
+            Some(Step::Frame(frame)) if frame.trouble.is_none() => {}
+            _ => return damaged(at, "what was durable is damaged"),
+        }
+    }
+    Ok(())
 }
 
 fn list_snapshots(from: &dyn Dir) -> Result<Vec<String>> {

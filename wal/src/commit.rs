@@ -312,6 +312,8 @@ impl Core {
         self.work.notify_all();
         self.ahead.notify_all();
         self.tell_of_room();
+        // Of groups that nobody led yet, nobody else would end the turn.
+        self.see_to_the_turn();
     }
 
     /// What two mutants do instead of poisoning: the writer stays and the log goes on.

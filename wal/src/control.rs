@@ -2,7 +2,8 @@
 //!
 //! Never here: a sync. The block is a hint whose loss costs nothing; what it claims can be too
 //! low, never too high, because it is written only after a sync has returned. A failed write of
-//! it fails nothing, with one exception: the mark of a shared log's turn ([`ControlBlock::mark`]).
+//! it fails nothing on an owner's log. On a shared one two must succeed: the mark of a turn
+//! ([`ControlBlock::mark`]), and what others are to see of a group before anybody is told of it.
 //! Next room: back to [`crate::commit`]; [`crate::share`] reads it back.
 
 use std::io;
@@ -26,15 +27,20 @@ pub(crate) struct ControlBlock {
 impl ControlBlock {
     /// Opens or creates the file and writes the first block of this opening. A claim that the
     /// recovery trusted is carried forward unchanged: until the plan's last sync has returned it
-    /// is still the highest truth there is.
+    /// is still the highest truth there is. Also says whether the block was written: on a shared log
+    /// it must be, for what others are to find there.
     pub(crate) fn open(
         dir: &dyn Dir,
         log_id: LogId,
         generation: Generation,
         trusted: Option<&ControlFacts>,
         marks: u32,
-    ) -> ControlBlock {
-        let file = dir.open(CONTROL_NAME, Access::Write).or_else(|_| dir.create(CONTROL_NAME)).ok();
+    ) -> (ControlBlock, io::Result<()>) {
+        let opened = dir.open(CONTROL_NAME, Access::Write).or_else(|_| dir.create(CONTROL_NAME));
+        let (file, opened) = match opened {
+            Ok(file) => (Some(file), Ok(())),
+            Err(e) => (None, Err(e)),
+        };
         let own = file.as_ref().and_then(|file| file.identity().ok()).unwrap_or_default();
         let claim = trusted.filter(|_| !mutant::is("control:claim-not-carried"));
         let claim = claim.map(|facts| facts.control);
@@ -51,24 +57,28 @@ impl ControlBlock {
         };
         let status = file.as_ref().and_then(|file| file.status().ok());
         let control = ControlBlock { file, status, block };
-        control.write();
-        control
+        let written = opened.and_then(|()| control.write());
+        (control, written)
     }
 
     /// Says that every byte of the segment below `durable_end` is durable. Call it only after
     /// the sync that made it so.
+    ///
+    /// # Errors
+    /// What the file said. On a shared log nobody may then be told: others believe this block, and
+    /// whoever they are told of must be in it.
     pub(crate) fn publish(
         &mut self,
         sequence: Sequence,
         segment: Identity,
         durable_end: u64,
         durable_lsn: u64,
-    ) {
+    ) -> io::Result<()> {
         self.block.sequence = sequence.get();
         self.block.segment = segment;
         self.block.durable_end = durable_end;
         self.block.durable_lsn = durable_lsn;
-        self.write();
+        self.write()
     }
 
     /// What the file says by now, others having written it; `None` where it is not the file that
@@ -90,7 +100,7 @@ impl ControlBlock {
         let ours = |control: &Control| {
             control.log_id == self.block.log_id && control.own == self.block.own
         };
-        Ok(known.filter(ours))
+        Ok(known.filter(|control| ours(control) || mutant::is("share:any-control-block")))
     }
 
     /// Goes on from what another process has made of it.
@@ -111,7 +121,8 @@ impl ControlBlock {
     pub(crate) fn mark(&mut self) -> io::Result<()> {
         let file =
             self.file.as_ref().ok_or_else(|| io::Error::other("there is no control block"))?;
-        let marked = Control { marks: MARK_WRITING, ..self.block };
+        let marks = if mutant::is("share:no-mark") { 0 } else { MARK_WRITING };
+        let marked = Control { marks, ..self.block };
         write_once(&**file, &marked.encode(), 0)?;
         self.block = marked;
         Ok(())
@@ -121,12 +132,13 @@ impl ControlBlock {
     /// holder recovers.
     pub(crate) fn clear(&mut self) {
         self.block.marks = 0;
-        self.write();
+        let _ = self.write();
     }
 
-    fn write(&self) {
-        if let Some(file) = &self.file {
-            let _ = write_once(&**file, &self.block.encode(), 0);
+    fn write(&self) -> io::Result<()> {
+        match &self.file {
+            Some(file) => write_once(&**file, &self.block.encode(), 0),
+            None => Ok(()),
         }
     }
 }

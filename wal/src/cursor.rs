@@ -178,9 +178,12 @@ impl Cursor {
 
     #[cold]
     fn find_afresh(&mut self, snapshot: &mut Snapshot, last: u64, follow: bool) -> Result<()> {
-        let old = snapshot.bound;
+        let (old, proven_end) = (snapshot.bound, snapshot.proven_end);
         *snapshot = self.view.snapshot()?;
         if !follow {
+            if old.sequence < snapshot.bound.sequence {
+                snapshot.proven_end = proven_end;
+            }
             snapshot.bound = snapshot.bound.min(old);
         }
         self.rewind();
@@ -200,7 +203,7 @@ impl Cursor {
             if self.at.is_none() && !self.seek(snapshot, last)? {
                 return Ok(());
             }
-            match self.advance(snapshot.bound)? {
+            match self.advance(snapshot.bound, snapshot.proven_end)? {
                 Advance::Went => {}
                 Advance::Deliver => {
                     self.found = Found::InWindow;
@@ -387,7 +390,7 @@ impl Cursor {
         })
     }
 
-    fn advance(&mut self, bound: SegmentBound) -> Result<Advance> {
+    fn advance(&mut self, bound: SegmentBound, proven_end: u64) -> Result<Advance> {
         let Some(place) = &mut self.at else { return Ok(Advance::AtBound) };
         if place.walker.offset() >= place.jump_at {
             return Ok(self.jump());
@@ -400,7 +403,7 @@ impl Cursor {
         let wanted = wanted(self.filter, self.next_lsn, &self.view);
         let advanced = match place.walker.walk(wanted) {
             Ok(Walked::Sound) => self.take(),
-            Ok(Walked::Other) => self.meet(mark, bound),
+            Ok(Walked::Other) => self.meet(mark, bound, proven_end),
             Err(error) => Err(failed(&self.view, place.sequence, error)),
         };
         if matches!(advanced, Ok(Advance::AtBound) | Err(_))
@@ -415,7 +418,7 @@ impl Cursor {
 
     /// Trouble, or an end. Trouble is read a second time before it counts.
     #[cold]
-    fn meet(&mut self, mark: Mark, bound: SegmentBound) -> Result<Advance> {
+    fn meet(&mut self, mark: Mark, bound: SegmentBound, proven_end: u64) -> Result<Advance> {
         let Some(place) = &mut self.at else { return Ok(Advance::AtBound) };
         if place.led == Some(mark.offset()) {
             return Ok(self.distrust());
@@ -428,12 +431,13 @@ impl Cursor {
             met = again.map_err(|error| failed(&self.view, place.sequence, error))?;
         }
         let active = place.sequence >= bound.sequence;
-        let unproven = self.view.unproven() && active;
+        // Below, nothing is a torn end: it was promised.
+        let unproven = self.view.unproven() && active && mark.offset() >= proven_end;
         match met {
             Some(Step::Frame(frame)) if frame.trouble.is_none() => self.take(),
             Some(_) | None if unproven => Ok(Advance::AtBound),
             Some(Step::Zeros { from, to: end }) if active && from == end => {
-                self.check_bound(bound, from)
+                self.check_bound(bound, proven_end, from)
             }
             None => Ok(Advance::AtBound),
             Some(step) => Err(self.damage(&step)),
@@ -441,11 +445,12 @@ impl Cursor {
     }
 
     /// The window ended at the bound; a file that ends before it lost its tail.
-    fn check_bound(&self, bound: SegmentBound, at: u64) -> Result<Advance> {
+    fn check_bound(&self, bound: SegmentBound, proven_end: u64, at: u64) -> Result<Advance> {
         let Some(place) = &self.at else { return Ok(Advance::AtBound) };
         if place.sequence == bound.sequence && at < bound.end {
             let location = self.location(place.sequence, at, self.next_lsn);
-            let why = format!("the segment ends here, but bytes up to {} were durable", bound.end);
+            let end = bound.end.min(proven_end);
+            let why = format!("the segment ends here, but bytes up to {end} were durable");
             return Err(Error::corrupt(why, location));
         }
         Ok(Advance::AtBound)

@@ -29,9 +29,10 @@ use crate::record::{Batch, Record};
 /// record may carry the same number in the next generation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Level {
-    /// In the queue. It survives nothing: not the end of the process (but an orderly one: the last
-    /// handle's drop and [`Log::close`] write what was admitted), and not a write that fails, of
+    /// In the queue. It survives nothing: not the end of the process, and not a write that fails, of
     /// which nobody tells this caller. Later appends are then refused as `Poisoned`.
+    /// [`Log::close`] writes what was admitted. The last handle's drop leaves that to the log's own
+    /// thread, which a return from `main` ends: close first.
     Buffered,
     /// In the operating system's page cache. It survives the process, not the machine. A sync that
     /// fails afterwards poisons the log as always, and the record may then be lost although this

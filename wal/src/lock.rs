@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{APPEND_NAME, LOCK_NAME};
 use crate::fs::{Access, Dir, DirLock, LockMode, read_full};
+use crate::mutant;
 use crate::sync::sleep;
 
 /// Readers ask whether an owner lives by trying the lock for a moment, and a log just dropped may
@@ -41,11 +42,22 @@ pub(crate) fn take_lock(dir: &dyn Dir) -> Result<Box<dyn DirLock>> {
 pub(crate) fn take_membership(dir: &dyn Dir) -> Result<(Box<dyn DirLock>, bool)> {
     let (mut waited, mut pause) = (Duration::ZERO, PAUSE_FIRST);
     loop {
+        let failed = |e| Error::io(format!("locking {}", path(dir)), e);
         for mode in [LockMode::Exclusive, LockMode::Shared] {
-            let tried = dir.try_lock(LOCK_NAME, mode, true);
-            let tried = tried.map_err(|e| Error::io(format!("locking {}", path(dir)), e))?;
-            if let Some(lock) = tried {
-                return Ok((lock, mode == LockMode::Exclusive));
+            let Some(lock) = dir.try_lock(LOCK_NAME, mode, true).map_err(failed)? else { continue };
+            if mode == LockMode::Exclusive {
+                return Ok((lock, true));
+            }
+            // Whoever was in the way may have been a reader that asked whether anybody lives: it has
+            // `LOCK` alone for a moment. Taken for a member, it would have this opening believe a
+            // control block that nobody living vouches for.
+            let asks = !mutant::is("share:a-reader-is-a-member");
+            if asks && lock.relock(LockMode::Exclusive).map_err(failed)? {
+                return Ok((lock, true));
+            }
+            // Refused, it was let go of.
+            if lock.relock(LockMode::Shared).map_err(failed)? {
+                return Ok((lock, false));
             }
         }
         if waited >= WAIT_MAX {

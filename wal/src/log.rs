@@ -31,7 +31,8 @@ use crate::view::View;
 /// A write-ahead log in one directory, open for writing. Cheap to clone; share it between threads.
 ///
 /// Dropping the last handle admits nothing more and never waits: what was admitted is still
-/// written, but no close record is, so the next opening recovers. [`Log::close`] ends cleanly.
+/// written by the log's own thread, if the process lives long enough (a return from `main` ends it),
+/// but no close record is, so the next opening recovers. [`Log::close`] waits and ends cleanly.
 ///
 /// A child made by fork (without exec) inherits the handle and not the log: whatever would write or
 /// wait for a write is `Locked` there, and its drop changes nothing. Read there by a new

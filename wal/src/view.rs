@@ -36,6 +36,9 @@ pub(crate) struct Snapshot {
     /// Lowest first.
     pub(crate) spans: Vec<SegmentSpan>,
     pub(crate) bound: SegmentBound,
+    /// In the bound's segment, everything below is known to be durable: what is damaged there is
+    /// no torn end, for whoever wants unproven records either.
+    pub(crate) proven_end: u64,
     /// Highest LSN known to be durable, where that is known without reading up to it.
     pub(crate) durable_lsn: Option<u64>,
 }
@@ -97,6 +100,7 @@ impl View {
         }
         let mut new = old.clone();
         new.bound.end = new.bound.end.max(control.durable_end);
+        new.proven_end = new.bound.end;
         new.durable_lsn = new.durable_lsn.max(Some(control.durable_lsn));
         Ok(new)
     }
@@ -110,6 +114,7 @@ fn own_snapshot(shared: &Shared) -> Snapshot {
         head: frontier.head,
         spans: frontier.spans.to_vec(),
         bound: frontier.bound,
+        proven_end: frontier.bound.end,
         durable_lsn: Some(frontier.durable_lsn),
     }
 }
@@ -123,6 +128,7 @@ fn foreign_snapshot(facts: &Facts, unproven: bool) -> Snapshot {
         head: Lsn::FIRST,
         spans: Vec::new(),
         bound: SegmentBound { sequence: Sequence::FIRST, end: 0 },
+        proven_end: 0,
         durable_lsn: None,
     };
     let Some(active) = &facts.active else { return snapshot };
@@ -142,8 +148,16 @@ fn foreign_snapshot(facts: &Facts, unproven: bool) -> Snapshot {
     }
     let read = active.survey.as_ref().and_then(|survey| survey.generation_max);
     snapshot.generation = snapshot.generation.max(read);
-    if unproven || facts.archive {
+    snapshot.proven_end = snapshot.bound.end;
+    if facts.archive {
+        // All of it, to the seal; or to the close record of a log that was made one when it was done.
+        let closed = active.survey.as_ref().filter(|survey| survey.ends_in_close());
+        let end = closed.map_or(u64::MAX, |survey| survey.kept.end.max(witness));
+        (snapshot.bound.end, snapshot.proven_end) = (end, end);
+    } else if unproven && !mutant::is("readers:all-is-unproven") {
         snapshot.bound.end = u64::MAX;
+    } else if unproven {
+        (snapshot.bound.end, snapshot.proven_end) = (u64::MAX, 0);
     }
     snapshot.spans = spans(facts, active.index);
     snapshot.head = head(facts, active, &snapshot);

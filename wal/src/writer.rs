@@ -94,7 +94,7 @@ impl Writer {
             watch,
             name,
         };
-        writer.publish();
+        let _ = writer.publish();
         writer
     }
 
@@ -159,7 +159,7 @@ impl Writer {
             written();
         }
         if mutant::is("control:before-the-sync") {
-            self.control.publish(
+            let _ = self.control.publish(
                 self.segment.header.sequence,
                 self.segment.identity,
                 self.kept.end,
@@ -176,7 +176,13 @@ impl Writer {
         }
         self.names_stand()?;
         self.durable_end = self.kept.end;
-        self.publish();
+        let told = self.publish();
+        // Other processes see what is durable here and nowhere else. Who is told of a record and
+        // dies may have told them: they must find it, and what follows it (a trim's unlinks) they
+        // must know the reason of.
+        if self.segment.header.shared && !mutant::is("share:others-are-not-told") {
+            told.map_err(|e| ("telling other processes of a group", e))?;
+        }
         Ok(Committed {
             durable_lsn: self.kept.last_lsn,
             durable_end: self.durable_end,
@@ -338,11 +344,13 @@ impl Writer {
         self.times_ms = (first, now);
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self) -> io::Result<()> {
         let header = &self.segment.header;
         let (sequence, identity) = (header.sequence, self.segment.identity);
-        self.control.publish(sequence, identity, self.durable_end, self.kept.last_lsn);
+        let end = self.durable_end;
+        let told = self.control.publish(sequence, identity, end, self.kept.last_lsn);
         self.starts.publish(sequence, &self.index, &mut self.starts_known);
+        told
     }
 }
 

@@ -136,6 +136,51 @@ fn an_unproven_batch_without_its_end_is_not_shown() {
     assert_eq!(reader.range(..).unwrap().map(Result::unwrap).count(), 1);
 }
 
+/// Asking for what no sync has covered takes nothing away from what one has: damage there is
+/// corruption, not a torn end.
+#[test]
+fn an_unproven_reader_calls_damage_to_what_was_promised_by_its_name() {
+    let disk = MemDir::new(56);
+    let log = options().open_in(disk.dir()).unwrap();
+    for n in 1..=10u8 {
+        log.append(vec![n; 100]).unwrap();
+    }
+    let name = "00000000000000000001.wal";
+    let killed = disk.killed();
+    let sound = killed.bytes(name).unwrap();
+    let fifth = sound.windows(100).position(|bytes| bytes == [5; 100]).unwrap();
+    let tenth = sound.windows(100).position(|bytes| bytes == [10; 100]).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let mut zeroed = sound.clone();
+    zeroed[fifth - 32..].fill(0);
+    let cases = [
+        ("a flipped byte", flipped(fifth), 5),
+        ("zeros", zeroed, 5),
+        ("a cut file", sound[..fifth - 32].to_vec(), 5),
+        ("the last record, which CONTROL vouches for", flipped(tenth), 10),
+    ];
+    for (what, bytes, bad) in cases {
+        killed.set_bytes(name, bytes);
+        let reader = LogReader::open_in(killed.dir()).unwrap().unproven(true);
+        let mut records = reader.range(..).unwrap();
+        let kind = |error: annals_wal::Error| error.kind();
+        for n in 1..bad {
+            assert_eq!(records.next().unwrap().unwrap().lsn, lsn(n), "{what}");
+        }
+        assert_eq!(records.next().unwrap().map_err(kind), Err(ErrorKind::Corrupt), "{what}");
+        for n in bad..=10 {
+            assert_eq!(reader.get(lsn(n)).map_err(kind), Err(ErrorKind::Corrupt), "{what} {n}");
+        }
+        let mut follow = reader.follow(lsn(bad)).unwrap();
+        assert_eq!(follow.try_next().map_err(kind), Err(ErrorKind::Corrupt), "{what}");
+    }
+    drop(log);
+}
+
 /// Every file of a directory, its times left out: reading may set those.
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
@@ -278,6 +323,32 @@ fn onlookers_of_a_writer_that_rotates_and_trims_are_never_misled() {
         }
     });
     range_reaches(&path, LAST);
+}
+
+/// Nothing stands behind a copy's last group: what is damaged there would be cut as a torn end.
+#[test]
+fn a_backup_of_a_damaged_end_is_refused() {
+    let name = "00000000000000000001.wal";
+    for (what, cut) in [("a flipped byte", false), ("a cut file", true)] {
+        let disk = MemDir::new(57);
+        let log = options().open_in(disk.dir()).unwrap();
+        for n in 1..=3u8 {
+            log.append(vec![n; 100]).unwrap();
+        }
+        let mut bytes = disk.bytes(name).unwrap();
+        let third = bytes.windows(100).position(|bytes| bytes == [3; 100]).unwrap();
+        if cut {
+            bytes.truncate(third);
+        } else {
+            bytes[third] ^= 1;
+        }
+        disk.set_bytes(name, bytes);
+        let copy = MemDir::new(58);
+        let error = log.backup_in(copy.dir()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+        let error = options().open_in(copy.dir()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Archived, "{what}: {error}");
+    }
 }
 
 #[test]

@@ -138,6 +138,9 @@ fn a_damaged_manifest_is_no_mark_of_a_copy() {
                 assert!(error.to_string().contains("--to NEW"), "{what}: {error}");
                 let mut records = read.unwrap().range(..).unwrap();
                 assert!(records.next().unwrap().is_ok(), "{what}");
+                // What is called clean is read to its end.
+                let rest = records.find_map(Result::err);
+                assert_eq!(rest.is_some(), damaged, "{what}: {rest:?}");
             }
         }
     }

@@ -12,13 +12,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use annals_wal::fs::gate::Gate;
+use annals_wal::fs::gate::{Gate, eio};
 use annals_wal::fs::mem::{Keep, MemDir, SyncFailure};
 use annals_wal::fs::{LockMode, SyncPoint};
 use annals_wal::recover::Row;
 use annals_wal::{
     Error, ErrorKind, Generation, Listen, Log, LogReader, Lsn, Options, Record, RecordRef, Sharing,
 };
+
+#[path = "shared/forged.rs"]
+mod forged;
 
 fn options() -> Options {
     let options = Options::new().segment_bytes(64 << 10).sharing(Sharing::Processes);
@@ -183,6 +186,8 @@ fn only_the_last_process_closes_the_log() {
     let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
     a.append("a").unwrap();
     a.close().unwrap();
+    // Now only the other could say how the log ends.
+    assert_eq!(open(&one.killed()).unwrap().recovery().row, Row::APrime);
     b.append("b").unwrap();
     let again = open(&one).unwrap();
     assert!(again.recovery().joined);
@@ -191,6 +196,26 @@ fn only_the_last_process_closes_the_log() {
     let log = open(&two).unwrap();
     assert_eq!((log.recovery().row, log.generation()), (Row::A, Generation::FIRST));
     assert_eq!(payloads(&log), ["a", "b"]);
+}
+
+/// Who keeps a turn may close: the turn ends when it is dropped, and then others have theirs.
+#[test]
+fn a_close_does_not_wait_for_a_turn_that_its_own_thread_keeps() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let turn = a.turn().unwrap();
+        a.append("a").unwrap();
+        let closed = a.close();
+        tell.send((closed, turn)).unwrap();
+    });
+    let (closed, turn) = told.recv_timeout(Duration::from_secs(20)).expect("waits for ever");
+    closed.unwrap();
+    assert_eq!(b.append("too early").unwrap_err().kind(), ErrorKind::Locked);
+    drop(turn);
+    b.append("b").unwrap();
+    assert_eq!(payloads(&b), ["a", "b"]);
 }
 
 #[test]
@@ -250,6 +275,25 @@ fn the_next_holder_recovers_what_a_killed_one_left() {
         }
     }
     assert!(recovered > 10, "{recovered}");
+}
+
+/// Who joins while a turn of the dead stands unfinished recovers it, though others live.
+#[test]
+fn who_joins_recovers_what_a_killed_one_left() {
+    let disk = MemDir::new(1);
+    let [one, two, three] = [11, 22, 33].map(|pid| disk.as_process(pid));
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    a.append("a").unwrap();
+    b.refresh().unwrap();
+    // Marked, and not a byte written.
+    one.kill_at(one.process_ops() + 1);
+    a.append("never").unwrap_err();
+    assert!(one.is_dead());
+    let c = open(&three).unwrap();
+    assert!(!c.recovery().joined, "{:?}", c.recovery());
+    assert_eq!(c.generation(), Generation::FIRST.next());
+    b.append("b").unwrap();
+    assert_eq!(payloads(&c), ["a", "b"]);
 }
 
 #[test]
@@ -344,7 +388,10 @@ fn another_file_under_a_locks_name_poisons() {
         let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
         a.append("a").unwrap();
         one.replace(name);
+        let before = one.bytes("CONTROL");
         let error = a.append("no").unwrap_err();
+        // It never had a turn: others may be in one, under the other file.
+        assert_eq!(one.bytes("CONTROL"), before, "{name}");
         assert!(error.to_string().contains("was replaced"), "{error}");
         assert_eq!(a.append("no").unwrap_err().kind(), ErrorKind::Poisoned, "{name}");
         assert!(b.append("no").is_err(), "{name}");
@@ -368,6 +415,74 @@ fn a_control_block_that_is_gone_is_recovered_from() {
         b.append("b again").unwrap();
         assert_eq!(payloads(&a), ["a", "b", "a again", "b again"]);
     }
+}
+
+/// A reader that asks whether anybody lives has `LOCK` alone for a moment. The opening that met it
+/// there recovers all the same: nobody living vouches for what `CONTROL` says.
+#[test]
+fn a_reader_in_the_way_is_no_member() {
+    let (one, two) = two();
+    let a = open(&one).unwrap();
+    a.append("a").unwrap();
+    let left = one.killed();
+    drop(a);
+    let readers = Arc::new(Mutex::new(None));
+    let gate = Gate::new(left.as_process(3).dir(), |_| Ok(()));
+    let reader = left.as_process(4);
+    gate.on_lock(move |what| {
+        let mut reading = readers.lock().unwrap();
+        match what {
+            "lock LOCK Exclusive" if reading.is_none() => {
+                *reading = Some(reader.dir().try_lock("LOCK", LockMode::Exclusive, false).unwrap());
+            }
+            "lock LOCK Shared" => *reading = Some(None),
+            _ => {}
+        }
+    });
+    let b = options().open_in(gate).unwrap();
+    assert!(!b.recovery().joined, "{:?}", b.recovery());
+    assert_eq!(b.generation(), Generation::FIRST.next());
+    drop(two);
+}
+
+/// What one was told is durable, the other finds: even if its process never ends the turn.
+#[test]
+fn nobody_is_told_of_what_other_processes_cannot_see() {
+    let (one, two) = two();
+    let (a, b) = (open(&one).unwrap(), open(&two).unwrap());
+    a.append("a").unwrap();
+    let turn = a.turn().unwrap();
+    // After its write and its sync, a group is published.
+    one.fail_op(one.ops() + 2, 5);
+    let error = a.append("unseen").unwrap_err();
+    assert!(error.outcome_unknown(), "{error}");
+    assert!(error.to_string().contains("telling other processes"), "{error}");
+    b.refresh().unwrap();
+    assert_eq!(payloads(&b), ["a"]);
+    assert_eq!(a.append("no").unwrap_err().kind(), ErrorKind::Poisoned);
+    drop(turn);
+    // The mark stands, so the next holder recovers, and keeps it: it is durable.
+    b.append("b").unwrap();
+    assert_eq!(payloads(&b), ["a", "unseen", "b"]);
+}
+
+/// What a recovery leaves in the control block is what the others go on by.
+#[test]
+fn an_opening_that_cannot_mark_the_control_block_fails() {
+    let (one, two) = two();
+    let a = open(&one).unwrap();
+    a.append("a").unwrap();
+    one.kill();
+    let failing = Gate::new(two.dir(), |what| match what {
+        "write CONTROL" => Err(eio()),
+        _ => Ok(()),
+    });
+    let error = options().open_in(failing).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(error.to_string().contains("control block"), "{error}");
+    let b = open(&two).unwrap();
+    b.append("b").unwrap();
+    assert_eq!(payloads(&b), ["a", "b"]);
 }
 
 #[test]
@@ -614,11 +729,9 @@ fn every_thread_of_who_slept_past_a_trim_is_told() {
             });
         }
         for _ in 0..6 {
-            // A refresh after the news reads no more, and says nothing.
             let result = told.recv_timeout(Duration::from_secs(20)).expect("waits for ever");
-            if let Err(error) = result {
-                assert!(!error.outcome_unknown(), "{error}");
-            }
+            let error = result.unwrap_err();
+            assert!(!error.outcome_unknown(), "{error}");
         }
         assert_eq!(a.append("late").unwrap_err().kind(), ErrorKind::Poisoned);
     }

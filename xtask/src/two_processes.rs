@@ -26,10 +26,10 @@ pub(crate) fn command() -> ExitCode {
     let (mut passed, mut failed) = (0, 0);
     for script in scripts::scripts() {
         let swept = explore::sweep(&script, 1);
-        let points = swept.crashes + swept.kills + swept.errors;
+        let points = swept.crashes + swept.kills + swept.errors + swept.last_words;
         say(&format!(
-            "{:24} {:3} operations: {} stops, {} kills of one, {} faults",
-            script.name, swept.ops, swept.crashes, swept.kills, swept.errors
+            "{:24} {:3} operations: {} stops, {} kills of one, {} faults, {} faults and kills",
+            script.name, swept.ops, swept.crashes, swept.kills, swept.errors, swept.last_words
         ));
         swept.violations.iter().for_each(|violation| say(violation));
         failed += swept.violations.len() as u64;

@@ -4,8 +4,8 @@
 //!
 //! Operations are named in words: `create NAME`, `link NAME`, `remove NAME`, `write NAME`,
 //! `sync POINT`, `dirsync POINT`; NAME is the one the file was opened by. `map NAME` changes nothing
-//! and is told too. Reads, locks and syncs of the parent pass without a hook, so a hook may read the
-//! log.
+//! and is told too. Reads and syncs of the parent pass without a hook, so a hook may read the log;
+//! locks have a hook of their own ([`Gate::on_lock`]).
 //! Never here: a lock held while the hook runs, a sleep, an opinion about what is right.
 //! Next rooms: `mem` and [`super::os`], which stand behind it.
 
@@ -38,7 +38,11 @@ pub struct Gate {
     hook: Arc<Hook>,
     stale: Mutex<Option<Vec<DirEntry>>>,
     opens: Mutex<Option<Opening>>,
+    locks: Arc<Mutex<Option<Arc<LockHook>>>>,
 }
+
+/// Told of locks.
+type LockHook = dyn Fn(&str) + Send + Sync;
 
 /// A number of opens from now, and what happens before that one.
 type Opening = (u64, Box<dyn FnOnce() + Send>);
@@ -54,6 +58,7 @@ impl Gate {
             hook: Arc::new(hook),
             stale: Mutex::default(),
             opens: Mutex::default(),
+            locks: Arc::default(),
         })
     }
 
@@ -71,6 +76,12 @@ impl Gate {
     /// Whether what [`Gate::before_open`] was given was called.
     pub fn was_called(&self) -> bool {
         locked(&self.opens).is_none()
+    }
+
+    /// Tells `call` of locks from now on: `lock NAME MODE` before each try, `unlocked NAME` after one
+    /// was given back. What it locks itself goes by another way.
+    pub fn on_lock(&self, call: impl Fn(&str) + Send + Sync + 'static) {
+        *locked(&self.locks) = Some(Arc::new(call));
     }
 
     fn opening(&self) {
@@ -162,7 +173,10 @@ impl Dir for Gate {
         mode: LockMode,
         create: bool,
     ) -> io::Result<Option<Box<dyn DirLock>>> {
-        self.inner.try_lock(name, mode, create)
+        tell_of_lock(&self.locks, &format!("lock {name} {mode:?}"));
+        let lock = self.inner.try_lock(name, mode, create)?;
+        let (name, locks) = (name.to_owned(), self.locks.clone());
+        Ok(lock.map(|inner| Box::new(GateLock { inner, name, locks }) as Box<dyn DirLock>))
     }
 
     fn identity(&self, name: &str) -> io::Result<Identity> {
@@ -191,6 +205,44 @@ impl Dir for Gate {
 
     fn pid(&self) -> u32 {
         self.inner.pid()
+    }
+}
+
+fn tell_of_lock(locks: &Mutex<Option<Arc<LockHook>>>, what: &str) {
+    let hook = locked(locks).clone();
+    hook.iter().for_each(|hook| hook(what));
+}
+
+struct GateLock {
+    inner: Box<dyn DirLock>,
+    name: String,
+    locks: Arc<Mutex<Option<Arc<LockHook>>>>,
+}
+
+impl fmt::Debug for GateLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GateLock").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl DirLock for GateLock {
+    fn write_pid(&self, pid: u32) {
+        self.inner.write_pid(pid);
+    }
+
+    fn status(&self) -> io::Result<Status> {
+        self.inner.status()
+    }
+
+    fn relock(&self, mode: LockMode) -> io::Result<bool> {
+        tell_of_lock(&self.locks, &format!("lock {} {mode:?}", self.name));
+        self.inner.relock(mode)
+    }
+
+    fn release(&self) -> io::Result<()> {
+        let released = self.inner.release();
+        tell_of_lock(&self.locks, &format!("unlocked {}", self.name));
+        released
     }
 }
 

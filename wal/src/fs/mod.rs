@@ -283,13 +283,25 @@ pub fn read_full(file: &dyn File, out: &mut [u8], offset: u64) -> io::Result<usi
     Ok(done)
 }
 
-/// One write of all the bytes. A short write is an error and is not completed: what reached the
-/// file is unknown to the caller's bookkeeping (tikv/raft-engine's fractured write). `EINTR` has
-/// written nothing and is asked again.
+/// No call of the system writes more than 2 GiB (less a page); what is longer is written in such
+/// pieces.
+const WRITE_MAX: usize = 1 << 30;
+
+/// One write of all the bytes, or of pieces of 1 GiB. A short write is an error and is not
+/// completed: what reached the file is unknown to the caller's bookkeeping (tikv/raft-engine's
+/// fractured write). `EINTR` has written nothing and is asked again.
 ///
 /// # Errors
 /// As [`File::write_at`], and `WriteZero` for a short write.
 pub fn write_once(file: &dyn File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    if bytes.len() <= WRITE_MAX {
+        return write_piece(file, bytes, offset);
+    }
+    let mut pieces = (offset..).step_by(WRITE_MAX).zip(bytes.chunks(WRITE_MAX));
+    pieces.try_for_each(|(at, piece)| write_piece(file, piece, at))
+}
+
+fn write_piece(file: &dyn File, bytes: &[u8], offset: u64) -> io::Result<()> {
     loop {
         match file.write_at(bytes, offset) {
             Ok(n) if n == bytes.len() || mutant::is("write:short-is-whole") => return Ok(()),

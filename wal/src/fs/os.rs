@@ -74,7 +74,7 @@ pub fn rename_directory(from: &Path, to: &Path) -> io::Result<()> {
 
 fn sync_parent_of(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    sync_once(&fs::File::open(parent.unwrap_or(Path::new(".")))?)
 }
 
 impl OsDir {
@@ -133,7 +133,7 @@ impl Dir for OsDir {
         // holds the name.
         let real = fs::canonicalize(&self.absolute)?;
         match real.parent() {
-            Some(parent) => fs::File::open(parent)?.sync_all(),
+            Some(parent) => sync_once(&fs::File::open(parent)?),
             None => Ok(()),
         }
     }
@@ -172,7 +172,7 @@ impl Dir for OsDir {
     }
 
     fn sync(&self, _point: SyncPoint) -> io::Result<()> {
-        fs::File::open(&self.absolute)?.sync_all()
+        sync_once(&fs::File::open(&self.absolute)?)
     }
 
     fn try_lock(
@@ -334,7 +334,7 @@ impl File for OsFile {
     }
 
     fn sync_data(&self, _point: SyncPoint) -> io::Result<()> {
-        self.file.sync_data()
+        sync_data_once(&self.file)
     }
 
     fn identity(&self) -> io::Result<Identity> {
@@ -348,6 +348,30 @@ impl File for OsFile {
     fn map(&self, len: u64, whole: bool) -> io::Result<Option<Map>> {
         Map::of(&self.file, len, whole).map(Some)
     }
+}
+
+/// A sync, tried once. The standard library's own asks again after `EINTR`, and a second sync may
+/// succeed over what the first one could not write.
+#[cfg(target_os = "linux")]
+fn sync_once(file: &fs::File) -> io::Result<()> {
+    Ok(rustix::fs::fsync(file)?)
+}
+
+/// The same of a file's data.
+#[cfg(target_os = "linux")]
+fn sync_data_once(file: &fs::File) -> io::Result<()> {
+    Ok(rustix::fs::fdatasync(file)?)
+}
+
+/// There the library knows which call reaches the disk.
+#[cfg(not(target_os = "linux"))]
+fn sync_once(file: &fs::File) -> io::Result<()> {
+    file.sync_all()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_data_once(file: &fs::File) -> io::Result<()> {
+    file.sync_data()
 }
 
 /// Whether zeros may be had by writing where the system does not give them. NFS before 4.2 does not

@@ -66,11 +66,19 @@ pub(crate) fn apply(
     let trusted = trusted_claim(facts, log_id);
     // A shared log's mark stands until the recovery is done.
     let marks = if shared { MARK_WRITING } else { 0 };
-    let open_control = || ControlBlock::open(&**dir, log_id, plan.generation, trusted, marks);
+    let open_control = || {
+        let (control, written) =
+            ControlBlock::open(&**dir, log_id, plan.generation, trusted, marks);
+        match written {
+            // Others would go on by what stands there, and find a log that ends elsewhere.
+            Err(e) if shared => Err(Error::io("marking the control block before a recovery", e)),
+            _ => Ok(control),
+        }
+    };
     // A log is created only where no control block stands, so one written before the first
     // segment has its name would, after a crash right here, forbid every later creation.
     let early = plan.row != Row::Fresh || mutant::is("control:before-the-first-segment");
-    let control = early.then(open_control);
+    let control = early.then(open_control).transpose()?;
     let state = SealState { head: plan.head, holds: plan.holds.clone() };
     let kept = Kept::empty();
     let mut repair = Repair { dir, facts, plan, log_id, shared, segment_bytes, state, kept };
@@ -85,7 +93,7 @@ pub(crate) fn apply(
     if !mutant::is("leftovers:kept") {
         remove_leftovers(&**dir, plan)?;
     }
-    let control = control.unwrap_or_else(open_control);
+    let control = control.map_or_else(open_control, Ok)?;
     let stays = plan.next.is_none();
     let times_ms = if stays { times_ms } else { (0, 0) };
     let writer =

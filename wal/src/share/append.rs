@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{APPEND_NAME, CONTROL_NAME};
 use crate::fs::{Dir, DirLock, LockMode};
+use crate::mutant;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::begin::Failed;
@@ -248,7 +249,8 @@ impl Append {
     }
 
     fn try_now(&self, dir: &dyn Dir) -> Result<bool> {
-        self.lock.relock(LockMode::Exclusive).map_err(|e| locking(dir, e))
+        let taken = self.lock.relock(LockMode::Exclusive).map_err(|e| locking(dir, e))?;
+        Ok(taken || mutant::is("share:append-for-everybody"))
     }
 
     fn is_first(&self, dir: &dyn Dir) -> bool {

@@ -6,9 +6,12 @@
 //! begin gives `APPEND` back and leaves the mark as it found it. Next rooms: [`super::catch_up`],
 //! [`crate::recover::apply`].
 
+use std::cmp::Ordering;
+
 use crate::commit::Core;
 use crate::error::{Error, Location, Result};
 use crate::format::Control;
+use crate::mutant;
 use crate::open;
 use crate::records::RecordRef;
 use crate::recover::apply::apply;
@@ -66,9 +69,12 @@ impl Core {
     ) -> std::result::Result<News, Failed> {
         let dir = &*self.shared.dir;
         // Whoever has another file under one of these names takes turns with nobody of us.
-        self.watch.lock_stands().map_err(|e| Failed::poisons(Error::io("taking a turn", e)))?;
+        let stands = self.watch.lock_stands();
+        if !mutant::is("share:any-append-file") {
+            stands.map_err(|e| Failed::poisons(Error::io("taking a turn", e)))?;
+        }
         let (control, recovered) = match writer.control().read_back(dir)? {
-            Some(control) if control.marks == 0 => {
+            Some(control) if control.marks == 0 || mutant::is("share:mark-overlooked") => {
                 writer.control().adopt(control);
                 (control, false)
             }
@@ -87,6 +93,9 @@ impl Core {
 
     /// Reads on to where the log ends, which is just where its control block says.
     fn read_to(&self, member: &Member, writer: &mut Writer, control: &Control) -> Result<News> {
+        if mutant::is("share:no-catch-up") {
+            return Ok(News::default());
+        }
         let listeners = member.living();
         let mut tell = |record: RecordRef<'_>| {
             listeners.iter().for_each(|listener| listener.appended(record));
@@ -139,14 +148,17 @@ impl Core {
             control = writer.control().read_back(dir)?;
         }
         let Some(control) = control else { return Ok(None) };
-        if compare(writer, &control).is_ge() {
-            return Ok(Some(News::default()));
+        // A block that is behind is one that a recovery has begun anew and not finished.
+        match compare(writer, &control) {
+            Ordering::Less => {}
+            Ordering::Equal => return Ok(Some(News::default())),
+            Ordering::Greater => return Ok(None),
         }
         let listeners = member.living();
         let mut tell = |record: RecordRef<'_>| {
             listeners.iter().for_each(|listener| listener.appended(record));
         };
-        let until = Some(Until::of(&control));
+        let until = Some(Until::of(&control)).filter(|_| !mutant::is("share:looks-past-the-sync"));
         // Whoever failed halfway has told some of it already, and would tell it again.
         catch_up(writer, dir, until, &mut tell).map(Some).map_err(Failed::poisons)
     }

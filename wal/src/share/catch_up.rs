@@ -17,6 +17,7 @@ use crate::format::{
 };
 use crate::fs::{Access, Dir, File, read_full};
 use crate::ids::{Generation, Lsn, Sequence};
+use crate::mutant;
 use crate::prepare::Prepared;
 use crate::queue::{Queue, Tail};
 use crate::records::RecordRef;
@@ -131,14 +132,16 @@ fn read_frames(
         let payload = walker.payload(&frame).map_err(|e| reading_segment(dir, writer, e))?;
         if frame.header.is_own() {
             take_own(writer, &frame, payload, news)?;
-        } else if let Some(record) = RecordRef::of(&frame.header, payload) {
+        } else if let Some(record) = RecordRef::of(&frame.header, payload)
+            && !mutant::is("share:nobody-listens")
+        {
             tell(record);
         }
         in_batch = frame.header.goes_on() && !frame.header.is_own();
         writer.go_past(&frame.header);
         news.frames += 1;
     }
-    if in_batch {
+    if in_batch && !mutant::is("share:half-a-batch") {
         return Err(damaged(writer, "a batch that another process has written has no end"));
     }
     Ok(())
@@ -165,7 +168,7 @@ fn take_own(writer: &Writer, frame: &Frame, payload: &[u8], news: &mut News) -> 
     let body = OwnBody::decode(payload)?;
     if header.kind == KIND_SEAL {
         let said = body.seal.as_ref().map(|seal| &seal.digest);
-        if said != Some(&writer.kept().digest()) {
+        if said != Some(&writer.kept().digest()) && !mutant::is("share:any-seal") {
             return Err(damaged(writer, "a seal's digest is not that of the frames before it"));
         }
     }
@@ -173,7 +176,8 @@ fn take_own(writer: &Writer, frame: &Frame, payload: &[u8], news: &mut News) -> 
     if let Some(head) = body.head {
         news.head_and_holds = Some((head, body.holds.clone()));
     }
-    if begins && (body.previous.is_none() || body.previous != news.previous) {
+    let goes_on = body.previous.is_some() && body.previous == news.previous;
+    if begins && !goes_on && !mutant::is("share:any-predecessor") {
         return Err(damaged(writer, "an open record does not name the seal of the segment before"));
     }
     Ok(())
@@ -214,7 +218,7 @@ fn look_at(
         && header.log_id == before.log_id
         && header.shared == before.shared
         && header.salt != before.salt;
-    if !follows {
+    if !follows && !mutant::is("share:any-successor") {
         return Err(bad_segment(sequence, "it is no successor of the segment before"));
     }
     let identity = file.identity().map_err(reading)?;

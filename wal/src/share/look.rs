@@ -8,7 +8,7 @@
 
 use crate::commit::Core;
 use crate::error::{Error, ErrorKind, Result};
-use crate::queue::Queue;
+use crate::queue::{Mode, Queue, poisoned};
 use crate::sync::MutexGuard;
 use crate::writer::Writer;
 
@@ -28,11 +28,17 @@ impl Core {
         while queue.turn.looking || matches!(queue.turn.phase, Phase::Opening | Phase::Ending) {
             queue = self.wait_room(queue);
         }
-        // In its own turn a process knows everything, and one that has failed reads no more.
+        // In its own turn a process knows everything.
         if !matches!(queue.turn.phase, Phase::Closed | Phase::Waiting) {
             return Ok(());
         }
-        let Some(writer) = queue.writer.take() else { return Ok(()) };
+        let Some(writer) = queue.writer.take() else {
+            // It is behind from then on, and must not answer as if it were not.
+            return match &queue.mode {
+                Mode::Poisoned(cause) => Err(poisoned(cause)),
+                _ => Ok(()),
+            };
+        };
         match self.look_with(member, queue, writer) {
             Ok(true) => Ok(()),
             // A turn reads on to the end, and recovers what there is to recover.

@@ -87,16 +87,16 @@ impl Log {
     ///
     /// # Errors
     /// `Trimmed` if another process trimmed what this one has not read yet, and `Corrupt`, both of
-    /// which poison the handle: open the log again; `Io`. Where a turn was to be taken, as
-    /// [`Log::turn`].
+    /// which poison the handle: open the log again; `Poisoned` from then on; `Io`. Where a turn was
+    /// to be taken, as [`Log::turn`].
     pub fn refresh(&self) -> Result<()> {
         self.core_arc().refresh()
     }
 
     /// Takes a turn and keeps it until what is returned is dropped: no other process appends
     /// meanwhile, and everything it appended before is known. What this process orders meanwhile
-    /// is written as always. For short work only: all other processes wait for it. On a log of
-    /// one process it does nothing.
+    /// is written as always. For short work only: all other processes wait for it, also after
+    /// [`Log::close`]. On a log of one process it does nothing.
     ///
     /// # Errors
     /// `Locked` after [`Options::lock_timeout`](crate::Options::lock_timeout); `Poisoned`,

@@ -13,6 +13,7 @@ use crate::format::{APPEND_NAME, Control, HeaderVerdict, LOCK_NAME, Name, Segmen
 use crate::fs::{Access, Dir, DirEntry, DirLock, LockMode, read_full};
 use crate::lock::take_membership;
 use crate::log::Log;
+use crate::mutant;
 use crate::open::{check_before_writing, core_of, refused};
 use crate::options::{Options, Sharing};
 use crate::recover::apply::{Opened, apply, open_segment, spans};
@@ -115,7 +116,11 @@ pub(crate) fn open(dir: Arc<dyn Dir>, options: Options) -> Result<Log> {
         return Err(Error::corrupt(why, Location::default()));
     }
     check_before_writing(&*dir, &facts, &plan, &options)?;
-    let clean = if alone { None } else { nothing_to_repair(&facts, &plan) };
+    let clean = if alone && !mutant::is("share:control-outlives-its-members") {
+        None
+    } else {
+        nothing_to_repair(&facts, &plan)
+    };
     let opened = match &clean {
         Some(control) => {
             plan.generation = control.generation;
@@ -154,7 +159,8 @@ fn nothing_to_repair(facts: &Facts, plan: &Plan) -> Option<Control> {
     let ours = segment.good_header().is_some_and(|header| header.log_id == control.log_id)
         && control.sequence == segment.sequence.get()
         && is_same_file(control.segment, segment.identity);
-    (whole && ours && control.marks == 0).then_some(control)
+    (whole && ours && (control.marks == 0 || mutant::is("share:joins-a-marked-log")))
+        .then_some(control)
 }
 
 /// Takes its place at the end of a log that others have open. Nothing is written but the control
@@ -165,7 +171,9 @@ fn join(dir: &Arc<dyn Dir>, facts: &Facts, plan: &Plan, watch: &Watch) -> Result
     let survey = active.survey.as_ref().ok_or_else(missing)?;
     let segment = open_segment(&**dir, facts, active.index)?;
     let log_id = segment.header.log_id;
-    let control = ControlBlock::open(&**dir, log_id, plan.generation, facts.control.as_ref(), 0);
+    let (control, written) =
+        ControlBlock::open(&**dir, log_id, plan.generation, facts.control.as_ref(), 0);
+    written.map_err(|e| Error::io("writing the control block", e))?;
     let kept = (survey.kept.clone(), survey.index.clone());
     let segments = spans(facts, plan, None);
     let writer =

@@ -15,6 +15,7 @@
 use crate::commit::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::LockMode;
+use crate::mutant;
 use crate::queue::{Mode, Queue};
 use crate::sync::{MutexGuard, PoisonError};
 use crate::writer::Writer;
@@ -229,10 +230,12 @@ impl Core {
     }
 
     /// Until this process has no turn any more. Whoever led tells its waiters first: a process that
-    /// ended right then would leave its mark behind, and the next holder would recover.
+    /// ended right then would leave its mark behind, and the next holder would recover. A turn that
+    /// somebody keeps is not waited for: it may be this very thread's. It ends as any, later.
     pub(crate) fn await_turns_end(&self) {
         let mut queue = self.queue();
-        while self.member.is_some() && queue.turn.phase != Phase::Closed {
+        let lasts = |queue: &Queue| queue.turn.phase != Phase::Closed && queue.turn.kept == 0;
+        while self.member.is_some() && lasts(&queue) {
             queue = self.wait_room(queue);
         }
     }
@@ -262,12 +265,13 @@ impl Core {
 
     /// Ends the turn if nobody is in it and nothing is left to write. The mark of a turn that
     /// failed stays.
-    fn see_to_the_turn(&self) {
+    pub(crate) fn see_to_the_turn(&self) {
         let Some(member) = &self.member else { return };
         let (mut writer, spare) = {
             let mut queue = self.queue();
             let turn = &queue.turn;
-            let lasts = turn.users > 0 || turn.leaders > 0 || !queue.groups.is_empty();
+            let writes = turn.leaders > 0 || !queue.groups.is_empty();
+            let lasts = turn.users > 0 || (writes && !mutant::is("share:a-turn-leaves-its-groups"));
             if lasts || !matches!(turn.phase, Phase::Open | Phase::Closing) {
                 return;
             }
@@ -288,7 +292,7 @@ impl Core {
     /// Whether nobody else has the log open, so that its end may be written. Asked in a turn, in
     /// which nobody can join.
     pub(crate) fn is_last(&self) -> bool {
-        if self.member.is_none() {
+        if self.member.is_none() || mutant::is("share:anybody-is-last") {
             return true;
         }
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,11 +10,12 @@ use super::protocol::{Protocol, State, Store};
 pub type Claim = fn(&Protocol, &State) -> bool;
 
 /// What must hold in every state.
-pub const ALWAYS: [(&str, Claim); 4] = [
+pub const ALWAYS: [(&str, Claim); 5] = [
     ("no lost update", no_lost_update),
     ("no acknowledged loss", no_acknowledged_loss),
     ("no two holders", no_two_holders),
     ("nobody sees what is not durable", views_are_durable),
+    ("a look shows what was acknowledged", looks_are_fresh),
 ];
 
 /// What some state must show: else the bounds are too small for the claims to say anything.
@@ -61,6 +62,12 @@ fn no_two_holders(_: &Protocol, state: &State) -> bool {
 fn views_are_durable(_: &Protocol, state: &State) -> bool {
     let mut living = state.procs.iter().filter(|process| process.phase.has_a_view());
     living.all(|process| durable(state, usize::from(process.seen)))
+}
+
+/// Whoever was told may tell another process, which then looks: at what `CONTROL` says.
+fn looks_are_fresh(_: &Protocol, state: &State) -> bool {
+    let anybody_looks = state.procs.iter().any(|process| process.phase.has_a_view());
+    !anybody_looks || state.acknowledged.iter().all(|(at, _)| *at < state.control.end)
 }
 
 fn durable(state: &State, count: usize) -> bool {

@@ -22,12 +22,19 @@ pub enum Broken {
     NoRewrite,
     /// No mark is set before a write.
     NoMark,
+    /// Who was not able to tell `CONTROL` of its record is told all the same that it is durable.
+    Unpublished,
 }
 
 impl Broken {
     /// All of them; the first three are the issue's.
-    pub const ALL: [Broken; 4] =
-        [Broken::NoCatchUp, Broken::ReleaseBeforeSync, Broken::NoRewrite, Broken::NoMark];
+    pub const ALL: [Broken; 5] = [
+        Broken::NoCatchUp,
+        Broken::ReleaseBeforeSync,
+        Broken::NoRewrite,
+        Broken::NoMark,
+        Broken::Unpublished,
+    ];
 }
 
 /// How much may happen.
@@ -43,7 +50,7 @@ pub struct Bounds {
     pub power_cuts: u8,
     /// Syncs that fail.
     pub sync_errors: u8,
-    /// Writes of the mark that fail.
+    /// Writes of `CONTROL` that fail: of the mark, of what is durable, of the mark's end.
     pub control_errors: u8,
 }
 
@@ -130,6 +137,8 @@ pub enum Phase {
     Written,
     /// Has synced.
     Synced,
+    /// Has told `CONTROL`, and its caller.
+    Published,
     /// Only where a rule is left out: has given `APPEND` back and not synced.
     WrittenAndReleased,
 }
@@ -178,7 +187,7 @@ pub struct State {
     pub power_cuts: u8,
     /// Failing syncs left.
     pub sync_errors: u8,
-    /// Failing writes of the mark left.
+    /// Failing writes of `CONTROL` left.
     pub control_errors: u8,
 }
 
@@ -205,6 +214,7 @@ pub enum Action {
     Mark(u8, bool),
     Write(u8),
     Sync(u8, bool),
+    Publish(u8, bool),
     Release(u8, bool),
     ReleaseEarly(u8),
     Peek(u8),
@@ -228,7 +238,8 @@ impl Action {
             Action::CatchUp(_) => "share::begin: Core::read_to, catch_up",
             Action::Mark(..) => "ControlBlock::mark",
             Action::Write(_) => "Queue::admit, Writer::commit: write_once",
-            Action::Sync(..) => "Writer::commit: SyncPoint::Group, Core::committed",
+            Action::Sync(..) => "Writer::commit: SyncPoint::Group",
+            Action::Publish(..) => "Writer::commit: ControlBlock::publish, Core::committed",
             Action::Release(..) => "share::turn: Core::see_to_the_turn, ControlBlock::clear",
             Action::ReleaseEarly(_) => "nothing: the rule that is left out",
             Action::Peek(_) => "Core::look, View::refreshed: a reader of CONTROL's durable end",
@@ -332,7 +343,8 @@ impl Protocol {
                 out.push(Action::ReleaseEarly(p));
             }
             Phase::Written | Phase::WrittenAndReleased => fails(s.sync_errors, Action::Sync, out),
-            Phase::Synced => fails(s.control_errors, Action::Release, out),
+            Phase::Synced => fails(s.control_errors, Action::Publish, out),
+            Phase::Published => fails(s.control_errors, Action::Release, out),
             Phase::Dead => {}
         }
     }
@@ -368,10 +380,10 @@ impl Protocol {
             }
             Action::Write(p) => self.write(s, p, true),
             Action::Sync(p, works) => self.sync(s, p, works),
+            Action::Publish(p, works) => self.publish(s, p, works),
             Action::Release(p, works) => {
                 if works {
                     s.control.mark = false;
-                    s.control.end = s.procs[at(p)].seen;
                 } else {
                     s.control_errors -= 1;
                 }
@@ -446,13 +458,31 @@ impl Protocol {
             // Poisoned: its waiters learn *unknown*, the mark stays, it must open the log again.
             return leave(s, p);
         }
+        if s.procs[at(p)].phase == Phase::WrittenAndReleased {
+            self.publish(s, p, true);
+            s.procs[at(p)].phase = Phase::Idle;
+        } else {
+            s.procs[at(p)].phase = Phase::Synced;
+        }
+    }
+
+    fn publish(&self, s: &mut State, p: u8, works: bool) {
+        if !works {
+            s.control_errors -= 1;
+            if self.broken != Some(Broken::Unpublished) {
+                // Poisoned, as by a failed sync.
+                return leave(s, p);
+            }
+        }
         let process = &mut s.procs[at(p)];
-        let released = process.phase == Phase::WrittenAndReleased;
         s.acknowledged.push((process.seen, (p, process.tries)));
         s.acknowledged.sort_unstable();
         process.seen += 1;
         process.left -= 1;
-        process.phase = if released { Phase::Idle } else { Phase::Synced };
+        process.phase = Phase::Published;
+        if works {
+            s.control.end = process.seen;
+        }
     }
 }
 

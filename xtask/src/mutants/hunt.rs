@@ -35,6 +35,8 @@ pub(crate) struct Proofs {
     pub(crate) seam: PathBuf,
     /// The log's test of real threads, which the world has not.
     pub(crate) threads: PathBuf,
+    /// The log's tests of several processes, of what the two of the world do not meet.
+    pub(crate) shared: PathBuf,
     /// The registry's tests on the crashable directory.
     pub(crate) rooms: PathBuf,
     /// The tests of levels and of the waits for room: the world waits for durability alone.
@@ -47,9 +49,9 @@ pub(crate) struct Proofs {
 
 impl Proofs {
     /// What is run.
-    pub(crate) fn programs(&self) -> [&PathBuf; 6] {
+    pub(crate) fn programs(&self) -> [&PathBuf; 7] {
         let [levels, room] = &self.waits;
-        [&self.seam, &self.threads, levels, room, &self.rooms, &self.xtask]
+        [&self.seam, &self.threads, &self.shared, levels, room, &self.rooms, &self.xtask]
     }
 
     /// The proofs against this mutant, or against the code as it is.
@@ -70,9 +72,11 @@ impl Proofs {
         let waits = mutant.is_none_or(|mutant| {
             ["written:", "room:", "close:futures"].iter().any(|w| mutant.name.starts_with(w))
         });
+        let shared = mutant.is_none_or(|mutant| mutant.name.starts_with("share:"));
         let suites = [
             (true, "conformance", &self.seam, "1"),
             (threads, "threads", &self.threads, "1"),
+            (shared, "shared", &self.shared, "2"),
             (waits, "levels", &self.waits[0], "2"),
             (waits, "room", &self.waits[1], "2"),
             (rooms, "registry", &self.rooms, "2"),

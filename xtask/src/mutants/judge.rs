@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use xtask::simulate::live;
 use xtask::sweep::{Depth, scripts, sweep};
 use xtask::world::generate::life;
+use xtask::world::together;
 
 use crate::say;
 
@@ -52,6 +53,8 @@ impl Line {
 enum Stage {
     Sweep(Depth),
     Seeds(std::ops::Range<u64>),
+    /// Two processes: every script at each so many eth operation, and seeds.
+    Two(usize, std::ops::Range<u64>),
 }
 
 /// From cheap to dear. Nothing of it depends on the mutant.
@@ -60,10 +63,12 @@ fn stages(whole: bool) -> Vec<Stage> {
     let mut stages = vec![
         Stage::Sweep(depth(0, 1, 6)),
         Stage::Seeds(0..300),
+        Stage::Two(2, 0..200),
         Stage::Sweep(depth(1, 1, 3)),
         Stage::Seeds(300..1500),
     ];
     if whole {
+        stages.push(Stage::Two(1, 200..2000));
         stages.push(Stage::Sweep(depth(1, 3, 1)));
         stages.push(Stage::Seeds(1500..6000));
         stages.push(Stage::Sweep(depth(2, 4, 1)));
@@ -85,6 +90,7 @@ pub(crate) fn command(rest: &[String]) -> ExitCode {
     let found = stages(whole).into_iter().find_map(|stage| match stage {
         Stage::Sweep(depth) => sweeps(depth),
         Stage::Seeds(seeds) => simulation(seeds),
+        Stage::Two(stride, seeds) => two(stride, seeds),
     });
     let Some(found) = found else {
         Line::Survived.tell();
@@ -110,6 +116,24 @@ fn simulation(seeds: std::ops::Range<u64>) -> Option<String> {
         let (act, why) = live(setup, &acts).err()?;
         let doing = acts.get(act).map_or("the end".to_owned(), |act| format!("{act:?}"));
         Some(format!("simulation; seed {seed}, act {act} ({doing}): {why}"))
+    })
+}
+
+/// Two processes on one log.
+fn two(stride: usize, seeds: std::ops::Range<u64>) -> Option<String> {
+    Line::At("the sweep of two processes".to_owned()).tell();
+    let scripts = together::scripts::scripts();
+    let swept = scripts.iter().find_map(|script| {
+        let swept = together::explore::sweep(script, stride);
+        swept.violations.first().map(|violation| format!("two processes; {violation}"))
+    });
+    Line::At(format!("the simulation of two processes, seeds from {}", seeds.start)).tell();
+    swept.or_else(|| {
+        seeds.into_iter().find_map(|seed| {
+            let (setup, steps) = together::generate::life(seed);
+            let why = together::explore::live(setup, &steps).err()?;
+            Some(format!("two processes; seed {seed}, {why}"))
+        })
     })
 }
 

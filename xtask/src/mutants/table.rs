@@ -33,6 +33,11 @@ const REGISTRY: &str = "registry/src/shared.rs";
 const SWEEPER: &str = "registry/src/sweep.rs";
 const WRITERS: &str = "registry/src/writer.rs";
 const CHECKPOINTS: &str = "registry/src/checkpoint.rs";
+const BEGIN: &str = "wal/src/share/begin.rs";
+const CATCH_UP: &str = "wal/src/share/catch_up.rs";
+const CONTROL: &str = "wal/src/control.rs";
+const TURN: &str = "wal/src/share/turn.rs";
+const JOIN: &str = "wal/src/share/open.rs";
 const DRAIN: &str = "observer/src/drain.rs";
 
 const fn m(name: &'static str, file: &'static str, removed: &'static str) -> Mutant {
@@ -142,6 +147,8 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("head:goes-back", TRIM, "the head never goes back"),
     m("order:trim-record-before-unlink", TRIM, "the trim record is durable before an unlink"),
     m("readers:no-bound", "wal/src/view.rs", "readers stop where durability is proven"),
+    m("readers:all-is-unproven", "wal/src/view.rs", "damage below what is proven is corruption"),
+    m("backup:any-end", "wal/src/backup.rs", "a backup ends where the log is sound"),
     m("backup:no-mark", "wal/src/backup.rs", "a half-made backup is marked"),
     // Witnesses.
     m("witness:frames", SURVEY, "a frame proves that what it calls durable was"),
@@ -201,6 +208,25 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("flags:own-record", SCAN, "an own record has no batch flags"),
     m("batch:begin", SCAN, "a batch has a beginning"),
     m("batch:end", SURVEY, "half a batch is not kept"),
+    // Several processes.
+    m("share:append-for-everybody", "wal/src/share/append.rs", "a turn is one process's"),
+    m("share:any-append-file", BEGIN, "a turn looks whether its lock files still have their names"),
+    m("share:mark-overlooked", BEGIN, "a turn that another left unfinished is recovered"),
+    m("share:no-catch-up", BEGIN, "a turn begins where the others ended"),
+    m("share:looks-past-the-sync", BEGIN, "a look stops where a sync has covered everything"),
+    m("share:no-mark", CONTROL, "a turn marks the control block before it writes"),
+    m("share:any-control-block", CONTROL, "a control block is believed in its own inode only"),
+    m("share:others-are-not-told", WRITER, "nobody is told of what other processes cannot see"),
+    m("share:nobody-listens", CATCH_UP, "a registry is told of others' records"),
+    m("share:any-seal", CATCH_UP, "another's seal is that of the frames before it"),
+    m("share:any-predecessor", CATCH_UP, "another's open record names the seal before it"),
+    m("share:any-successor", CATCH_UP, "another's segment is the next one of this log"),
+    m("share:half-a-batch", CATCH_UP, "another's batch has an end"),
+    m("share:control-outlives-its-members", JOIN, "who finds nobody alive recovers"),
+    m("share:a-reader-is-a-member", "wal/src/lock.rs", "who joins asks twice whether it is alone"),
+    m("share:joins-a-marked-log", JOIN, "who joins recovers what a member left unfinished"),
+    m("share:a-turn-leaves-its-groups", TURN, "a turn lasts until its groups are written"),
+    m("share:anybody-is-last", TURN, "the log's end is written when the last member goes"),
     // Registry and observer.
     m("registry:read-set", REGISTRY, "a transaction whose reads have changed does not commit"),
     m("registry:applied-before-the-push", REGISTRY, "effects wait for a place in the log"),
