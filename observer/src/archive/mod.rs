@@ -11,9 +11,10 @@
 //! sleep, a look at a file's size to guess whether it is finished. A segment may be handed over once a record of a
 //! later one is durable: then its seal is, and its successor's open record. Invariant: every
 //! durable record is in the archive, in the log, or in both, and a union by LSN has it once. Rooms:
-//! [`manifest`], [`verify`], [`union`].
+//! [`manifest`], [`verify`], [`union`]; `turn`, which lets one hand-over of a log work at a time.
 
 pub mod manifest;
+mod turn;
 pub mod union;
 pub mod verify;
 
@@ -31,6 +32,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ContentHash;
 use manifest::{Archived, Manifest};
+use turn::Turns;
 
 /// The longest name of a target: a hold's name has 32 bytes and begins with `archive:`.
 pub const NAME_BYTES_MAX: usize = 24;
@@ -114,6 +116,10 @@ impl Target {
     /// the manifest that names them, and the hold. Writers of the log go on meanwhile. Called again
     /// after any failure or crash, it goes on where it stopped.
     ///
+    /// Of several at the same time on one open log one works and the others wait for it, segment by
+    /// segment, so that the writers have to do with one alone; for one that does not come on (a disk
+    /// that hangs) they wait a second and then go on beside it.
+    ///
     /// The hold is there from the first hand-over on: of several targets that each are to have
     /// everything, hand over to each once before the first trim.
     ///
@@ -140,6 +146,8 @@ impl Target {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn hand_over(&self, log: &Log) -> Result<HandedOver> {
+        let turns = log.common::<Turns>()?;
+        let turn = turns.take();
         make_dir(&self.dir, &self.steps)?;
         let _alone = self.lock()?;
         let mut manifest = self.manifest(log)?;
@@ -167,8 +175,11 @@ impl Target {
             self.set_hold(log, manifest.next())?;
         }
         let mut handed = HandedOver { segments: 0, bytes: 0, next_lsn: manifest.next() };
-        for segment in ready(log, manifest.next())? {
+        let ready = ready(log, manifest.next())?;
+        drop(turn);
+        for segment in ready {
             let Some((first, last)) = segment.lsns else { continue };
+            let _turn = turns.take();
             self.follows(&manifest, &segment, first)?;
             let bytes = self.bring(log, &segment)?;
             let name = segment_name(segment.sequence);
