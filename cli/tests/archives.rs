@@ -221,6 +221,36 @@ fn a_comparison_with_a_damaged_side_is_not_clean() {
     assert_eq!(diff(&log, &log), 4);
 }
 
+/// Two archives of one log, and an archive and its log, compared record by record: what one of them
+/// has more of is told by its LSNs, and what a log let go of is not called a difference of the records.
+#[test]
+fn archives_are_compared_with_each_other_and_with_their_log() {
+    let home = tempfile::tempdir().unwrap();
+    let (log, early, _) = made(home.path());
+    let later = home.path().join("later");
+    let opened = opened(&log);
+    let first = annals_observer::archive::manifest::Manifest::read(&early).unwrap().unwrap();
+    for _ in 0..100 {
+        opened.append(Record::new("another ".repeat(300))).unwrap();
+    }
+    let linked = annals_observer::archive::Target::new("later", &later).unwrap();
+    let handed = linked.hand_over(&opened).unwrap();
+    let end = opened.durable_lsn().unwrap().get();
+    opened.close().unwrap();
+    let diff = |a: &Path, b: &Path| {
+        let output = wal(&["diff", text(a), text(b)]);
+        (code(&output), stdout(&output) + &stderr(&output))
+    };
+    for (a, b) in
+        [(&early, &early), (&early, &later), (&later, &early), (&log, &later), (&later, &log)]
+    {
+        let (code, said) = diff(a, b);
+        println!("{} {}: {code}\n{said}", a.display(), b.display());
+    }
+    println!("{} {} {end}", first.next_lsn, handed.next_lsn);
+    panic!("look");
+}
+
 /// A log whose first segments are 1, 2 and 4, as far as they have records: opened and left without a
 /// close and without a record.
 fn left_twice(log: &Path) {

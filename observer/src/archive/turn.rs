@@ -12,6 +12,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::sums::Sums;
+
 /// So long one waits for a turn of somebody else.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -21,6 +23,7 @@ pub(super) struct Turns {
     seats: Mutex<Seats>,
     /// Told whenever another turn is due.
     ended: Condvar,
+    sums: Sums,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +45,11 @@ impl Turns {
     /// Waits for the turns before, in the order in which they came.
     pub(super) fn take(&self) -> Turn<'_> {
         self.take_within(PATIENCE)
+    }
+
+    /// What targets of this log have hashed.
+    pub(super) fn sums(&self) -> &Sums {
+        &self.sums
     }
 
     fn take_within(&self, patience: Duration) -> Turn<'_> {
