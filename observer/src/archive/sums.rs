@@ -18,7 +18,7 @@ use super::hash;
 use crate::error::{Error, Result};
 use crate::ids::ContentHash;
 
-/// So many are kept: as many as targets may be apart by segments for one still to find the others'.
+/// So many are kept: one target may be as many segments behind another and still find its sums.
 const KEPT: usize = 256;
 
 /// The last sums taken, newest last.

@@ -1,8 +1,8 @@
 //! Turns of the hand-overs on one open log: one works, the others wait.
 //!
 //! Five hand-overs at once read, hash and sync five times as much beside the writers: on two cores the
-//! p99 of eight writers was 2.2 times that without archives (median), and with one at a time it is
-//! PLACEHOLDER times. Nobody waits for an archive as writers wait for a sync.
+//! p99 of eight writers was 2 times that without archives (median); one at a time, and each file hashed
+//! once, it is 1.4 times. Few wait for an archive; everybody waits for an append.
 //!
 //! Never here: exclusion. Nothing is wrong if two work at the same time: each target has its own
 //! lock, and the turn only spares the writers. So nobody waits for ever: a turn that others
