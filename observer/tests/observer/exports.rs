@@ -246,11 +246,10 @@ fn calls_of_one_id_in_two_sessions_and_of_two_kinds_are_not_mixed() {
     for line in std::str::from_utf8(&bytes).unwrap().lines() {
         let entry: Value = serde_json::from_str(line).unwrap();
         let text = |name: &str| entry[name].as_str().unwrap().to_owned();
-        let (kind, is_end) = match text("kind").rsplit_once('_').unwrap() {
-            (kind, edge) => (kind.to_owned(), edge == "end"),
-        };
-        let key = (text("session"), kind, text("call_id"));
-        if is_end {
+        let name = text("kind");
+        let (kind, edge) = name.rsplit_once('_').unwrap();
+        let key = (text("session"), kind.to_owned(), text("call_id"));
+        if edge == "end" {
             let start: u64 = open.remove(&key).unwrap();
             paired.push((start, entry["lsn"].as_u64().unwrap()));
         } else {
