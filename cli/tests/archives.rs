@@ -221,6 +221,72 @@ fn a_comparison_with_a_damaged_side_is_not_clean() {
     assert_eq!(diff(&log, &log), 4);
 }
 
+/// Two archives of one log, and an archive and its log, compared record by record: what one of them
+/// has more of is told by its LSNs, and what a log let go of is not called a difference of the records.
+#[test]
+fn archives_are_compared_with_each_other_and_with_their_log() {
+    let home = tempfile::tempdir().unwrap();
+    let (log, early, _) = made(home.path());
+    let later = home.path().join("later");
+    let opened = opened(&log);
+    let first = annals_observer::archive::manifest::Manifest::read(&early).unwrap().unwrap();
+    for _ in 0..100 {
+        opened.append(Record::new("another ".repeat(300))).unwrap();
+    }
+    let linked = annals_observer::archive::Target::new("later", &later).unwrap();
+    let handed = linked.hand_over(&opened).unwrap();
+    let end = opened.durable_lsn().unwrap().get();
+    opened.close().unwrap();
+    let diff = |a: &Path, b: &Path| {
+        let output = wal(&["diff", text(a), text(b)]);
+        (code(&output), stdout(&output) + &stderr(&output))
+    };
+    let (shared, more) = (first.next_lsn - 1, handed.next_lsn.get() - first.next_lsn);
+    let told = |said: &str, from: u64, to: u64, why: &str| {
+        let words: Vec<&str> = said.split_whitespace().collect();
+        let line = format!("LSNs {from} to {to} {} {why}", to - from + 1);
+        assert!(words.join(" ").contains(&line), "{line}: {said}");
+    };
+    let (same, said) = diff(&early, &early);
+    assert_eq!(same, 0, "{said}");
+    assert!(said.contains(&format!("{shared} records are the same in both")), "{said}");
+    for (a, b, side) in [(&early, &later, "B"), (&later, &early, "A")] {
+        let (code, said) = diff(a, b);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(&format!("{shared} records are the same in both")), "{said}");
+        told(&said, shared + 1, shared + more, &format!("only in {side}"));
+    }
+    // The active segment is the log's alone.
+    let (code, said) = diff(&log, &later);
+    assert_eq!(code, 1, "{said}");
+    told(&said, shared + more + 1, end, "only in A");
+    // And what it let go of is the archive's alone, which is no damage of the log.
+    let trimmed = self::opened(&log);
+    let head = trimmed.trim(handed.next_lsn).unwrap().get();
+    assert!(head > 1, "nothing was trimmed");
+    trimmed.close().unwrap();
+    let (code, said) = diff(&log, &later);
+    assert_eq!(code, 1, "{said}");
+    told(&said, 1, head - 1, "only in B");
+    assert!(!said.contains("CORRUPT"), "{said}");
+    // Of another log's archive a record that is not the same is named.
+    let two = home.path().join("two");
+    fs::create_dir(&two).unwrap();
+    let other = Options::new().segment_bytes(64 << 10).open(two.join("log")).unwrap();
+    for n in 1..=shared {
+        let word = if n == 7 { "another" } else { "a text " };
+        other.append(Record::new(word.repeat(300))).unwrap();
+    }
+    let of_other = two.join("archive");
+    let target = annals_observer::archive::Target::new("two", &of_other).unwrap();
+    target.hand_over(&other).unwrap();
+    let (code, said) = diff(&early, &of_other);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("two different logs"), "{said}");
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("LSN 7 1 different") && !words.contains("LSN 8"), "{said}");
+}
+
 /// A log whose first segments are 1, 2 and 4, as far as they have records: opened and left without a
 /// close and without a record.
 fn left_twice(log: &Path) {

@@ -1,9 +1,11 @@
-//! Claims: at most one room of a kind on one open log.
+//! Claims: at most one room of a kind on one open log; and what several of a kind have in common.
 //!
 //! Never here: files. A claim lives in memory and ends with its value; between processes the
 //! directory's lock does the same. Two registries on one open log would each apply only their own
-//! transactions and silently lose the other's updates; a claim makes the second one an error.
+//! transactions and silently lose the other's updates; a claim makes the second one an error. Where
+//! several are allowed (hand-overs to archives) they find each other by a value in common.
 
+use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,6 +23,9 @@ pub(crate) struct Name {
     claimed: bool,
     turn: RoomLock,
 }
+
+/// Values in common on one open log, by their types. Guarded by its own lock, taken alone.
+pub(crate) type Common = Mutex<BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>>;
 
 /// Whose turn it is to make files under a claimed name; see [`Claim::turn`].
 pub type RoomLock = Arc<std::sync::Mutex<()>>;
@@ -66,6 +71,40 @@ impl Log {
         Err(Error::invalid(format!(
             "a {name} on this open log exists already: clone that one, or drop it first"
         )))
+    }
+
+    /// The one value of this type on this open log, the same for all handles: made by whoever asks
+    /// first, and dropped with the log. For rooms of a kind that must know of each other. Nothing is
+    /// written.
+    ///
+    /// # Errors
+    /// `Locked` in a child that inherited the handle by fork: what another thread of its parent had
+    /// locked then stays locked there.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let log = annals_wal::Log::open(dir.path().join("log"))?;
+    /// #[derive(Default)]
+    /// struct Visits(AtomicU64);
+    /// log.common::<Visits>()?.0.fetch_add(1, Ordering::Relaxed);
+    /// assert_eq!(log.clone().common::<Visits>()?.0.load(Ordering::Relaxed), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn common<T: Default + Any + Send + Sync>(&self) -> Result<Arc<T>> {
+        self.core_arc().home.check()?;
+        // Outside the lock: it is the caller's code, which may come back here.
+        let fresh: Arc<dyn Any + Send + Sync> = Arc::new(T::default());
+        let value = {
+            let mut values =
+                self.core_arc().shared.common.lock().unwrap_or_else(PoisonError::into_inner);
+            values.entry(TypeId::of::<T>()).or_insert(fresh).clone()
+        };
+        // It lies under its own type, so it is always of it.
+        Ok(value.downcast::<T>().unwrap_or_default())
     }
 }
 

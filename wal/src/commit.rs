@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claim::Claims;
+use crate::claim::{Claims, Common};
 use crate::cohort::Cohort;
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::fork::Home;
@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) condemned: Mutex<Vec<Sequence>>,
     /// Names that one room each may have.
     pub(crate) claims: Claims,
+    /// What rooms of a kind share.
+    pub(crate) common: Common,
 }
 
 /// A segment and the offset in it up to which readers may look. Earlier segments are whole.

@@ -27,7 +27,7 @@ use crate::records::RecordRef;
 use crate::recover::apply::SegmentSpan;
 use crate::recover::facts::reading;
 use crate::scan::{Mark, Sound, Step, Trouble, Walked, Walker};
-use crate::seek::{self, Run, Want};
+use crate::seek::{self, Run, Scratch, Want};
 use crate::view::{Snapshot, View};
 use crate::window::Window;
 
@@ -47,6 +47,8 @@ pub(crate) struct Cursor {
     mapped: bool,
     /// A segment whose index led astray.
     distrusted: Option<Sequence>,
+    /// For the seals that are looked at.
+    scratch: Scratch,
     /// LSN of the record after the last one that was wanted and found.
     delivered: u64,
     /// Bytes read of files that were left.
@@ -115,6 +117,7 @@ impl Cursor {
             filter: Filter::new(),
             mapped: false,
             distrusted: None,
+            scratch: Scratch::default(),
             delivered: 0,
             bytes_read: 0,
             open_from: None,
@@ -301,7 +304,8 @@ impl Cursor {
             return;
         }
         let want = Want { next: self.next_lsn, last, filter: self.filter };
-        let Some(found) = seek::runs(&**self.view.dir(), &*place.file, &place.header, want) else {
+        let (dir, file, scratch) = (&**self.view.dir(), &*place.file, &mut self.scratch);
+        let Some(found) = seek::runs(dir, file, &place.header, want, scratch) else {
             return;
         };
         self.bytes_read += found.bytes_read;

@@ -642,7 +642,14 @@ impl OwnBody {
     /// `Unsupported` for a tag that must not be ignored, `Corrupt` for bytes that no version
     /// writes. The caller has already checked the payload's checksum, so neither is tearing.
     pub fn decode(bytes: &[u8]) -> Result<OwnBody> {
-        let mut body = OwnBody::default();
+        let (mut body, index) = OwnBody::decode_lending(bytes)?;
+        body.index = index.map(<[u8]>::to_vec);
+        Ok(body)
+    }
+
+    /// [`OwnBody::decode`], the index lent and not copied: in a seal it is nearly all there is.
+    pub(crate) fn decode_lending(bytes: &[u8]) -> Result<(OwnBody, Option<&[u8]>)> {
+        let (mut body, mut index) = (OwnBody::default(), None);
         let (mut count, mut lsns, mut segment, mut digest) = (None, None, None, None);
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -667,7 +674,7 @@ impl OwnBody {
                     segment = Some((LogId(get_array(value, 0)), get_u32(value, 16)));
                 }
                 TAG_DIGEST => digest = Some(decode_digest(value)?),
-                TAG_INDEX => body.index = Some(value.to_vec()),
+                TAG_INDEX => index = Some(value),
                 tag if tag >= TAG_IGNORABLE || mutant::is("row-f:any-field") => {}
                 tag => {
                     return Err(Error::new(
@@ -682,7 +689,7 @@ impl OwnBody {
         if let (Some(count), Some((log_id, salt)), Some(digest)) = (count, segment, digest) {
             body.seal = Some(SealBody { count, lsns, log_id, salt, digest });
         }
-        Ok(body)
+        Ok((body, index))
     }
 }
 
@@ -859,6 +866,13 @@ pub fn encode_index(blocks: &[IndexBlock]) -> Vec<u8> {
 /// The blocks of an index; `None` for another layout, and for bytes that are none of this one.
 /// Offsets and LSNs rise from block to block; whether they are true the frames must say.
 pub fn decode_index(bytes: &[u8]) -> Option<Vec<IndexBlock>> {
+    let mut blocks = Vec::new();
+    decode_index_into(bytes, &mut blocks)?;
+    Some(blocks)
+}
+
+/// [`decode_index`] in place of what stood in `blocks`; `None` leaves anything there.
+pub(crate) fn decode_index_into(bytes: &[u8], blocks: &mut Vec<IndexBlock>) -> Option<()> {
     let (head, mut rest) = bytes.split_at_checked(INDEX_HEAD)?;
     let (layout, count) = (get_u32(head, 0), get_u32(head, 4));
     // Each block has at least its head, so a lying count asks for no memory.
@@ -867,7 +881,8 @@ pub fn decode_index(bytes: &[u8]) -> Option<Vec<IndexBlock>> {
     if layout != INDEX_LAYOUT || !fits {
         return None;
     }
-    let mut blocks: Vec<IndexBlock> = Vec::with_capacity(count as usize);
+    blocks.clear();
+    blocks.reserve_exact(count as usize);
     for _ in 0..count {
         let (head, tail) = rest.split_at_checked(INDEX_BLOCK_HEAD)?;
         let streams_len = get_u16(head, 10);
@@ -891,7 +906,7 @@ pub fn decode_index(bytes: &[u8]) -> Option<Vec<IndexBlock>> {
         blocks.push(block);
         rest = tail;
     }
-    rest.is_empty().then_some(blocks)
+    rest.is_empty().then_some(())
 }
 
 // ---------------------------------------------------------------------------------------------

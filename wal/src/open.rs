@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::claim::Claims;
+use crate::claim::{Claims, Common};
 use crate::commit::{Core, Frontier, SegmentBound, Shared};
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::fork::Home;
@@ -168,6 +168,7 @@ pub(crate) fn core_of(
         starts: writer.starts().clone(),
         condemned: Mutex::default(),
         claims: Claims::default(),
+        common: Common::default(),
     };
     let queue = Queue {
         mode: Mode::Open,

@@ -11,19 +11,23 @@
 //! sleep, a look at a file's size to guess whether it is finished. A segment may be handed over once a record of a
 //! later one is durable: then its seal is, and its successor's open record. Invariant: every
 //! durable record is in the archive, in the log, or in both, and a union by LSN has it once. Rooms:
-//! [`manifest`], [`verify`], [`union`].
+//! [`manifest`], [`verify`], [`union`]; `turn`, which lets one hand-over
+//! of a log work at a time; `sums`, so that one file is hashed once for all targets that link it.
 
 pub mod manifest;
+mod sums;
+mod turn;
 pub mod union;
 pub mod verify;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use annals_wal::format::{ARCHIVE_NAME, segment_name};
+use annals_wal::format::{ARCHIVE_NAME, Identity, segment_name};
+use annals_wal::fs::{Dir, os::OsDir};
 use annals_wal::inspect::{Depth, Role, SegmentReport, inspect};
 use annals_wal::{Log, Lsn};
 use sha2::{Digest, Sha256};
@@ -31,6 +35,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ContentHash;
 use manifest::{Archived, Manifest};
+use turn::Turns;
 
 /// The longest name of a target: a hold's name has 32 bytes and begins with `archive:`.
 pub const NAME_BYTES_MAX: usize = 24;
@@ -42,6 +47,9 @@ pub struct Target {
     dir: PathBuf,
     copy: bool,
     steps: Steps,
+    /// The manifest as it was last made durable here: a directory that still has that very file
+    /// needs nothing before the next segment.
+    left: Arc<Mutex<Option<Identity>>>,
 }
 
 /// Counts what changes a file, a name or a hold, so that a test can stop before each of them.
@@ -83,12 +91,15 @@ impl Target {
                 format!("an archive's name has 1 to {NAME_BYTES_MAX} bytes, not {}", name.len());
             return Err(Error::invalid(why));
         }
-        Ok(Target { name, dir: dir.into(), copy: false, steps: Steps::default() })
+        let (steps, left) = (Steps::default(), Arc::default());
+        Ok(Target { name, dir: dir.into(), copy: false, steps, left })
     }
 
-    /// For tests: fails before the operation after so many that change something.
+    /// For tests: fails before the operation after so many that change something. It knows nothing
+    /// of what was handed over before, as in a new process.
     #[doc(hidden)]
     pub fn stop_after(mut self, steps: u64) -> Target {
+        self.left = Arc::default();
         self.steps = Steps(Some(Arc::new(AtomicU64::new(steps))));
         self
     }
@@ -113,6 +124,10 @@ impl Target {
     /// Hands over every segment that may be and is not there yet. Durable on return: the segments,
     /// the manifest that names them, and the hold. Writers of the log go on meanwhile. Called again
     /// after any failure or crash, it goes on where it stopped.
+    ///
+    /// Of several at the same time on one open log one works and the others wait for it, segment by
+    /// segment, so that the writers have to do with one alone; for one that does not come on (a disk
+    /// that hangs) they wait a second and then go on beside it.
     ///
     /// The hold is there from the first hand-over on: of several targets that each are to have
     /// everything, hand over to each once before the first trim.
@@ -140,12 +155,15 @@ impl Target {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn hand_over(&self, log: &Log) -> Result<HandedOver> {
-        make_dir(&self.dir, &self.steps)?;
+        let turns = log.common::<Turns>()?;
+        let turn = turns.take();
+        if !self.is_as_left() {
+            make_dir(&self.dir, &self.steps)?;
+        }
         let _alone = self.lock()?;
-        let mut manifest = self.manifest(log)?;
-        let hold = self.hold();
-        let holds = log.holds();
-        self.check_name(&holds)?;
+        let as_left = self.is_as_left();
+        let (hold, holds) = (self.hold(), log.holds());
+        let mut manifest = self.manifest(log, &holds)?;
         if log.head_lsn() > manifest.next() && (manifest.has_any() || !self.is_new(&holds)) {
             return Err(Error::new(
                 ErrorKind::Corrupt,
@@ -158,25 +176,31 @@ impl Target {
                 ),
             ));
         }
-        manifest.next_lsn = manifest.next_lsn.max(log.head_lsn().get());
+        let known = manifest.next_lsn;
+        manifest.next_lsn = known.max(log.head_lsn().get());
         let held = holds.iter().find(|(name, _)| *name == hold).map(|(_, lsn)| *lsn);
         // Before the first segment: from now on this is no directory to open for writing. And before
         // the hold: a hold without this manifest is another directory's (`check_name`).
-        manifest.write(&self.dir, &self.steps)?;
+        if !as_left || manifest.next_lsn != known {
+            self.write(&manifest)?;
+        }
         if held.is_none_or(|held| held > manifest.next()) {
             self.set_hold(log, manifest.next())?;
         }
         let mut handed = HandedOver { segments: 0, bytes: 0, next_lsn: manifest.next() };
-        for segment in ready(log, manifest.next())? {
+        let ready = ready(log, manifest.next())?;
+        drop(turn);
+        for segment in ready {
             let Some((first, last)) = segment.lsns else { continue };
+            let _turn = turns.take();
             self.follows(&manifest, &segment, first)?;
             let bytes = self.bring(log, &segment)?;
             let name = segment_name(segment.sequence);
-            let sha256 = hash(&self.dir.join(&name))?;
+            let sha256 = turns.sums().of(&self.dir, &name)?;
             sync_dir(&self.dir, &self.steps)?;
             let (first, last) = (first.get(), last.get());
             manifest.add(Archived { name, first_lsn: first, last_lsn: last, bytes, sha256 });
-            manifest.write(&self.dir, &self.steps)?;
+            self.write(&manifest)?;
             handed.segments += 1;
             handed.bytes += bytes;
             handed.next_lsn = manifest.next();
@@ -185,6 +209,20 @@ impl Target {
             self.set_hold(log, manifest.next())?;
         }
         Ok(handed)
+    }
+
+    /// Whether the manifest is the file that this target has made durable there.
+    fn is_as_left(&self) -> bool {
+        let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.is_some() && left == OsDir::new(&self.dir).identity(MANIFEST).ok()
+    }
+
+    fn write(&self, manifest: &Manifest) -> Result<()> {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        *left = None;
+        manifest.write(&self.dir, &self.steps)?;
+        *left = OsDir::new(&self.dir).identity(MANIFEST).ok();
+        Ok(())
     }
 
     fn set_hold(&self, log: &Log, lsn: Lsn) -> Result<()> {
@@ -221,9 +259,8 @@ impl Target {
 
     /// One name is one directory: two would share a hold, and the log would let go of what only one
     /// of them has.
-    fn check_name(&self, holds: &[(String, Lsn)]) -> Result<()> {
-        let manifest = Manifest::read(&self.dir)?;
-        let other = match &manifest {
+    fn check_name(&self, manifest: Option<&Manifest>, holds: &[(String, Lsn)]) -> Result<()> {
+        let other = match manifest {
             Some(manifest) if manifest.name == self.name => return Ok(()),
             Some(manifest) => format!("{} is the archive {}", self.dir.display(), manifest.name),
             None if self.is_new(holds) => return Ok(()),
@@ -255,21 +292,27 @@ impl Target {
         }
     }
 
-    fn manifest(&self, log: &Log) -> Result<Manifest> {
+    /// The manifest that is there, or the first one.
+    fn manifest(&self, log: &Log, holds: &[(String, Lsn)]) -> Result<Manifest> {
         let log_id = log.log_id().to_string();
-        match Manifest::read(&self.dir)? {
-            None if !is_empty(&self.dir)? => Err(Error::invalid(format!(
-                "{} is neither empty nor an archive: name another directory",
-                self.dir.display()
-            ))),
-            None => Ok(Manifest::new(log_id, self.name.clone())),
-            Some(manifest) if manifest.log_id != log_id => Err(Error::invalid(format!(
-                "{} is an archive of another log ({}, this one is {log_id})",
-                self.dir.display(),
-                manifest.log_id
-            ))),
-            Some(manifest) => Ok(manifest),
+        let found = Manifest::read(&self.dir)?;
+        match &found {
+            None if !is_empty(&self.dir)? => {
+                return Err(Error::invalid(format!(
+                    "{} is neither empty nor an archive: name another directory",
+                    self.dir.display()
+                )));
+            }
+            Some(manifest) if manifest.log_id != log_id => {
+                return Err(Error::invalid(format!(
+                    "{} is an archive of another log ({}, this one is {log_id})",
+                    self.dir.display(),
+                    manifest.log_id
+                )));
+            }
+            _ => self.check_name(found.as_ref(), holds)?,
         }
+        Ok(found.unwrap_or_else(|| Manifest::new(log_id, self.name.clone())))
     }
 
     /// Brings one segment's bytes to the target under its own name, durable but for that name. A

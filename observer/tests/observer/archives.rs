@@ -341,6 +341,169 @@ fn a_hand_over_that_stops_anywhere_loses_nothing_and_is_gone_on_with() {
     assert!(half >= 3, "{half} copies stopped before they had a name");
 }
 
+/// The same in the hand-overs that come after the first: what is known to be durable there is not
+/// made so again, and the process may die in those, too.
+#[test]
+fn a_later_hand_over_that_stops_anywhere_loses_nothing_either() {
+    let mut stopped_later = 0;
+    for steps in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("to");
+        let log = small(&dir.path().join("log"));
+        let two = |n: u8| (0..2).map(|_| Record::new(vec![n; 25_000])).collect::<Batch>();
+        let target = Target::new("t", &to).unwrap().stop_after(steps).copy(steps % 2 == 1);
+        let mut done = true;
+        for n in 0..5u8 {
+            log.append_batch(two(n)).unwrap();
+            done = target.hand_over(&log).is_ok();
+            if !done {
+                stopped_later += u32::from(n > 1);
+                break;
+            }
+        }
+        let path = log.path().to_owned();
+        let durable = log.durable_lsn().unwrap();
+        drop(log);
+        let log = reopen(&path);
+        if log.holds().iter().any(|(name, _)| name == "archive:t") {
+            log.trim(durable.next().unwrap()).unwrap();
+            let archives: Vec<&Path> = if to.join(MANIFEST).exists() { vec![&to] } else { vec![] };
+            let kept = everything(&log, &archives).len() as u64;
+            assert_eq!(kept, durable.get(), "after {steps} steps");
+        }
+        Target::new("t", &to).unwrap().hand_over(&log).unwrap();
+        verify::verify(&to).unwrap();
+        assert_eq!(everything(&log, &[&to]).len() as u64, durable.get(), "after {steps} steps");
+        if done {
+            break;
+        }
+    }
+    assert!(stopped_later > 30, "{stopped_later} stops in a hand-over after the first");
+}
+
+/// A directory that was cleared, or that has another manifest by now, is not taken for the one that
+/// was left.
+#[test]
+fn a_target_that_somebody_changed_is_looked_at_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("to");
+    let log = filled(&dir.path().join("log"), 60);
+    let target = Target::new("t", &to).unwrap();
+    target.hand_over(&log).unwrap();
+    let manifest = std::fs::read(to.join(MANIFEST)).unwrap();
+    std::fs::remove_dir_all(&to).unwrap();
+    let refused = target.hand_over(&log).unwrap_err();
+    assert!(refused.to_string().contains("of another directory"), "{refused}");
+    assert!(to.is_dir(), "made anew, and nothing is in it");
+    std::fs::write(to.join(MANIFEST), &manifest).unwrap();
+    // It names segments that are not there: that is what verification is for.
+    target.hand_over(&log).unwrap();
+    assert!(verify::verify(&to).unwrap_err().to_string().contains("missing"));
+}
+
+/// One hand-over at a time works on one log; one whose disk does not answer stops nobody else.
+#[test]
+fn a_target_that_hangs_stops_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = filled(&dir.path().join("log"), 100);
+    let hung = dir.path().join("hung");
+    std::fs::create_dir(&hung).unwrap();
+    // Who opens a pipe to write waits for a reader.
+    let pipe = hung.join("ARCHIVE.lock");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let begun = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        let (log, begun, at) = (&log, &begun, &hung);
+        scope.spawn(move || {
+            begun.wait();
+            // However it ends once the pipe has a reader.
+            let _ = Target::new("hung", at).unwrap().hand_over(log);
+        });
+        begun.wait();
+        let (tell, told) = std::sync::mpsc::channel();
+        for n in 0..3 {
+            let (to, tell) = (dir.path().join(format!("to-{n}")), tell.clone());
+            scope.spawn(move || {
+                let target = Target::new(format!("t-{n}"), &to).unwrap();
+                let handed = (0..3).map(|_| target.hand_over(log).unwrap().segments).sum::<u64>();
+                assert_eq!(verify::verify(&to).unwrap().segments, handed);
+                tell.send(handed).unwrap();
+            });
+        }
+        let others: std::result::Result<Vec<u64>, _> =
+            (0..3).map(|_| told.recv_timeout(Duration::from_secs(30))).collect();
+        drop(std::fs::File::open(&pipe).unwrap());
+        assert!(others.as_ref().is_ok_and(|all| all.iter().all(|n| *n > 2)), "{others:?}");
+    });
+}
+
+/// What cannot be read is not replaced, its hold stays, and the error names it.
+#[test]
+fn a_manifest_that_cannot_be_read_is_kept_and_named() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let (path, to) = (dir.path().join("log"), dir.path().join("to"));
+    let log = filled(&path, 60);
+    let target = Target::new("t", &to).unwrap();
+    target.hand_over(&log).unwrap();
+    let holds = log.holds();
+    for n in 0..60u32 {
+        log.append(vec![n as u8; 2_000]).unwrap();
+    }
+    let manifest = to.join(MANIFEST);
+    let good = std::fs::read(&manifest).unwrap();
+    let refused = |what: &str, kind: ErrorKind| {
+        // By those that have written there before, and by a new one.
+        for target in [&target, &Target::new("t", &to).unwrap()] {
+            let error = target.hand_over(&log).unwrap_err();
+            assert_eq!(error.kind(), kind, "{what}: {error}");
+            assert!(error.to_string().contains(MANIFEST), "{what}: {error}");
+        }
+        let errors = [
+            verify::verify(&to).map(drop).unwrap_err(),
+            union::union(&log, &[&to], Lsn::FIRST).map(drop).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), kind, "{what}: {error}");
+            assert!(error.to_string().contains(MANIFEST), "{what}: {error}");
+        }
+        assert_eq!(log.holds(), holds, "{what}");
+        println!("{what}: {}", verify::verify(&to).unwrap_err());
+    };
+    for (what, bytes) in [
+        ("empty", Vec::new()),
+        ("zeros", vec![0; good.len()]),
+        ("half", good[..good.len() / 2].to_vec()),
+        ("no text", vec![0xff; 100]),
+        ("another thing", b"[1, 2, 3]".to_vec()),
+    ] {
+        std::fs::write(&manifest, &bytes).unwrap();
+        refused(what, ErrorKind::Corrupt);
+        assert!(std::fs::read(&manifest).unwrap() == bytes, "{what}: it was replaced");
+    }
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::create_dir(&manifest).unwrap();
+    refused("a directory", ErrorKind::Io);
+    std::fs::remove_dir(&manifest).unwrap();
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::write(&elsewhere, &good).unwrap();
+    symlink(&elsewhere, &manifest).unwrap();
+    refused("a link", ErrorKind::Io);
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::write(&manifest, &good).unwrap();
+    std::fs::set_permissions(&manifest, PermissionsExt::from_mode(0o000)).unwrap();
+    if std::fs::read(&manifest).is_err() {
+        refused("no permission", ErrorKind::Io);
+    } else {
+        println!("no permission: not tried, this user may read everything");
+    }
+    std::fs::set_permissions(&manifest, PermissionsExt::from_mode(0o644)).unwrap();
+    // Whole again, it goes on where it stood.
+    assert!(target.hand_over(&log).unwrap().segments > 0);
+    verify::verify(&to).unwrap();
+    assert_eq!(everything(&log, &[&to]).len(), 120);
+}
+
 /// The wall clock steps back between segments: what was written before the step has later dates than
 /// what came after it, and is kept with all that follows until those dates have passed, too.
 #[test]

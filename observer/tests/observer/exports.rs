@@ -198,22 +198,108 @@ fn a_sqlite_export_has_a_row_an_entry_and_is_never_written_over() {
     assert!(sqlite::write(entries(&log).unwrap(), &path).is_err());
 }
 
+/// Appends an entry of a call by its call id, at so many microseconds, and how long it took.
+fn append(log: &Log, session: &str, kind: EntryKind, (call, at, took): (&str, i64, Option<u64>)) {
+    let mut entry = Entry::new(kind);
+    entry.session = Some(SessionId::new(session).unwrap());
+    entry.call_id = Some(CallId::new(call).unwrap());
+    entry.tool = Some("t".to_owned());
+    entry.model = Some("m".to_owned());
+    entry.wall = WallTime(NEW_YEAR + at * 1_000);
+    entry.duration = took.map(Duration::from_micros);
+    let payload = encode_entry(&entry).unwrap();
+    let record = Record::new(&payload).kind(kind.record_kind()).codec(Codec::BINCODE);
+    log.append(record.stream(entry.session.as_ref().unwrap().stream())).unwrap();
+}
+
+/// A call id is unique in its session and among calls of one kind: a model and a tool may both call
+/// theirs `1`, and so may the next session. Each end is its own start's, in every export that pairs.
+#[test]
+fn calls_of_one_id_in_two_sessions_and_of_two_kinds_are_not_mixed() {
+    use EntryKind::{LlmEnd, LlmStart, ToolEnd, ToolStart};
+    let log = open(&MemDir::new(4));
+    let (first, second) = ("s-1", "s-2");
+    for (session, kind, at, took) in [
+        (first, LlmStart, 0, None),
+        (second, ToolStart, 10, None),
+        (first, ToolStart, 20, None),
+        (second, LlmStart, 30, None),
+        (second, ToolEnd, 1_010, Some(1_000)),
+        (first, LlmEnd, 2_000, Some(2_000)),
+        (second, LlmEnd, 4_030, Some(4_000)),
+        (first, ToolEnd, 8_020, Some(8_000)),
+        // The id is free again, and its second call has no end.
+        (first, ToolStart, 9_000, None),
+    ] {
+        append(&log, session, kind, ("1", at, took));
+    }
+    let mut bytes = Vec::new();
+    let exported = folded::write(entries(&log).unwrap(), &mut bytes).unwrap();
+    let lines = String::from_utf8(bytes).unwrap();
+    assert_eq!(lines, "s-1;m 2000\ns-1;t 8000\ns-2;m 4000\ns-2;t 1000\n");
+    assert_eq!((exported.written, exported.unfinished), (4, 1));
+
+    let mut bytes = Vec::new();
+    jsonl::write(entries(&log).unwrap(), &mut bytes).unwrap();
+    let mut open = BTreeMap::new();
+    let mut paired = Vec::new();
+    for line in std::str::from_utf8(&bytes).unwrap().lines() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        let text = |name: &str| entry[name].as_str().unwrap().to_owned();
+        let name = text("kind");
+        let (kind, edge) = name.rsplit_once('_').unwrap();
+        let key = (text("session"), kind.to_owned(), text("call_id"));
+        if edge == "end" {
+            let start: u64 = open.remove(&key).unwrap();
+            paired.push((start, entry["lsn"].as_u64().unwrap()));
+        } else {
+            assert_eq!(open.insert(key, entry["lsn"].as_u64().unwrap()), None);
+        }
+    }
+    assert_eq!(paired, [(2, 5), (1, 6), (4, 7), (3, 8)], "by session, kind and id");
+    assert_eq!(open.into_values().collect::<Vec<_>>(), [9]);
+
+    let mut trace = Vec::new();
+    chrome::write(entries(&log).unwrap(), &mut trace).unwrap();
+    let trace: Value = serde_json::from_slice(&trace).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap().iter();
+    let whole = events.filter(|event| event["ph"] == "X");
+    let mut took: Vec<(u64, String, f64)> = whole
+        .map(|e| (e["pid"].as_u64().unwrap(), e["name"].to_string(), e["dur"].as_f64().unwrap()))
+        .collect();
+    took.sort_by(|a, b| a.2.total_cmp(&b.2));
+    assert_eq!(took.iter().map(|call| call.2).collect::<Vec<_>>(), [1e3, 2e3, 4e3, 8e3]);
+    let (session, name) = (|n: usize| took[n].0, |n: usize| took[n].1.as_str());
+    assert!(session(0) == session(2) && session(1) == session(3) && session(0) != session(1));
+    assert!(name(0) == name(3) && name(1) == name(2) && name(0) != name(1));
+
+    let mut lines = Vec::new();
+    let options = OtlpOptions { contents: false };
+    otlp::write(entries(&log).unwrap(), &mut lines, options).unwrap();
+    let mut micros = BTreeMap::new();
+    for line in String::from_utf8(lines).unwrap().lines() {
+        let data: TracesData = serde_json::from_str(line).unwrap();
+        let scopes = data.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+        for span in scopes.flat_map(|scope| scope.spans) {
+            let Some(Any::StringValue(session)) = attribute(&span, "gen_ai.conversation.id") else {
+                panic!("no session: {span:?}")
+            };
+            let took = (span.end_time_unix_nano - span.start_time_unix_nano) / 1_000;
+            micros.entry((session, span.name)).or_insert_with(Vec::new).push(took);
+        }
+    }
+    let of = |session: &str, name: &str| micros[&(session.to_owned(), name.to_owned())].clone();
+    assert_eq!((of(first, "chat m"), of(second, "chat m")), (vec![2_000], vec![4_000]));
+    assert_eq!(of(second, "execute_tool t"), [1_000]);
+    assert_eq!(of(first, "execute_tool t"), [8_000, 0], "and one that never ended");
+}
+
 /// An entry takes its time before its place: the start of one thread may stand in the log behind the
 /// end of another's call and be earlier by a few microseconds. On one track the two would overlap.
 #[test]
 fn a_start_behind_an_end_and_earlier_than_it_has_a_track_of_its_own() {
     let log = open(&MemDir::new(3));
-    let wall = |micros: i64| WallTime(NEW_YEAR + micros * 1_000);
-    let append = |kind: EntryKind, call: &str, at: i64, took: Option<u64>| {
-        let mut entry = Entry::new(kind);
-        entry.session = Some(SessionId::new("s-1").unwrap());
-        entry.call_id = Some(CallId::new(call).unwrap());
-        entry.tool = Some("t".to_owned());
-        (entry.wall, entry.duration) = (wall(at), took.map(Duration::from_micros));
-        let payload = encode_entry(&entry).unwrap();
-        let record = Record::new(&payload).kind(kind.record_kind()).codec(Codec::BINCODE);
-        log.append(record.stream(entry.session.as_ref().unwrap().stream())).unwrap();
-    };
+    let append = |kind, call, at, took| append(&log, "s-1", kind, (call, at, took));
     let (start, end) = (EntryKind::ToolStart, EntryKind::ToolEnd);
     append(start, "a", 0, None);
     append(end, "a", 715, Some(715));

@@ -220,6 +220,7 @@ impl Facts {
     /// Reads the open record and the seal of every segment below the active one.
     fn find_seals(&mut self, dir: &dyn Dir) -> Result<()> {
         let Some(active) = &self.active else { return Ok(()) };
+        let mut buffer = Vec::new();
         for index in (0..active.index).rev() {
             let next_open = self.segments[index + 1].open.clone();
             let next_sequence = Some(self.segments[index + 1].sequence);
@@ -233,9 +234,10 @@ impl Facts {
             let reference = next_open.and_then(|open| open.body.previous);
             segment.seal = match reference {
                 Some(previous) if previous.sequence == segment.sequence => {
-                    read_own(&*file, &header, previous.offset, KIND_SEAL)
+                    read_own_into(&*file, &header, previous.offset, KIND_SEAL, &mut buffer)
                         .map_err(reading)?
                         .unwrap_or_else(|what| note(&mut segment.unsupported, what))
+                        .map(|(seal, _)| seal)
                 }
                 // Only a torn open record right after it makes this walk necessary, and in an archive
                 // an empty segment after it, which is not handed over.
@@ -304,7 +306,7 @@ fn read_segment_head(dir: &dyn Dir, sequence: Sequence, regular: bool) -> Result
     Ok(facts)
 }
 
-fn note(unsupported: &mut Option<String>, what: String) -> Option<OwnRecord> {
+fn note<T>(unsupported: &mut Option<String>, what: String) -> Option<T> {
     *unsupported = Some(what);
     None
 }
@@ -319,6 +321,28 @@ pub(crate) fn read_own(
     offset: u64,
     kind: u16,
 ) -> io::Result<Own> {
+    let mut payload = Vec::new();
+    let lent = read_own_into(file, segment, offset, kind, &mut payload)?;
+    Ok(lent.map(|found| {
+        found.map(|(mut record, index)| {
+            record.body.index = index.map(<[u8]>::to_vec);
+            record
+        })
+    }))
+}
+
+/// [`OwnRecord`] without its index, which is lent.
+pub(crate) type Lent<'b> = std::result::Result<Option<(OwnRecord, Option<&'b [u8]>)>, String>;
+
+/// [`read_own`] by a buffer that is kept from call to call: who passes over many sealed segments
+/// needs memory once, and not a quarter of a megabyte for each.
+pub(crate) fn read_own_into<'b>(
+    file: &dyn File,
+    segment: &SegmentHeader,
+    offset: u64,
+    kind: u16,
+    buffer: &'b mut Vec<u8>,
+) -> io::Result<Lent<'b>> {
     let in_place = offset >= FRAMES_START && offset.is_multiple_of(format::ALIGN);
     if !in_place || offset > segment.capacity {
         return Ok(Ok(None));
@@ -339,13 +363,17 @@ pub(crate) fn read_own(
     if header.kind != kind || u64::from(header.len) > left {
         return Ok(Ok(None));
     }
-    let mut payload = vec![0; header.len as usize];
-    let read = read_full(file, &mut payload, offset + FRAME_HEADER_LEN as u64)?;
-    if read < payload.len() || format::crc32(&payload) != header.payload_crc {
+    let len = header.len as usize;
+    if buffer.len() < len {
+        *buffer = vec![0; len];
+    }
+    let payload = buffer.get_mut(..len).unwrap_or_default();
+    let read = read_full(file, payload, offset + FRAME_HEADER_LEN as u64)?;
+    if read < len || format::crc32(payload) != header.payload_crc {
         return Ok(Ok(None));
     }
-    Ok(match OwnBody::decode(&payload) {
-        Ok(body) => Ok(Some(OwnRecord { offset, kind, lsn: header.lsn, body })),
+    Ok(match OwnBody::decode_lending(payload) {
+        Ok((body, index)) => Ok(Some((OwnRecord { offset, kind, lsn: header.lsn, body }, index))),
         Err(error) if error.kind() == ErrorKind::Unsupported => Err(error.to_string()),
         Err(_) => Ok(None),
     })
