@@ -1,10 +1,11 @@
 //! Archives: sealed segments handed over to other directories while the log goes on.
 //!
-//! Order of a hand-over: the target's `ARCHIVE` manifest is durable in the target, so that nobody
-//! opens it for writing; its hold is durable in the log; then for each segment: a hard link under its
-//! final name (or a copy under a name that is no segment's, synced, then renamed), its SHA-256 taken
-//! of what lies there, the directory synced;
-//! then the manifest that names it, by a temporary name, sync, rename, directory sync; then the
+//! Order of a hand-over: a new target has a hold under a name of its own (`archive?NAME`: the log
+//! waits for it) before anything is made for it; the target's `ARCHIVE` manifest is durable in the
+//! target, so that nobody opens it for writing; its hold (`archive:NAME`: a directory has it) is
+//! durable in the log, and the first one released; then for each segment: a hard link under its
+//! final name (or a copy under a name that is no segment's, synced, then renamed), every frame of what
+//! lies there checked and its SHA-256 taken, the directory synced; then the manifest that names it, by a temporary name, sync, rename, directory sync; then the
 //! hold moves.
 //!
 //! Never here: an unlink in the log (trim alone removes), half a segment under a segment's name, a
@@ -129,14 +130,16 @@ impl Target {
     /// segment, so that the writers have to do with one alone; for one that does not come on (a disk
     /// that hangs) they wait a second and then go on beside it.
     ///
-    /// The hold is there from the first hand-over on: of several targets that each are to have
-    /// everything, hand over to each once before the first trim.
+    /// A hold is there from the first call on, also if that fails (`archive?NAME`, until the
+    /// directory is there): what the log had then, the target will have. Release it
+    /// ([`Log::release_hold`]) if the target is given up: until then nothing is trimmed. A call that is
+    /// refused as `Invalid` makes none.
     ///
     /// # Errors
     /// `Invalid` while another process or thread hands over to the same directory, if it is an
     /// archive of another log or name, or if another directory has this name; `Corrupt` if its
-    /// manifest cannot be read, or if it ends before what the log still has (somebody trimmed past
-    /// it); `Io`, `Log`. What was handed over before stays.
+    /// manifest cannot be read, if it ends before what the log still has (somebody trimmed past it),
+    /// or for a segment of the log that is damaged, which is not handed over; `Io`, `Log`. What was handed over before stays.
     ///
     /// ```
     /// use annals_observer::archive::{Target, verify};
@@ -158,7 +161,7 @@ impl Target {
         let turns = log.common::<Turns>()?;
         let turn = turns.take();
         if !self.is_as_left() {
-            make_dir(&self.dir, &self.steps)?;
+            self.prepare(log)?;
         }
         let _alone = self.lock()?;
         let as_left = self.is_as_left();
@@ -187,6 +190,10 @@ impl Target {
         if held.is_none_or(|held| held > manifest.next()) {
             self.set_hold(log, manifest.next())?;
         }
+        if holds.iter().any(|(name, _)| *name == self.waiting_hold()) {
+            self.steps.step().map_err(|e| Error::file("hold for", &self.dir, e))?;
+            log.release_hold(&self.waiting_hold())?;
+        }
         let mut handed = HandedOver { segments: 0, bytes: 0, next_lsn: manifest.next() };
         let ready = ready(log, manifest.next())?;
         drop(turn);
@@ -209,6 +216,30 @@ impl Target {
             self.set_hold(log, manifest.next())?;
         }
         Ok(handed)
+    }
+
+    /// A directory for it. What is refused is refused before anything is made or held; whatever else
+    /// fails from here on, the log waits for this target.
+    fn prepare(&self, log: &Log) -> Result<()> {
+        let holds = log.holds();
+        if self.dir.exists() {
+            match self.manifest(log, &holds) {
+                Err(e) if e.kind() != ErrorKind::Io => return Err(e),
+                _ => {}
+            }
+        }
+        let waiting = self.waiting_hold();
+        let has_one = self.dir.join(MANIFEST).exists() || !self.is_new(&holds);
+        if !has_one && holds.iter().all(|(name, _)| *name != waiting) {
+            self.steps.step().map_err(|e| Error::file("hold for", &self.dir, e))?;
+            log.set_hold(&waiting, log.head_lsn())?;
+        }
+        make_dir(&self.dir, &self.steps)
+    }
+
+    /// The hold of a target that has no directory yet, as long as that of one that has.
+    fn waiting_hold(&self) -> String {
+        format!("archive?{}", self.name)
     }
 
     /// Whether the manifest is the file that this target has made durable there.

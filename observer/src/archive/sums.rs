@@ -1,7 +1,10 @@
-//! SHA-256 of segments, each file hashed once for all targets of a log that link it.
+//! SHA-256 of segments that are sound, each file read once for all targets of a log that link it.
 //!
 //! A hard link is the same file under one more name, and a sealed segment does not change: its bytes
 //! need not be read once for each target. A copy is another file and is hashed as it lies there.
+//!
+//! A segment that has rotted has no sum: the log is to let go of what an archive has, so nothing may be
+//! handed over that nobody can read there.
 //!
 //! Never here: a sum kept past the open log; verification, which always reads. Invariant: a sum is
 //! given for that very file only, by inode and birth time: a number may be used again. Next room:
@@ -11,11 +14,13 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use annals_wal::format::Identity;
-use annals_wal::fs::{Dir, os::OsDir};
+use annals_wal::Window;
+use annals_wal::format::{HeaderVerdict, Identity, KIND_SEAL, SEGMENT_HEADER_LEN, SegmentHeader};
+use annals_wal::fs::{Access, Dir, os::OsDir, read_full};
+use annals_wal::scan::{Step, Walker};
 
 use super::hash;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ContentHash;
 
 /// So many are kept: one target may be as many segments behind another and still find its sums.
@@ -33,7 +38,7 @@ impl Sums {
             OsDir::new(dir).identity(name).map_err(|e| Error::file("look at", &path, e))?;
         // Of a file system that tells no birth a number may be another file's by now.
         if identity.born_ns == 0 {
-            return hash(&path);
+            return sound(dir, name);
         }
         let known = |sums: &VecDeque<(Identity, ContentHash)>| {
             sums.iter().find(|(of, _)| *of == identity).map(|(_, sum)| *sum)
@@ -41,7 +46,7 @@ impl Sums {
         if let Some(sum) = known(&self.0.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(sum);
         }
-        let sum = hash(&path)?;
+        let sum = sound(dir, name)?;
         let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sums.len() == KEPT {
             sums.pop_front();
@@ -49,4 +54,37 @@ impl Sums {
         sums.push_back((identity, sum));
         Ok(sum)
     }
+}
+
+/// The sum of a segment whose every frame checks out, to its seal.
+fn sound(dir: &Path, name: &str) -> Result<ContentHash> {
+    let path = dir.join(name);
+    let failed = |e| Error::file("read", &path, e);
+    let file = OsDir::new(dir).open(name, Access::Read).map_err(failed)?;
+    let mut head = [0; SEGMENT_HEADER_LEN];
+    let read = read_full(&*file, &mut head, 0).map_err(failed)?;
+    let HeaderVerdict::Good(header) = SegmentHeader::decode(&head[..read]) else {
+        return Err(rotten(&path, 0));
+    };
+    let mut walker = Walker::new(Window::limited(file, header.capacity), &header);
+    loop {
+        let at = walker.offset();
+        match walker.step().map_err(failed)? {
+            Some(Step::Frame(frame)) if frame.trouble.is_none() => {
+                if frame.header.is_own() && frame.header.kind == KIND_SEAL {
+                    return hash(&path);
+                }
+            }
+            _ => return Err(rotten(&path, at)),
+        }
+    }
+}
+
+fn rotten(path: &Path, at: u64) -> Error {
+    let why = format!(
+        "{} is damaged at byte {at}, so it was not handed over and the log keeps it: `wal verify` \
+         shows what is lost; after a `wal repair`, use a new directory under a new name",
+        path.display()
+    );
+    Error::new(ErrorKind::Corrupt, why)
 }

@@ -268,6 +268,52 @@ fn one_name_is_one_directory() {
     assert_eq!(log.holds().len(), 1);
 }
 
+/// A target that fails at first has a hold all the same: what the log had then, it gets later.
+#[test]
+fn a_target_that_fails_at_first_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = filled(&dir.path().join("log"), 50);
+    let unmounted = dir.path().join("unmounted");
+    std::fs::write(&unmounted, "no directory").unwrap();
+    let bad = Target::new("bad", unmounted.join("to")).unwrap();
+    let good = Target::new("good", dir.path().join("good")).unwrap();
+    let results = hand_over_all(&log, &[bad.clone(), good]);
+    assert_eq!(results[0].1.as_ref().unwrap_err().kind(), ErrorKind::Io);
+    let next = results[1].1.as_ref().unwrap().next_lsn;
+    assert!(next > Lsn::FIRST);
+    assert_eq!(log.trim(next).unwrap(), Lsn::FIRST, "it waits for the other one");
+    std::fs::remove_file(&unmounted).unwrap();
+    assert_eq!(bad.hand_over(&log).unwrap().next_lsn, next);
+    assert_eq!(everything(&log, &[&unmounted.join("to")]), everything(&log, &[]));
+    let names: Vec<_> = log.holds().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["archive:good", "archive:bad"]);
+    assert_eq!(log.trim(next).unwrap(), next);
+}
+
+/// What nobody can read is not in an archive: the log does not let go of it on the strength of one.
+#[test]
+fn a_segment_that_has_rotted_is_not_handed_over() {
+    for copy in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, to) = (dir.path().join("log"), dir.path().join("to"));
+        let log = filled(&path, 200);
+        let second = path.join("00000000000000000002.wal");
+        let mut bytes = std::fs::read(&second).unwrap();
+        bytes[30_000] ^= 4;
+        std::fs::write(&second, bytes).unwrap();
+        let target = Target::new("t", &to).unwrap().copy(copy);
+        let error = target.hand_over(&log).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains("00000000000000000002.wal is damaged"), "{error}");
+        let verified = verify::verify(&to).unwrap();
+        assert_eq!(verified.segments, 1, "what came before is there");
+        let (_, held) = log.holds().into_iter().next().unwrap();
+        let head = log.trim(log.durable_lsn().unwrap()).unwrap();
+        assert!(head <= held, "the log keeps it");
+        assert_eq!(target.hand_over(&log).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}
+
 /// The log was restored from an older copy and went on differently: its segments do not go on where
 /// the archive ends, and nothing there is replaced or passed over.
 #[test]
