@@ -212,7 +212,7 @@ impl Call {
 }
 
 impl Drop for Call {
-    /// The call stays open; only the place that was kept for its end is given back.
+    /// The call stays open; an end by its call id will ask for room.
     fn drop(&mut self) {
         if !self.ended && !self.start.dropped && self.handle.log().check_process().is_ok() {
             self.handle.release_start(self.start.ticket.sequence);

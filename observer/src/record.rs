@@ -16,7 +16,6 @@ use crate::flush::Settled;
 use crate::ids::Ticket;
 use crate::json::JsonText;
 use crate::kind::EntryKind;
-use crate::locked::Locked;
 use crate::observer::{Level, Receipt, receipt};
 use crate::open_starts::OpenStart;
 use crate::queue::{Admission, Place};
@@ -115,7 +114,7 @@ impl Drain {
         Ticket { instance: self.instance(), sequence }
     }
 
-    /// A start has its ticket: its end has a place, and starts that are overdue are written off.
+    /// A start has its ticket: its end needs no room, and starts that are overdue are written off.
     pub(crate) fn opened(self: &Arc<Drain>, ticket: u64, start: OpenStart) -> Result<()> {
         let now = start.started;
         let limits = &self.options.delivery;
@@ -144,13 +143,11 @@ impl Drain {
         all
     }
 
-    /// Says in the log that a start will not be waited for. It needs no room: it takes the place of
-    /// the end, or stands for a start that the log took without one.
+    /// Says in the log that a start will not be waited for. It needs no room: it stands for the end.
     fn write_off(self: &Arc<Drain>, ticket: u64, start: &OpenStart, reason: &str) -> Result<()> {
         let mut entry = abandoned(&start.end, reason, Some(ticket), start.lsn.map(|lsn| lsn.get()));
         let encoded = self.prepare(&mut entry)?;
-        let place = if start.reserved { Place::Reserved } else { Place::Forced };
-        let recorded = self.record(encoded, Level::Batched, place)?;
+        let recorded = self.record(encoded, Level::Batched, Place::Forced)?;
         let mut state = self.lock();
         state.open.left(ticket);
         if let Recorded::Queued(ticket) = recorded {
@@ -199,29 +196,15 @@ impl Drain {
     /// The end of this start is recorded, in the entry with that ticket, or may be (`None`).
     pub(crate) fn close_start(&self, ticket: u64, end: Option<u64>) {
         let mut state = self.lock();
-        let start = match end {
+        match end {
             Some(end) => state.open.end(ticket, end),
             None => state.open.remove(ticket),
         };
-        if start.is_some_and(|start| start.reserved) {
-            self.give_back(state);
-        }
     }
 
-    /// Nobody holds this start any more; it stays open.
+    /// Nobody holds this start any more; it stays open, and its end will ask for room.
     pub(crate) fn release_start(&self, ticket: u64) {
-        let mut state = self.lock();
-        if state.open.release(ticket) {
-            self.give_back(state);
-        }
-    }
-
-    /// A place that was kept for an end is anybody's.
-    fn give_back(&self, mut state: Locked<'_>) {
-        state.reserved = state.reserved.saturating_sub(1);
-        state.wake_room();
-        drop(state);
-        self.room.notify_all();
+        self.lock().open.release(ticket);
     }
 }
 
@@ -326,7 +309,7 @@ impl Drop for Ending {
 }
 
 /// A start that is in the table and whose caller has no [`crate::Call`] yet. Dropped before it is
-/// [`Opening::done`], it gives back the place of the end and leaves the start in the table.
+/// [`Opening::done`], its end has no place without room any more; the start stays in the table.
 #[derive(Debug)]
 pub(crate) struct Opening {
     drain: Arc<Drain>,
@@ -336,7 +319,7 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// # Errors
-    /// That of writing off what is overdue; the start is in the table and has no place then.
+    /// That of writing off what is overdue; the start is in the table then.
     pub(crate) fn of(drain: &Arc<Drain>, ticket: u64, start: OpenStart) -> Result<Opening> {
         let opening = Opening { drain: drain.clone(), ticket, waits: true };
         drain.opened(ticket, start)?;

@@ -275,7 +275,7 @@ fn turn(
             || state.handles_gone
             || left.is_zero()
             || state.queue_bytes >= limits.batch_bytes
-            || state.queue.len() + state.reserved >= limits.queue_entries_max / 2;
+            || state.queue.len() >= limits.queue_entries_max / 2;
         return if now { Turn::Write } else { Turn::Sleep(Some(left)) };
     }
     if state.wanted > state.durable && !state.flights.is_empty() {

@@ -12,7 +12,7 @@ use annals_observer::{
     entries, read_field,
 };
 use annals_wal::fs::mem::{Keep, MemDir};
-use annals_wal::{Codec, Log, Lsn, Record};
+use annals_wal::{Codec, Log, Record};
 
 use crate::batched::{hold_the_log, wait_for};
 use crate::common::{HandClock, all, observer, open};
