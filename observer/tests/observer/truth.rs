@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use annals_observer::export::{chrome, otlp};
 use annals_observer::{
-    CallId, Entry, EntryKind, Field, InstanceId, JsonText, Level, Observer, Options, Outcome,
-    Position, Query, Retention, SessionId, Source, SpanId, Ticket, TimeOrigin, encode_entry,
-    entries, read_field,
+    CallId, Entry, EntryKind, Field, FieldNote, InstanceId, JsonText, Level, Observer, Options,
+    Outcome, PayloadRef, Position, Query, Retention, SessionId, Source, SpanId, Ticket, TimeOrigin,
+    encode_entry, entries, read_field,
 };
 use annals_wal::fs::mem::{Keep, MemDir};
 use annals_wal::{Codec, Log, Record};
@@ -69,6 +69,22 @@ fn a_failure_with_a_large_error_is_a_failure_to_every_reader() {
     let trace: serde_json::Value = serde_json::from_slice(&trace).unwrap();
     let mut events = trace["traceEvents"].as_array().unwrap().iter();
     assert_eq!(events.find(|event| event["ph"] == "X").unwrap()["args"]["failed"], true);
+}
+
+/// So is one that an earlier version wrote: nothing of its error stands in the entry.
+#[test]
+fn a_failure_whose_error_stands_elsewhere_alone_is_a_failure_too() {
+    let log = open(&MemDir::new(70));
+    let mut entry = Entry::new(EntryKind::ToolEnd);
+    let sha256 = annals_observer::ContentHash([0; 32]);
+    let payload = Some(PayloadRef { back: 1, count: 1, bytes: 300_000, sha256 });
+    entry.notes.set(Field::Error, FieldNote { payload, ..FieldNote::default() });
+    assert!(entry.has_error() && !Entry::new(EntryKind::ToolEnd).has_error());
+    let bytes = encode_entry(&entry).unwrap();
+    log.append(Record::new(&bytes).kind(entry.kind.record_kind()).codec(Codec::BINCODE)).unwrap();
+    assert_eq!(Query::new().failed().run(&log).unwrap().count(), 1);
+    let shown = all(&log)[0].error_shown().unwrap().into_owned();
+    assert_eq!(shown, text("[an error of 300000 bytes in records of its own]"));
 }
 
 /// Cut between two characters, and told apart from one that says nothing.
