@@ -98,7 +98,8 @@ impl Capture {
         }
         let original = Original { bytes: whole.len() as u64, sha256: sha256(whole.as_bytes()) };
         *entry.field_mut(field) = Some(beginning(whole, self.field_bytes_max));
-        entry.notes.of(field).original = Some(original);
+        // A text that was cut before and is recorded again keeps what is known of the whole.
+        entry.notes.of(field).original.get_or_insert(original);
     }
 
     /// Moves large texts out of the entry, into the records that stand before it.
@@ -149,7 +150,7 @@ pub(crate) fn redact(redaction: &Redaction, entry: &mut Entry) {
             && let Some((redacted, count)) = redaction.json(text)
         {
             *entry.field_mut(field) = Some(redacted);
-            entry.notes.of(field).redactions = count;
+            entry.notes.of(field).redactions += count;
         }
     }
     for name in [&mut entry.agent, &mut entry.tool, &mut entry.model, &mut entry.name] {

@@ -54,11 +54,22 @@ impl OpenStarts {
         self.table.remove(&ticket)
     }
 
-    /// Where it stands, learnt later than that it was open.
-    pub(crate) fn set_lsn(&mut self, ticket: u64, lsn: Option<Lsn>) {
+    /// When its caller could go on and where it stands, learnt later than that it was open.
+    pub(crate) fn begun(&mut self, ticket: u64, started: MonoTime, lsn: Option<Lsn>) {
         if let Some(start) = self.table.get_mut(&ticket) {
-            start.lsn = lsn;
+            start.started = started;
+            start.lsn = lsn.or(start.lsn);
         }
+    }
+
+    /// How long it takes until the oldest is too old; `None` if there is none.
+    pub(crate) fn due_after(&self, now: MonoTime, age_max: Duration) -> Option<Duration> {
+        let (_, oldest) = self.table.first_key_value()?;
+        Some(age_max.saturating_sub(now.since(oldest.started)))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {

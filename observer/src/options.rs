@@ -200,7 +200,10 @@ impl Options {
         self
     }
 
-    /// How long a call may be open before it is written off as `abandoned`. Default one hour.
+    /// How long a call may be open before it is written off as `abandoned`. Default one hour. It is
+    /// looked at when a call starts, in a flush, and by the observer's own thread, which runs from the
+    /// first batched or async entry or `force_flush` on; only where all three are missing, a call of an
+    /// idle process stays open.
     pub fn open_start_age_max(mut self, age: Duration) -> Options {
         self.delivery.open_start_age_max = age;
         self

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
+use std::thread::ThreadId;
 
 use annals_wal::Lsn;
 
@@ -64,12 +65,21 @@ pub(crate) enum Admission {
     NoTime(EncodedEntry),
 }
 
-/// Somebody who waits until one entry is durable.
+/// Somebody who waits until one entry is durable, or has its place in the log.
 #[derive(Debug, Default)]
 pub(crate) struct Waiter {
+    /// Its place is enough.
+    pub(crate) ordered: bool,
     pub(crate) lsn: Option<Lsn>,
     pub(crate) lost: Option<Error>,
     pub(crate) waker: Option<Waker>,
+}
+
+impl Waiter {
+    /// Whether it has what was asked, before any sync.
+    pub(crate) fn placed(&self) -> bool {
+        self.ordered && self.lsn.is_some()
+    }
 }
 
 /// Tickets that were taken and never became entries.
@@ -132,6 +142,12 @@ pub(crate) struct State {
     pub(crate) tries: u64,
     /// Up to this ticket somebody waits for durability.
     pub(crate) wanted: u64,
+    /// Up to this ticket somebody waits for a place in the log.
+    pub(crate) ordered: u64,
+    /// The thread that writes.
+    pub(crate) worker: Option<ThreadId>,
+    /// It will look for starts that are too old without being told.
+    pub(crate) looks: bool,
     pub(crate) closed: bool,
     pub(crate) handles_gone: bool,
     pub(crate) working: bool,
@@ -273,6 +289,11 @@ impl State {
         waiter.lost = Some(error.clone());
         self.to_wake.extend(waiter.waker.take());
         true
+    }
+
+    /// Up to this ticket somebody waits for it to be written.
+    pub(crate) fn asked(&self) -> u64 {
+        self.wanted.max(self.ordered)
     }
 
     /// Everybody who waits for room looks again.
