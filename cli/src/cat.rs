@@ -197,7 +197,7 @@ impl Lines {
     fn text(self, record: &StoredRecord, shown: &Shown, out: &Out) -> String {
         let line = cut(&text_line(record, shown), self.width.saturating_sub(3));
         match shown {
-            Shown::Entry(entry) if entry.error.is_some() => out.toned(Tone::Bad, &line),
+            Shown::Entry(entry) if entry.has_error() => out.toned(Tone::Bad, &line),
             Shown::Undecodable(_) => out.toned(Tone::Bad, &line),
             _ => line,
         }
@@ -275,9 +275,10 @@ fn entry_text(entry: &Entry) -> String {
         parts.push(format!("{}+{} tokens", count(entry.tokens_in), count(entry.tokens_out)));
     }
     // What went wrong first: the line may be cut.
-    let texts = [("error", &entry.error), ("in", &entry.input), ("out", &entry.output)];
-    for (label, text) in texts {
-        parts.extend(text.as_ref().map(|text| format!("{label}={}", start_of(text.as_str()))));
+    let error = entry.error_shown();
+    let texts = [("error", error.as_deref()), ("in", entry.input.as_ref())];
+    for (label, text) in texts.into_iter().chain([("out", entry.output.as_ref())]) {
+        parts.extend(text.map(|text| format!("{label}={}", start_of(text.as_str()))));
     }
     parts.join("  ")
 }

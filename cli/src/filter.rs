@@ -124,7 +124,7 @@ impl Wanted {
         let at = Timestamp::from_nanosecond(i128::from(entry.wall.0)).unwrap_or(Timestamp::MIN);
         is(&filters.agent, &entry.agent)
             && is(&filters.tool, &entry.tool)
-            && (!filters.errors || entry.error.is_some() || entry.kind == EntryKind::Error)
+            && (!filters.errors || entry.has_error() || entry.kind == EntryKind::Error)
             && filters.since.is_none_or(|since| at >= since)
             && filters.until.is_none_or(|until| at <= until)
     }

@@ -61,7 +61,7 @@ impl Group {
         self.records += 1;
         self.bytes += bytes;
         let Shown::Entry(entry) = shown else { return };
-        self.errors += u64::from(entry.error.is_some());
+        self.errors += u64::from(entry.has_error());
         self.tokens.0 += entry.tokens_in.unwrap_or(0);
         self.tokens.1 += entry.tokens_out.unwrap_or(0);
         let Some(duration) = entry.duration else { return };

@@ -257,7 +257,7 @@ fn finish(call: &mut Call, entry: &Entry, at: f64) {
     call.end = at.max(call.start);
     call.duration = entry.duration;
     call.unfinished = None;
-    call.error = entry.error.as_ref().map(|text| text.as_str().to_owned());
+    call.error = entry.error_shown().map(|text| text.as_str().to_owned());
     call.output = entry.output.as_ref().map(|text| text.as_str().to_owned());
     if call.label.is_empty()
         && let Some(text) = &call.output

@@ -6,14 +6,18 @@
 //! Next rooms: [`crate::guard`], [`crate::read`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::capture::{beginning, sha256};
 use crate::clock::MonoTime;
+use crate::codec::EncodedEntry;
 use crate::drain::Handle;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::ids::{CallId, SpanId};
 use crate::json::JsonText;
 use crate::kind::EntryKind;
+use crate::notes::{Field, FieldNote, Original};
 use crate::observer::{Level, Receipt};
 use crate::queue::Place;
 use crate::record::{Closing, Recorded};
@@ -36,6 +40,57 @@ impl Outcome {
     }
 }
 
+/// What an end says that is not recorded yet, or was refused. A guard's drop says it then: what is
+/// known to have happened is never recorded as a cancellation.
+#[derive(Debug)]
+pub(crate) struct Unsaid {
+    outcome: Outcome,
+    /// What was done to its text.
+    note: Option<FieldNote>,
+    /// Until it ended, not until it is said.
+    duration: Option<Duration>,
+}
+
+impl Unsaid {
+    /// How much is kept of an error that was too large.
+    const BYTES_KEPT: usize = 1 << 10;
+
+    /// Takes the text out of an end that is encoded: no copy, and no more than stands in an entry.
+    fn of(end: &mut Entry) -> Unsaid {
+        let field = if end.error.is_some() { Field::Error } else { Field::Output };
+        let mut note = end.notes.get(field).copied();
+        let moved = note.as_mut().and_then(|note| {
+            let moved = note.payload.take()?;
+            let original = Original { bytes: moved.bytes, sha256: moved.sha256 };
+            note.original.get_or_insert(original);
+            Some(moved.bytes)
+        });
+        let outcome = match (end.error.take(), end.output.take(), moved) {
+            (Some(error), _, _) => Outcome::Error(error),
+            (None, Some(output), _) => Outcome::Ok(output),
+            (None, None, Some(bytes)) => Outcome::Ok(left_out(bytes)),
+            (None, None, None) => Outcome::Ok(JsonText::string("")), // outputs are not recorded here
+        };
+        Unsaid { outcome, note, duration: end.duration }
+    }
+
+    /// It was too large for the log.
+    fn cut(&mut self) {
+        let (Outcome::Ok(text) | Outcome::Error(text)) = &self.outcome;
+        let (bytes, whole) = (text.as_str().len() as u64, text.as_str().as_bytes());
+        let original = Original { bytes, sha256: sha256(whole) };
+        self.note.get_or_insert_default().original.get_or_insert(original);
+        self.outcome = match &self.outcome {
+            Outcome::Ok(_) => Outcome::Ok(left_out(bytes)),
+            Outcome::Error(text) => Outcome::Error(beginning(text.as_str(), Unsaid::BYTES_KEPT)),
+        };
+    }
+}
+
+fn left_out(bytes: u64) -> JsonText {
+    JsonText::string(&format!("[an output of {bytes} bytes, left out after its end was refused]"))
+}
+
 /// A call that has started and can be ended once.
 ///
 /// Dropping it records nothing: the log then shows a start without an end, which is the truth. An
@@ -48,6 +103,7 @@ pub struct Call {
     pub(crate) level: Level,
     /// The end entry as far as it is known.
     pub(crate) end: Arc<Entry>,
+    /// When its caller could go on: the wait for room and for the start's own sync is not its.
     pub(crate) started: MonoTime,
     pub(crate) call_id: CallId,
     pub(crate) span: SpanId,
@@ -55,6 +111,7 @@ pub struct Call {
     pub(crate) tokens: Option<(u64, u64)>,
     pub(crate) metadata: Option<JsonText>,
     pub(crate) ended: bool,
+    pub(crate) unsaid: Option<Unsaid>,
 }
 
 impl Call {
@@ -94,7 +151,8 @@ impl Call {
         self
     }
 
-    /// Records that the call ended well, with its duration. Durable on return at
+    /// Records that the call ended well, with its duration: from when the start had returned, or its
+    /// intent was entered, to this call. Durable on return at
     /// [`Level::Durable`], ordered at [`Level::Ordered`], queued at [`Level::Batched`].
     ///
     /// # Errors
@@ -136,19 +194,22 @@ impl Call {
             self.ended = true;
             return self.handle.drop_end(entry.kind);
         }
-        let mut entry = entry;
-        let encoded = self.handle.prepare(&mut entry)?;
+        let encoded = self.encode_end(entry)?;
         let start = self.start.ticket.sequence;
         // Dropped while it waits for room, nothing is recorded and the call is open.
-        let (end, dropped) =
-            self.handle.offer_async(encoded, self.level, Place::End(start)).await?;
+        let offered = self.handle.offer_async(encoded, self.level, Place::End(start)).await;
+        let (end, dropped) = offered.inspect_err(|error| self.refused(error))?;
         // From here on it is queued, and a second end would be a second truth.
         self.ended = true;
         let closing = Closing::of(&self.handle, start, end);
         let receipt = self.handle.receipt_async(end, dropped, self.level).await;
-        if receipt.as_ref().is_err_and(|error| !error.outcome_unknown()) {
-            self.ended = false;
-            closing.refused();
+        match &receipt {
+            Err(error) if !error.outcome_unknown() => {
+                self.ended = false;
+                self.refused(error);
+                closing.refused();
+            }
+            _ => self.unsaid = None,
         }
         receipt
     }
@@ -172,12 +233,61 @@ impl Call {
         level: Level,
         otherwise: Place,
     ) -> Result<Receipt> {
-        let mut entry = self.end_entry(outcome)?;
+        let entry = self.end_entry(outcome)?;
+        self.finish_with(entry, level, otherwise)
+    }
+
+    /// Records what an end was to say that was not recorded, else that the call did not return; not
+    /// waited for. What is too large is said shorter, once.
+    pub(crate) fn finish_unsaid(
+        &mut self,
+        otherwise: impl FnOnce() -> JsonText,
+    ) -> Result<Receipt> {
+        let Some(unsaid) = self.unsaid.take() else {
+            return self.finish(Outcome::Error(otherwise()), Level::Batched, Place::Forced);
+        };
+        let entry = self.entry_of(unsaid)?;
+        let said = self.finish_with(entry, Level::Batched, Place::Forced);
+        match (said, self.unsaid.take()) {
+            (Err(error), Some(unsaid)) if error.is_too_large() => {
+                self.metadata = None; // it may be what was too large
+                let entry = self.entry_of(unsaid)?;
+                self.finish_with(entry, Level::Batched, Place::Forced)
+            }
+            (said, _) => said,
+        }
+    }
+
+    fn entry_of(&self, unsaid: Unsaid) -> Result<Entry> {
+        let mut entry = self.end_entry(unsaid.outcome)?;
+        entry.duration = unsaid.duration;
+        if let Some(note) = unsaid.note {
+            let field = if entry.error.is_some() { Field::Error } else { Field::Output };
+            entry.notes.set(field, note);
+        }
+        Ok(entry)
+    }
+
+    /// Until the end is recorded, what it says is kept.
+    fn encode_end(&mut self, mut entry: Entry) -> Result<EncodedEntry> {
+        let encoded = self.handle.prepare(&mut entry);
+        self.unsaid = Some(Unsaid::of(&mut entry));
+        encoded.inspect_err(|error| self.refused(error))
+    }
+
+    /// The end is certainly not in the log.
+    fn refused(&mut self, error: &Error) {
+        if let Some(unsaid) = self.unsaid.as_mut().filter(|_| error.is_too_large()) {
+            unsaid.cut();
+        }
+    }
+
+    fn finish_with(&mut self, entry: Entry, level: Level, otherwise: Place) -> Result<Receipt> {
         if self.start.dropped {
             self.ended = true;
             return self.handle.drop_end(entry.kind);
         }
-        let encoded = self.handle.prepare(&mut entry)?;
+        let encoded = self.encode_end(entry)?;
         let ticket = self.start.ticket.sequence;
         let recorded = match level {
             Level::Batched => {
@@ -189,10 +299,22 @@ impl Call {
         };
         // Once it has its place, or may have it, a second end would be a second truth.
         self.ended = recorded.as_ref().map_or_else(Error::outcome_unknown, |_| true);
+        match &recorded {
+            Err(error) if !self.ended => self.refused(error),
+            _ => self.unsaid = None,
+        }
         if self.ended && level != Level::Batched {
             self.handle.close_start(ticket, recorded.as_ref().ok().and_then(Recorded::ticket));
         }
         self.handle.receipt(recorded?, level)
+    }
+
+    /// Its caller can go on now, and has a while of his own before that: the intent's.
+    pub(crate) fn begin_now(&mut self) {
+        self.started = self.handle.clock().mono();
+        if self.handle.log().check_process().is_ok() {
+            self.handle.lock().open.begun(self.start.ticket.sequence, self.started, None);
+        }
     }
 
     pub(crate) fn end_entry(&self, outcome: Outcome) -> Result<Entry> {
@@ -212,7 +334,7 @@ impl Call {
 }
 
 impl Drop for Call {
-    /// The call stays open; only the place that was kept for its end is given back.
+    /// The call stays open; an end by its call id will ask for room.
     fn drop(&mut self) {
         if !self.ended && !self.start.dropped && self.handle.log().check_process().is_ok() {
             self.handle.release_start(self.start.ticket.sequence);

@@ -2,7 +2,8 @@
 //!
 //! Never here: tickets, the log. Order: what is not wanted goes first, then the whole rest is
 //! redacted, then cut, then what is still too large moves to payload records. Errors are kept at
-//! every level of detail. Next room: [`crate::codec`].
+//! every level of detail, and the beginning of each stands in its entry: a reader that asks only the
+//! entry must see that the call failed. Next room: [`crate::codec`].
 
 use sha2::{Digest, Sha256};
 
@@ -11,6 +12,9 @@ use crate::ids::{CallId, ContentHash, RunId, SessionId};
 use crate::json::JsonText;
 use crate::notes::{Field, Original, PayloadRef};
 use crate::redact::Redaction;
+
+/// So much of an error that moves to payload records stays in its entry, if so much may stand there.
+const ERROR_BYTES_KEPT: usize = 1 << 10;
 
 /// How much of an entry is recorded. Ids, names, times, tokens and errors always are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -93,11 +97,9 @@ impl Capture {
             return;
         }
         let original = Original { bytes: whole.len() as u64, sha256: sha256(whole.as_bytes()) };
-        let content = serde_json::from_str::<String>(whole).unwrap_or_else(|_| whole.to_owned());
-        let kept = content.get(..content.floor_char_boundary(self.field_bytes_max));
-        let kept = JsonText::string(kept.unwrap_or_default());
-        *entry.field_mut(field) = Some(kept);
-        entry.notes.of(field).original = Some(original);
+        *entry.field_mut(field) = Some(beginning(whole, self.field_bytes_max));
+        // A text that was cut before and is recorded again keeps what is known of the whole.
+        entry.notes.of(field).original.get_or_insert(original);
     }
 
     /// Moves large texts out of the entry, into the records that stand before it.
@@ -107,6 +109,10 @@ impl Capture {
         for field in Field::ALL {
             let large = |text: &JsonText| text.as_str().len() > self.inline_bytes_max;
             let Some(text) = entry.field_mut(field).take_if(|text| large(text)) else { continue };
+            if field == Field::Error {
+                let kept = ERROR_BYTES_KEPT.min(self.inline_bytes_max);
+                entry.error = Some(beginning(text.as_str(), kept));
+            }
             let bytes = text.as_str().as_bytes();
             let first = payloads.len();
             payloads.extend(bytes.chunks(piece).map(<[u8]>::to_vec));
@@ -130,6 +136,13 @@ impl Capture {
     }
 }
 
+/// The first bytes of what a JSON text says, as a JSON string, cut between two characters.
+pub(crate) fn beginning(whole: &str, bytes: usize) -> JsonText {
+    let content = serde_json::from_str::<String>(whole).unwrap_or_else(|_| whole.to_owned());
+    let kept = content.get(..content.floor_char_boundary(bytes));
+    JsonText::string(kept.unwrap_or_default())
+}
+
 /// Replaces what a redactor finds, in texts, names and ids.
 pub(crate) fn redact(redaction: &Redaction, entry: &mut Entry) {
     for field in Field::ALL {
@@ -137,7 +150,7 @@ pub(crate) fn redact(redaction: &Redaction, entry: &mut Entry) {
             && let Some((redacted, count)) = redaction.json(text)
         {
             *entry.field_mut(field) = Some(redacted);
-            entry.notes.of(field).redactions = count;
+            entry.notes.of(field).redactions += count;
         }
     }
     for name in [&mut entry.agent, &mut entry.tool, &mut entry.model, &mut entry.name] {

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use annals_wal::{Batch, Log, Lsn, Ordered, Pending};
 
@@ -26,6 +27,7 @@ use crate::locked::Locked;
 use crate::mutant;
 use crate::options::Options;
 use crate::queue::{Account, Queued, State};
+use crate::record::By;
 
 /// A batch of queued entries holds at most this much, so that it fits any segment of default size.
 const BATCH_BYTES: usize = 256 << 10;
@@ -263,8 +265,8 @@ impl Drain {
                     let sent: Vec<Queued> = entries.drain(..chunk).collect();
                     self.sent(&sent, &ordered.value);
                 }
-                Err(error) if is_too_large(&error) && !one_by_one => one_by_one = true,
-                Err(error) if is_too_large(&error) => {
+                Err(error) if error.is_too_large() && !one_by_one => one_by_one = true,
+                Err(error) if error.is_too_large() => {
                     let lost: Vec<Queued> = entries.drain(..chunk).collect();
                     self.lose(&lost, &error);
                 }
@@ -290,6 +292,8 @@ impl Drain {
                 before += queued.entry.records();
                 if let Some(waiter) = state.waiters.get_mut(&queued.ticket) {
                     waiter.lsn = Lsn::new(before);
+                    let placed = waiter.placed().then(|| waiter.waker.take());
+                    state.to_wake.extend(placed.flatten());
                 }
             }
         }
@@ -397,7 +401,9 @@ impl Drain {
     }
 
     /// Returns when everything taken before this call is durable. Does the work on this thread.
-    pub(crate) fn flush(&self) -> Result<Option<Lsn>> {
+    pub(crate) fn flush(self: &Arc<Drain>) -> Result<Option<Lsn>> {
+        self.log.check_process()?;
+        self.write_off_overdue(By::Caller);
         let last = {
             let order = self.order()?;
             self.send_queued(&order)?;
@@ -412,17 +418,53 @@ impl Drain {
 
     /// Moves everything that is queued into the log, the account of the dropped last.
     pub(crate) fn send_queued(&self, order: &OrderGuard<'_>) -> Result<()> {
-        let now = self.now();
+        // The clock may be a caller's code: asked without the state's lock, and only for an account.
+        let unsaid = !self.lock().account.is_empty();
+        let now = unsaid.then(|| self.now());
         let queued = {
             let mut state = self.lock();
             state.tries += 1;
-            state.settle_account(false, |account| self.account_entry(account, now))?;
+            if let Some(now) = now {
+                state.settle_account(false, |account| self.account_entry(account, now))?;
+            }
             state.take()
         };
         self.send(order, queued).map_err(|(error, rest)| {
             self.put_back(rest, &error);
             error
         })
+    }
+
+    /// The observer's thread is gone. What it had not touched stays queued and is tried by the next
+    /// one; whoever waits is told.
+    pub(crate) fn thread_panicked(&self) {
+        let _order = self.order(); // nobody else has entries in his hands then
+        let error = Error::panicked();
+        let unknown = error.clone().with_outcome_unknown();
+        let mut state = self.lock();
+        state.working = false;
+        state.tries += 1;
+        state.last_error = Some(error.clone());
+        if state.taken > 0 {
+            // It had: a defect of ours, and nobody knows what of them is in the log.
+            state.taken = 0;
+            state.failed = Some(unknown.clone());
+            state.refusal = Some(error);
+        } else {
+            let queued = state.take();
+            state.put_back(queued, &error);
+            state.stuck = Some(error);
+        }
+        let after = state.durable.saturating_add(1);
+        let waits = state.waiters.range(after..).filter(|(_, waiter)| waiter.lost.is_none());
+        let waits: Vec<u64> = waits.map(|(ticket, _)| *ticket).collect();
+        for ticket in waits {
+            state.tell_lost(ticket, &unknown);
+        }
+        state.wake_room();
+        drop(state);
+        self.settled.notify_all();
+        self.room.notify_all();
     }
 
     pub(crate) fn failed(&self, error: annals_wal::Error) -> Error {
@@ -486,7 +528,11 @@ impl Drain {
     }
 }
 
-/// The last handle of an observer. Its drop ends the worker once everything queued is written.
+/// How long the drop of the last handle waits for what is queued, as other libraries' do.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// The last handle of an observer. Its drop ends the worker once everything queued is written, and
+/// waits a while for that: a process may end right behind it.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) drain: Arc<Drain>,
@@ -498,11 +544,12 @@ impl Drop for Handle {
             let unsaid = {
                 let mut state = self.drain.lock();
                 state.handles_gone = true;
-                !state.account.is_empty() && state.failed.is_none()
+                let queued = state.taken > 0 || !state.queue.is_empty();
+                (queued || !state.account.is_empty()) && state.failed.is_none()
             };
-            if unsaid {
-                // Without a thread nobody would say what was dropped; there is nobody to tell.
-                let _ = self.drain.ensure_worker();
+            // Without a thread nobody would write it; there is nobody to tell.
+            if unsaid && self.drain.ensure_worker().is_ok() {
+                self.drain.wait_at_the_end(LAST_WAIT);
             }
             self.drain.work.notify_all();
         }
@@ -535,10 +582,6 @@ fn chunk(entries: &[Queued], one_by_one: bool) -> usize {
 
 pub(crate) fn is_full(error: &Error) -> bool {
     error.log_error().is_some_and(|error| error.kind() == annals_wal::ErrorKind::Full)
-}
-
-fn is_too_large(error: &Error) -> bool {
-    error.log_error().is_some_and(|error| error.kind() == annals_wal::ErrorKind::TooLarge)
 }
 
 /// SplitMix64's finish: one to one, so that different counts never give the same span.

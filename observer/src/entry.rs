@@ -4,6 +4,7 @@
 //! a kind must have; readers take what is there. Invariant: what a source did not say is `None`,
 //! never a default. Next room: [`crate::codec`].
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -70,7 +71,8 @@ pub struct Entry {
     /// What came out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<JsonText>,
-    /// Why it failed.
+    /// Why it failed. Of an error too large for the entry, its beginning, see
+    /// [`crate::FieldNote::payload`]; whether there is one at all says [`Entry::has_error`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<JsonText>,
     /// Anything else.
@@ -93,6 +95,27 @@ impl Entry {
             Field::Error => self.error.as_ref(),
             Field::Metadata => self.metadata.as_ref(),
         }
+    }
+
+    /// Whether it carries an error, wherever the error stands: here or in payload records.
+    pub fn has_error(&self) -> bool {
+        self.error.is_some() || self.error_elsewhere().is_some()
+    }
+
+    /// The error as far as it stands in the entry. Where nothing of it does, because it was written
+    /// into payload records alone, a JSON string that says so: whoever shows failures shows this one.
+    /// The whole: [`crate::read_field`].
+    pub fn error_shown(&self) -> Option<Cow<'_, JsonText>> {
+        if let Some(error) = &self.error {
+            return Some(Cow::Borrowed(error));
+        }
+        let said = format!("[an error of {} bytes in records of its own]", self.error_elsewhere()?);
+        Some(Cow::Owned(JsonText::string(&said)))
+    }
+
+    /// How long an error in payload records is.
+    fn error_elsewhere(&self) -> Option<u64> {
+        self.notes.get(Field::Error)?.payload.map(|payload| payload.bytes)
     }
 
     pub(crate) fn field_mut(&mut self, field: Field) -> &mut Option<JsonText> {

@@ -35,6 +35,9 @@ pub enum ErrorKind {
     Invalid,
     /// The file is not the one the import began with. Import it again when it is at rest.
     Changed,
+    /// The observer's thread panicked: its caller's clock did. Mend the clock; what nobody waited for
+    /// stays queued, and the next entry or flush tries it again.
+    Panicked,
 }
 
 /// Why a call failed. Cheap to clone.
@@ -101,10 +104,24 @@ impl Error {
         annals_wal::in_closure().then(Error::in_closure)
     }
 
+    /// Whether the entry was too large: for the observer or for the log.
+    pub(crate) fn is_too_large(&self) -> bool {
+        let of_log = self.log_error().map(annals_wal::Error::kind);
+        self.kind == ErrorKind::TooLarge || of_log == Some(annals_wal::ErrorKind::TooLarge)
+    }
+
     /// The same of entries that are queued all the same.
     pub(crate) fn with_outcome_unknown(mut self) -> Error {
         self.source = Source::Queued;
         self
+    }
+
+    pub(crate) fn panicked() -> Error {
+        Error::new(
+            ErrorKind::Panicked,
+            "the observer's thread panicked, most likely in the Clock that it was given: mend that; \
+             what is queued is tried again with the next entry or flush",
+        )
     }
 
     pub(crate) fn closed() -> Error {

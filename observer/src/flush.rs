@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use annals_wal::Lsn;
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::error::Result;
+use crate::queue::State;
+use crate::record::By;
 
 /// How a [`crate::Observer::force_flush`] ended. Running out of time is no error.
 #[derive(Clone, Debug)]
@@ -58,6 +60,7 @@ impl Drain {
         if let Err(cause) = begun.and_then(|()| self.ensure_worker()) {
             return FlushOutcome::Failed { durable: None, pending: 0, cause };
         }
+        self.write_off_overdue(By::Caller);
         let now = self.now();
         self.settle();
         let mut state = self.lock_to_wait();
@@ -66,6 +69,24 @@ impl Drain {
             let (durable, pending) = (state.durable_lsn, state.pending());
             return FlushOutcome::Failed { durable, pending, cause };
         }
+        self.wait_until_flushed(state, until)
+    }
+
+    /// Everything that was taken is durable, or cannot be, or the time is over. Not on a thread that
+    /// somebody waits for: the observer's own, or one in a registry's closure.
+    pub(crate) fn wait_at_the_end(&self, timeout: Duration) {
+        let state = self.lock_to_wait();
+        let own = state.worker == Some(std::thread::current().id());
+        if !own && Error::if_in_closure().is_none() {
+            let _ = self.wait_until_flushed(state, Instant::now().checked_add(timeout));
+        }
+    }
+
+    fn wait_until_flushed(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        until: Option<Instant>,
+    ) -> FlushOutcome {
         let (target, tries) = (state.last, state.tries);
         state.wanted = state.wanted.max(target);
         // A new try is owed to whoever asks, even while a full disk is left alone.
@@ -94,7 +115,7 @@ impl Drain {
     }
 }
 
-/// Waits until one queued entry is durable. Dropping it loses the answer, never the entry.
+/// Waits until one queued entry is durable, or has its place in the log if that was asked. Dropping it loses the answer, never the entry.
 #[derive(Debug)]
 pub(crate) struct Settled {
     drain: Arc<Drain>,
@@ -117,14 +138,14 @@ impl Future for Settled {
         }
         let waker = context.waker().clone();
         let mut state = self.drain.lock();
-        let durable = state.durable >= self.ticket;
+        let settled = state.durable >= self.ticket;
         let Some(waiter) = state.waiters.get_mut(&self.ticket) else {
             return Poll::Ready(Err(Error::invalid("nobody waits for this entry any more")));
         };
         if let Some(error) = &waiter.lost {
             return Poll::Ready(Err(error.clone()));
         }
-        if durable {
+        if settled || waiter.placed() {
             return Poll::Ready(Ok(waiter.lsn));
         }
         if annals_wal::in_closure() {

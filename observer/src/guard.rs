@@ -1,7 +1,9 @@
 //! Ends that are recorded on every path: a guard, and calls that wrap the work itself.
 //!
 //! Never here: an end at the price of a wait in a drop. A guard's own end is queued, not synced.
-//! Invariant: work that fails, panics or is cancelled leaves an end with an error that says which.
+//! Invariants: work that fails, panics or is cancelled leaves an end with an error that says which;
+//! an end that was refused, because the disk was full say, is said again by the drop of its guard and
+//! never becomes a cancellation.
 //! Next room: [`crate::intent`].
 
 use std::fmt::Display;
@@ -12,11 +14,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use crate::call::{Call, Outcome};
 use crate::error::Result;
 use crate::json::JsonText;
-use crate::observer::Level;
 use crate::queue::Place;
 use crate::session::Start;
 
-/// A call whose end is recorded when it is dropped, unless it was recorded before.
+/// A call whose end is recorded when it is dropped, unless it was recorded before. An end that was
+/// refused is said by the drop, as it was, or shorter if it was too large.
 ///
 /// ```
 /// use annals_observer::{EntryKind, JsonText, Observer, entries};
@@ -64,9 +66,7 @@ impl Drop for CallGuard {
             return;
         }
         let what = if std::thread::panicking() { PANIC } else { CANCELLED };
-        if let Err(error) =
-            self.call.finish(Outcome::Error(said(what, None)), Level::Batched, Place::Forced)
-        {
+        if let Err(error) = self.call.finish_unsaid(|| said(what, None)) {
             self.call.handle.note_error(error);
         }
     }
@@ -117,7 +117,8 @@ impl Start {
     /// ```
     ///
     /// # Errors
-    /// As [`Start::start`] and [`Call::end_ok`]; with the latter the work's own result is lost.
+    /// As [`Start::start`] and [`Call::end_ok`]; with the latter the work's own result is lost to the
+    /// caller, and queued to be recorded as what it was.
     ///
     /// # Panics
     /// If the work does, after its end is recorded.
@@ -144,8 +145,8 @@ impl Start {
         Ok(result)
     }
 
-    /// [`Start::run`] for async code. Dropped before it is ready, the end says `cancelled`; a panic
-    /// passes through and the end says `panic`.
+    /// [`Start::run`] for async code. Dropped before the work is ready, the end says `cancelled`; a
+    /// panic passes through and the end says `panic`.
     ///
     /// # Errors
     /// As [`Start::run`].

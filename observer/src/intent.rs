@@ -31,6 +31,8 @@ pub struct Intent {
 struct NotRun {
     handle: Arc<Handle>,
     entry: Option<Arc<Entry>>,
+    /// The ticket of the start, which is open no more then.
+    start: u64,
 }
 
 impl Start {
@@ -68,7 +70,8 @@ impl Start {
 
 impl Intent {
     fn of(call: Call) -> Intent {
-        let not_run = NotRun { handle: call.handle.clone(), entry: Some(call.end.clone()) };
+        let (handle, entry) = (call.handle.clone(), Some(call.end.clone()));
+        let not_run = NotRun { handle, entry, start: call.start.ticket.sequence };
         Intent { call, not_run }
     }
 
@@ -82,10 +85,12 @@ impl Intent {
         self.call.start_receipt()
     }
 
-    /// The tool is entered: from here on only an end can say what happened.
+    /// The tool is entered: from here on only an end can say what happened, and from here on its
+    /// duration counts.
     pub fn enter(self) -> Call {
-        let Intent { call, mut not_run } = self;
+        let Intent { mut call, mut not_run } = self;
         not_run.entry = None;
+        call.begin_now();
         call
     }
 }
@@ -101,8 +106,10 @@ impl Drop for NotRun {
         let mut entry = (*end).clone();
         entry.kind = EntryKind::NotRun;
         let encoded = self.handle.prepare(&mut entry);
+        // In the place of the end, so that nobody writes the start off later.
+        let place = Place::EndForced(self.start);
         let recorded =
-            encoded.and_then(|encoded| self.handle.record(encoded, Level::Batched, Place::Forced));
+            encoded.and_then(|encoded| self.handle.record(encoded, Level::Batched, place));
         if let Err(error) = recorded {
             self.handle.note_error(error);
         }

@@ -82,7 +82,8 @@ pub struct FieldNote {
     /// How long it was before it was cut; `None` if it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original: Option<Original>,
-    /// Where it stands if it is too large for the entry; the entry's own field is then absent.
+    /// Where it stands if it is too large for the entry. The entry's own field is then absent; that of
+    /// an error is its beginning, at most 1 KiB, or absent in older logs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<PayloadRef>,
 }

@@ -26,7 +26,7 @@ pub enum Level {
     /// After the sync that covers the entry. It is on disk when the call returns.
     #[default]
     Durable,
-    /// When the entry has its place in the log. A crash may lose it until [`Observer::flush`], or
+    /// When the entry has its place in the log, in async code too. A crash may lose it until [`Observer::flush`], or
     /// a later durable entry, returns.
     Ordered,
     /// When the entry is in the observer's queue; the call does no I/O. A crash may lose it until a
@@ -100,6 +100,15 @@ impl Health {
 
 /// Records agents' entries on a log. Clones share one queue; use one from as many threads as you
 /// like. It keeps the log's directory locked until its last clone, session and call are dropped.
+///
+/// **Before a process ends, call [`Observer::shutdown`]** (or [`Observer::force_flush`], which has a
+/// time limit) and look at what it returns. Without it, this is what can be lost: entries at
+/// [`Level::Ordered`] that no later durable entry or flush has covered, and entries at
+/// [`Level::Batched`] of the last [`Options::batch_age_max`](crate::Options::batch_age_max). The drop of the last
+/// clone, session or call hands the queue to the observer's thread and waits until it is durable, at
+/// most one second; it cannot say whether it is. It waits for nothing if nothing is queued, which is
+/// so after a shutdown, and not inside of a registry's closure. A process that leaves by
+/// `std::process::exit`, or keeps a clone in a static, drops nothing and waits for nothing.
 #[derive(Clone, Debug)]
 pub struct Observer {
     handle: Arc<Handle>,

@@ -1,9 +1,9 @@
 //! The starts of a living process that have no end yet: a table bounded by number and by age.
 //!
 //! Never here: pairing by order or name. The end handle carries its own start, so an end needs this
-//! table only for its reserved place and, where the handle is lost, for its duration. Invariant:
-//! what leaves the table without an end leaves it as a write-off, and the log keeps a start until
-//! what ends it, or writes it off, is durable. Next room: [`crate::retention`].
+//! table only to be queued without asking for room and, where the handle is lost, for its duration.
+//! Invariant: what leaves the table without an end leaves it as a write-off, and the log keeps a start
+//! until what ends it, or writes it off, is durable. Next room: [`crate::retention`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(crate) struct OpenStart {
     pub(crate) lsn: Option<Lsn>,
     /// No later than its LSN, which a batched start learns late: what was durable before it came.
     pub(crate) floor: Lsn,
-    /// Whether a place in the queue is kept for its end.
+    /// Whether its end is queued without asking for room.
     pub(crate) reserved: bool,
     /// Somebody is recording its end by its call id.
     pub(crate) ending: bool,
@@ -54,11 +54,22 @@ impl OpenStarts {
         self.table.remove(&ticket)
     }
 
-    /// Where it stands, learnt later than that it was open.
-    pub(crate) fn set_lsn(&mut self, ticket: u64, lsn: Option<Lsn>) {
+    /// When its caller could go on and where it stands, learnt later than that it was open.
+    pub(crate) fn begun(&mut self, ticket: u64, started: MonoTime, lsn: Option<Lsn>) {
         if let Some(start) = self.table.get_mut(&ticket) {
-            start.lsn = lsn;
+            start.started = started;
+            start.lsn = lsn.or(start.lsn);
         }
+    }
+
+    /// How long it takes until the oldest is too old; `None` if there is none.
+    pub(crate) fn due_after(&self, now: MonoTime, age_max: Duration) -> Option<Duration> {
+        let (_, oldest) = self.table.first_key_value()?;
+        Some(age_max.saturating_sub(now.since(oldest.started)))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -66,12 +77,13 @@ impl OpenStarts {
     }
 
     /// Nobody holds the start any more; its end may still come by its call id.
-    pub(crate) fn release(&mut self, ticket: u64) -> bool {
-        let start = self.table.get_mut(&ticket);
-        start.is_some_and(|start| std::mem::take(&mut start.reserved))
+    pub(crate) fn release(&mut self, ticket: u64) {
+        if let Some(start) = self.table.get_mut(&ticket) {
+            start.reserved = false;
+        }
     }
 
-    /// Whether a place in the queue is kept for the end of this start.
+    /// Whether the end of this start is queued without asking for room.
     pub(crate) fn has_place(&self, ticket: u64) -> bool {
         self.table.get(&ticket).is_some_and(|start| start.reserved)
     }

@@ -167,15 +167,15 @@ impl Options {
         self
     }
 
-    /// How many entries may wait in the queue, places kept for ends included; at least 2.
-    /// Default 8192.
+    /// How many entries may wait in the queue before the next finds no room; at least 1. The ends of
+    /// calls whose start was queued come on top, at most [`Options::open_starts_max`] of them: an end
+    /// is never refused for want of room, and calls that are open take none. Default 8192.
     pub fn queue_entries_max(mut self, entries: usize) -> Options {
-        self.delivery.queue_entries_max = entries.max(2);
+        self.delivery.queue_entries_max = entries.max(1);
         self
     }
 
-    /// How many bytes may wait in the queue; ends whose place is reserved come on top. Default
-    /// 32 MiB.
+    /// How many bytes may wait in the queue; those ends come on top. Default 32 MiB.
     pub fn queue_bytes_max(mut self, bytes: usize) -> Options {
         self.delivery.queue_bytes_max = bytes;
         self
@@ -200,7 +200,10 @@ impl Options {
         self
     }
 
-    /// How long a call may be open before it is written off as `abandoned`. Default one hour.
+    /// How long a call may be open before it is written off as `abandoned`. Default one hour. It is
+    /// looked at when a call starts, in a flush, and by the observer's own thread, which runs from the
+    /// first batched or async entry or `force_flush` on; only where all three are missing, a call of an
+    /// idle process stays open.
     pub fn open_start_age_max(mut self, age: Duration) -> Options {
         self.delivery.open_start_age_max = age;
         self

@@ -12,7 +12,8 @@ use crate::kind::PAYLOAD_RECORD_KIND;
 use crate::notes::{Field, PayloadRef};
 use crate::read::{ReadRecords, StoredEntry};
 
-/// One text of an entry, whole, wherever it stands. `None` if the entry has no such text.
+/// One text of an entry, whole, wherever it stands, an error too whose beginning stands in the entry.
+/// `None` if the entry has no such text.
 ///
 /// Memory: the text. Its records were durable together with the entry's, and no trim or archive
 /// parts them, because a segment holds batches whole.

@@ -153,7 +153,7 @@ impl Query {
             && is(&self.tool, &entry.tool)
             && is(&self.model, &entry.model)
             && (self.kinds.is_empty() || self.kinds.contains(&entry.kind))
-            && (!self.failed || entry.error.is_some())
+            && (!self.failed || entry.has_error())
             && self.from.is_none_or(|from| entry.wall >= from)
             && self.to.is_none_or(|to| entry.wall < to)
     }

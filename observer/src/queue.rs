@@ -1,12 +1,17 @@
-//! The queue of an observer as plain data: tickets, places, reservations, and what was dropped.
+//! The queue of an observer as plain data: tickets, places, and what was dropped.
 //!
 //! Never here: I/O, waiting, a clock read. Whoever calls holds the lock of [`crate::drain`].
-//! Invariants: tickets are taken in the order in which entries stand here; a start that was
-//! admitted has reserved the place of its end; a ticket that never becomes an entry is in the
-//! account of the dropped until that account is an entry itself. Next room: [`crate::drain`].
+//! Invariants: tickets are taken in the order in which entries stand here; only what stands here, or
+//! was taken out and has not reached the log, takes room from others; the end of a start that was
+//! admitted here needs none, as long as somebody holds its call, so at most as many entries as there
+//! may be open calls stand here beyond the cap; a ticket that never becomes an entry is in the account of
+//! the dropped until that account is an entry itself. (Places kept for ends once took room from starts:
+//! open calls filled an empty queue, and a start then waited for an end that nobody could reach;
+//! `docs/adr/0024`.) Next room: [`crate::drain`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
+use std::thread::ThreadId;
 
 use annals_wal::Lsn;
 
@@ -30,20 +35,18 @@ pub(crate) struct Queued {
 /// What an entry needs of the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
-    /// Its own place and one for its end.
+    /// A place; its end needs none then.
     Start,
-    /// A place that was reserved and is nobody's else any more.
-    Reserved,
-    /// The end of the call that began with this ticket: the place that its start has reserved, else
-    /// as [`Place::Kept`]. Once it is queued the start is open no more, unless somebody waits for the
-    /// sync: then it is when that is over.
+    /// The end of the call that began with this ticket: no place if its start was admitted to the
+    /// queue and somebody holds the call, else as [`Place::Kept`]. Once it is queued the start is
+    /// open no more, unless somebody waits for it: then it is when that is over.
     End(u64),
     /// The same, else as [`Place::Forced`].
     EndForced(u64),
-    /// A place, and it must not be dropped: an end without a reservation, an error.
+    /// A place, and it must not be dropped: an end whose start has none for it, an error.
     Kept,
-    /// No place: room or not. For what comes from a drop, where nobody may wait; at most one for
-    /// each call.
+    /// No place: room or not. For what comes from a drop, where nobody may wait, and for what stands
+    /// for an end; at most one for each call.
     Forced,
     /// A place; it may be dropped.
     Any,
@@ -62,12 +65,21 @@ pub(crate) enum Admission {
     NoTime(EncodedEntry),
 }
 
-/// Somebody who waits until one entry is durable.
+/// Somebody who waits until one entry is durable, or has its place in the log.
 #[derive(Debug, Default)]
 pub(crate) struct Waiter {
+    /// Its place is enough.
+    pub(crate) ordered: bool,
     pub(crate) lsn: Option<Lsn>,
     pub(crate) lost: Option<Error>,
     pub(crate) waker: Option<Waker>,
+}
+
+impl Waiter {
+    /// Whether it has what was asked, before any sync.
+    pub(crate) fn placed(&self) -> bool {
+        self.ordered && self.lsn.is_some()
+    }
 }
 
 /// Tickets that were taken and never became entries.
@@ -110,8 +122,6 @@ pub(crate) struct State {
     pub(crate) queue_bytes: usize,
     /// Entries that were taken out of the queue and have not reached the log.
     pub(crate) taken: usize,
-    /// Places kept for the ends of starts that were admitted here.
-    pub(crate) reserved: usize,
     pub(crate) last_lsn: Option<Lsn>,
     /// Last ticket and last LSN of what the log has and no sync is known to have covered.
     pub(crate) flights: VecDeque<(u64, Lsn)>,
@@ -132,6 +142,12 @@ pub(crate) struct State {
     pub(crate) tries: u64,
     /// Up to this ticket somebody waits for durability.
     pub(crate) wanted: u64,
+    /// Up to this ticket somebody waits for a place in the log.
+    pub(crate) ordered: u64,
+    /// The thread that writes.
+    pub(crate) worker: Option<ThreadId>,
+    /// It will look for starts that are too old without being told.
+    pub(crate) looks: bool,
     pub(crate) closed: bool,
     pub(crate) handles_gone: bool,
     pub(crate) working: bool,
@@ -182,11 +198,6 @@ impl State {
             None if self.account.is_empty() => {}
             None => return Ok(Admission::NoTime(entry)),
         }
-        if place == Place::Reserved {
-            self.reserved = self.reserved.saturating_sub(1);
-        } else if place == Place::Start {
-            self.reserved += 1;
-        }
         if let Some(start) = start {
             self.open.release(start);
         }
@@ -201,7 +212,7 @@ impl State {
     fn place_of(&self, place: Place) -> (Place, Option<u64>) {
         match place {
             Place::End(start) | Place::EndForced(start) if self.open.has_place(start) => {
-                (Place::Reserved, Some(start))
+                (Place::Forced, Some(start))
             }
             Place::End(start) => (Place::Kept, Some(start)),
             Place::EndForced(start) => (Place::Forced, Some(start)),
@@ -233,15 +244,13 @@ impl State {
     }
 
     pub(crate) fn has_room(&self, entry: &EncodedEntry, place: Place, limits: &Delivery) -> bool {
-        let used = self.queue.len() + self.taken + self.reserved;
-        let needed = match place {
-            Place::Reserved | Place::Forced | Place::EndForced(_) => return true,
-            Place::Start => 2,
-            Place::Kept | Place::Any | Place::End(_) => 1,
-        };
-        let empty = self.queue.is_empty() && self.taken == 0;
+        if matches!(place, Place::Forced | Place::EndForced(_)) {
+            return true;
+        }
+        // Only what the worker, or whoever has the order, will take away: a wait for it ends.
+        let used = self.queue.len() + self.taken;
         let bytes = self.queue_bytes.saturating_add(entry.weight());
-        used + needed <= limits.queue_entries_max && (empty || bytes <= limits.queue_bytes_max)
+        used == 0 || used < limits.queue_entries_max && bytes <= limits.queue_bytes_max
     }
 
     /// Takes out everything that is queued; it counts against the room until it is in the log.
@@ -271,9 +280,7 @@ impl State {
     /// A start that somebody waited for is not in the log and will not be: nothing is open. What
     /// is not in the table yet is taken back by whoever puts it there, in the same poll.
     pub(crate) fn forget_start(&mut self, ticket: u64) {
-        if self.open.remove(ticket).is_some_and(|start| start.reserved) {
-            self.reserved = self.reserved.saturating_sub(1);
-        }
+        self.open.remove(ticket);
     }
 
     /// Tells whoever waits for this entry that it is not in the log; whether somebody does.
@@ -282,6 +289,11 @@ impl State {
         waiter.lost = Some(error.clone());
         self.to_wake.extend(waiter.waker.take());
         true
+    }
+
+    /// Up to this ticket somebody waits for it to be written.
+    pub(crate) fn asked(&self) -> u64 {
+        self.wanted.max(self.ordered)
     }
 
     /// Everybody who waits for room looks again.

@@ -5,9 +5,11 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
 use annals_wal::Lsn;
 
+use crate::clock::MonoTime;
 use crate::codec::EncodedEntry;
 use crate::drain::{Drain, Submitted};
 use crate::entry::Entry;
@@ -16,10 +18,9 @@ use crate::flush::Settled;
 use crate::ids::Ticket;
 use crate::json::JsonText;
 use crate::kind::EntryKind;
-use crate::locked::Locked;
 use crate::observer::{Level, Receipt, receipt};
 use crate::open_starts::OpenStart;
-use crate::queue::{Admission, Place};
+use crate::queue::{Admission, Place, State};
 use crate::worker::RoomWait;
 
 /// An entry that has its ticket.
@@ -70,23 +71,22 @@ impl Drain {
         Ok(Receipt { ticket: self.ticket(sequence), lsn: None, dropped })
     }
 
-    /// Records an entry through the queue, whatever its level: waits for room and takes a ticket: its sequence, and whether it was dropped. To be followed
-    /// in the same poll by [`Drain::receipt_async`], which takes what stands ready for the ticket.
+    /// Records an entry through the queue, whatever its level: waits for room and takes a ticket. Its
+    /// sequence is returned, and whether it was dropped. To be followed in the same poll by [`Drain::receipt_async`], which takes what stands ready for the ticket.
     pub(crate) async fn offer_async(
         self: &Arc<Drain>,
         entry: EncodedEntry,
         level: Level,
         place: Place,
     ) -> Result<(u64, bool)> {
-        let durable = level == Level::Durable;
-        // A durable entry is not dropped: whoever asks for it is told if it cannot be.
+        // What is waited for is not dropped: whoever asks for it is told if it cannot be recorded.
         let place = match place {
-            Place::Any if durable => Place::Kept,
+            Place::Any if level != Level::Batched => Place::Kept,
             place => place,
         };
         let mut entry = Some(entry);
         let mut wait = RoomWait::of(self);
-        let how = (place, durable);
+        let how = (place, level);
         let offered =
             poll_fn(|context| self.poll_enqueue(&mut entry, how, &mut wait, context)).await?;
         Ok(match offered {
@@ -104,10 +104,9 @@ impl Drain {
         dropped: bool,
         level: Level,
     ) -> Result<Receipt> {
-        let lsn = match level == Level::Durable && !dropped {
-            true => Settled::of(self.clone(), ticket).await?,
-            false => None,
-        };
+        let waits = level != Level::Batched && !dropped;
+        let lsn = if waits { Settled::of(self.clone(), ticket).await? } else { None };
+        let lsn = lsn.filter(|_| level == Level::Durable); // the LSN of an ordered one may be lost
         Ok(Receipt { ticket: self.ticket(ticket), lsn, dropped })
     }
 
@@ -115,42 +114,83 @@ impl Drain {
         Ticket { instance: self.instance(), sequence }
     }
 
-    /// A start has its ticket: its end has a place, and starts that are overdue are written off.
-    pub(crate) fn opened(self: &Arc<Drain>, ticket: u64, start: OpenStart) -> Result<()> {
+    /// A start has its ticket: its end needs no room, and starts that are overdue are written off.
+    pub(crate) fn opened(self: &Arc<Drain>, ticket: u64, start: OpenStart) {
         let now = start.started;
-        let limits = &self.options.delivery;
-        let mut overdue = Vec::new();
-        {
+        let overdue = {
             let mut state = self.lock();
-            state.open.insert(ticket, start);
-            let (count, age) = (limits.open_starts_max, limits.open_start_age_max);
-            while let Some((ticket, start, reason)) = state.open.take_overdue(now, count, age) {
-                // Under the same lock as it leaves the table: the log keeps it all the time.
-                state.open.come(start.floor);
-                let kept = Coming { drain: self.clone(), floor: start.floor };
-                overdue.push((ticket, start, reason, kept));
+            if state.working && !state.looks {
+                self.work.notify_one(); // from now on there is something that grows old
             }
+            state.open.insert(ticket, start);
+            self.overdue(&mut state, now)
+        };
+        self.write_off(overdue, By::Caller);
+    }
+
+    /// Writes off what is open for too long by now, and says how long it takes until the next is; no
+    /// time if one could not be written off, and nothing if none is open.
+    pub(crate) fn write_off_overdue(self: &Arc<Drain>, by: By) -> Option<Duration> {
+        if self.lock().open.is_empty() {
+            return None;
         }
-        // One that fails does not stop the others.
-        let mut all = Ok(());
-        for (ticket, start, reason, kept) in overdue {
-            let one = self.write_off(ticket, &start, reason);
-            if let Err(error) = one {
-                self.lock().open.put_back(ticket, start);
-                all = all.and(Err(error));
+        let now = self.clock().mono(); // a caller's code: asked without the lock
+        let overdue = {
+            let mut state = self.lock();
+            if state.closed || state.failed.is_some() {
+                return None;
+            }
+            self.overdue(&mut state, now)
+        };
+        self.write_off(overdue, by);
+        self.lock().open.due_after(now, self.options.delivery.open_start_age_max)
+    }
+
+    /// Takes out of the table what is too old, or too much.
+    fn overdue(self: &Arc<Drain>, state: &mut State, now: MonoTime) -> Vec<Overdue> {
+        let limits = &self.options.delivery;
+        let (count, age) = (limits.open_starts_max, limits.open_start_age_max);
+        let mut overdue = Vec::new();
+        while let Some((ticket, start, reason)) = state.open.take_overdue(now, count, age) {
+            // Under the same lock as it leaves the table: the log keeps it all the time.
+            state.open.come(start.floor);
+            let kept = Coming { drain: self.clone(), floor: start.floor };
+            overdue.push(Overdue { ticket, start, reason, kept });
+        }
+        overdue
+    }
+
+    /// One that fails does not stop the others, and is nobody's failure who is here: it is open as
+    /// before, and the health says why.
+    fn write_off(self: &Arc<Drain>, overdue: Vec<Overdue>, by: By) {
+        for Overdue { ticket, start, reason, kept } in overdue {
+            if let Err(error) = self.write_off_one(ticket, &start, reason, by) {
+                let mut state = self.lock();
+                state.open.put_back(ticket, start);
+                state.last_error = Some(error);
             }
             drop(kept);
         }
-        all
     }
 
-    /// Says in the log that a start will not be waited for. It needs no room: it takes the place of
-    /// the end, or stands for a start that the log took without one.
-    fn write_off(self: &Arc<Drain>, ticket: u64, start: &OpenStart, reason: &str) -> Result<()> {
+    /// Says in the log that a start will not be waited for. It needs no room: it stands for the end.
+    fn write_off_one(
+        self: &Arc<Drain>,
+        ticket: u64,
+        start: &OpenStart,
+        reason: &str,
+        by: By,
+    ) -> Result<()> {
         let mut entry = abandoned(&start.end, reason, Some(ticket), start.lsn.map(|lsn| lsn.get()));
-        let encoded = self.prepare(&mut entry)?;
-        let place = if start.reserved { Place::Reserved } else { Place::Forced };
-        let recorded = self.record(encoded, Level::Batched, place)?;
+        let encoded = match by {
+            By::Caller => self.prepare(&mut entry)?,
+            By::Worker => {
+                // Its names and ids stand as they were written; redactors are no code for that thread.
+                (entry.wall, entry.mono) = self.now();
+                self.encode(&mut entry)?
+            }
+        };
+        let recorded = self.record(encoded, Level::Batched, Place::Forced)?;
         let mut state = self.lock();
         state.open.left(ticket);
         if let Recorded::Queued(ticket) = recorded {
@@ -173,6 +213,24 @@ impl Drain {
     pub(crate) fn written_id(&self, id: &str) -> Option<String> {
         self.options.capture.redaction.name(id)
     }
+}
+
+/// Who writes off what is open for too long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum By {
+    /// Whoever starts another call, or flushes.
+    Caller,
+    /// The observer's own thread.
+    Worker,
+}
+
+/// A start that has left the table and is not written off yet.
+struct Overdue {
+    ticket: u64,
+    start: OpenStart,
+    reason: &'static str,
+    /// Its log keeps it meanwhile.
+    kept: Coming,
 }
 
 /// The entry that writes a start off.
@@ -199,29 +257,15 @@ impl Drain {
     /// The end of this start is recorded, in the entry with that ticket, or may be (`None`).
     pub(crate) fn close_start(&self, ticket: u64, end: Option<u64>) {
         let mut state = self.lock();
-        let start = match end {
+        match end {
             Some(end) => state.open.end(ticket, end),
             None => state.open.remove(ticket),
         };
-        if start.is_some_and(|start| start.reserved) {
-            self.give_back(state);
-        }
     }
 
-    /// Nobody holds this start any more; it stays open.
+    /// Nobody holds this start any more; it stays open, and its end will ask for room.
     pub(crate) fn release_start(&self, ticket: u64) {
-        let mut state = self.lock();
-        if state.open.release(ticket) {
-            self.give_back(state);
-        }
-    }
-
-    /// A place that was kept for an end is anybody's.
-    fn give_back(&self, mut state: Locked<'_>) {
-        state.reserved = state.reserved.saturating_sub(1);
-        state.wake_room();
-        drop(state);
-        self.room.notify_all();
+        self.lock().open.release(ticket);
     }
 }
 
@@ -326,7 +370,7 @@ impl Drop for Ending {
 }
 
 /// A start that is in the table and whose caller has no [`crate::Call`] yet. Dropped before it is
-/// [`Opening::done`], it gives back the place of the end and leaves the start in the table.
+/// [`Opening::done`], its end has no place without room any more; the start stays in the table.
 #[derive(Debug)]
 pub(crate) struct Opening {
     drain: Arc<Drain>,
@@ -335,19 +379,18 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// # Errors
-    /// That of writing off what is overdue; the start is in the table and has no place then.
-    pub(crate) fn of(drain: &Arc<Drain>, ticket: u64, start: OpenStart) -> Result<Opening> {
+    pub(crate) fn of(drain: &Arc<Drain>, ticket: u64, start: OpenStart) -> Opening {
         let opening = Opening { drain: drain.clone(), ticket, waits: true };
-        drain.opened(ticket, start)?;
-        Ok(opening)
+        drain.opened(ticket, start);
+        opening
     }
 
-    /// Somebody has the call: its end, or its drop, sees to the place.
-    pub(crate) fn done(mut self, lsn: Option<Lsn>) {
+    /// Somebody has the call: its end, or its drop, sees to the rest. If he had to wait for it: since
+    /// when he has it, and where it stands.
+    pub(crate) fn done(mut self, begun: Option<(MonoTime, Option<Lsn>)>) {
         self.waits = false;
-        if lsn.is_some() {
-            self.drain.lock().open.set_lsn(self.ticket, lsn);
+        if let Some((started, lsn)) = begun {
+            self.drain.lock().open.begun(self.ticket, started, lsn);
         }
     }
 

@@ -59,6 +59,10 @@ pub struct Recovered {
     pub undecodable: u64,
 }
 
+/// In this order an entry that names no kind is looked for.
+const KINDS: [CallKind; 5] =
+    [CallKind::Tool, CallKind::Llm, CallKind::Agent, CallKind::Trace, CallKind::Span];
+
 /// What pairs a start and its end: the span, or, where the end has none, the call id.
 type Key = (Option<SessionId>, EntryKind, Option<u64>, Option<CallId>);
 
@@ -81,6 +85,9 @@ impl Calls {
     fn add(&mut self, stored: StoredEntry) {
         let StoredEntry { lsn, entry } = stored;
         if let Some(kind) = entry.kind.starts() {
+            if entry.source.is_some() {
+                return; // what a file tells of a run elsewhere: no crash of ours has cut it
+            }
             let (span, call_id) = keys(&entry, kind);
             self.by_span.extend(span.map(|key| (key, lsn)));
             if let Some(key) = call_id {
@@ -91,16 +98,15 @@ impl Calls {
         } else if let Some(kind) = entry.kind.ends() {
             self.settled += u64::from(self.close(&entry, kind));
         } else if entry.kind == EntryKind::NotRun {
-            self.settled += u64::from(self.close(&entry, CallKind::Tool));
+            // Any call can be an intent. By its span: a call id alone has always been a tool's.
+            let by_span = entry.span.is_some();
+            let mut kinds = KINDS.into_iter().filter(|kind| by_span || *kind == CallKind::Tool);
+            self.settled += u64::from(kinds.any(|kind| self.close(&entry, kind)));
         } else if entry.kind == EntryKind::Abandoned {
             let found = match said_of(&entry, "start_lsn") {
                 // A start without span and call id has no other name; and it is this one's alone.
                 Some(start) => Lsn::new(start),
-                None => {
-                    let kinds = [CallKind::Tool, CallKind::Llm, CallKind::Agent, CallKind::Trace];
-                    let mut kinds = kinds.into_iter().chain([CallKind::Span]);
-                    kinds.find_map(|kind| self.find(&entry, kind))
-                }
+                None => KINDS.into_iter().find_map(|kind| self.find(&entry, kind)),
             };
             if let Some(call) = found.and_then(|lsn| self.by_lsn.get_mut(&lsn)) {
                 call.abandoned.get_or_insert(lsn);
@@ -204,7 +210,7 @@ impl Observer {
 
     /// Finds the calls that a crash has cut and says so in the log: for each start of an earlier
     /// opening without an end, an entry `abandoned` with the reason and the start's LSN, unless it
-    /// has one. Durable on return, and nothing changes if it is called again. Call it once after
+    /// has one. Starts that an import brought are no calls of this log's. Durable on return, and nothing changes if it is called again. Call it once after
     /// opening.
     ///
     /// It reads all entries of the log, from its head.

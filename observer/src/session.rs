@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::call::{Call, Outcome};
+use crate::clock::MonoTime;
 use crate::drain::Handle;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
@@ -281,16 +282,16 @@ impl Start {
         };
         let reserved = matches!(recorded, Recorded::Queued(_));
         let end = Arc::new(self.end());
-        let started = self.entry.mono;
+        let started = self.handle.clock().mono(); // after the wait for room
         let (end_entry, floor) = (end.clone(), coming.floor);
         let open = OpenStart { end: end_entry, started, lsn, floor, reserved, ending: false };
         let opening = match recorded {
             Recorded::Dropped(_) => None,
-            _ => Some(Opening::of(&self.handle, ticket, open)?),
+            _ => Some(Opening::of(&self.handle, ticket, open)),
         };
         drop(coming); // it is in the table
         match self.handle.receipt(recorded, self.level) {
-            Ok(receipt) => Ok(self.opened(opening, end, receipt)),
+            Ok(receipt) => Ok(self.opened(opening, end, receipt, started)),
             Err(error) => {
                 opening.into_iter().for_each(Opening::refused);
                 Err(error)
@@ -310,7 +311,7 @@ impl Start {
         let encoded = self.prepare()?;
         let coming = Coming::next(&self.handle)?;
         let (ticket, dropped) = self.handle.offer_async(encoded, self.level, Place::Start).await?;
-        let (end, started) = (Arc::new(self.end()), self.entry.mono);
+        let (end, started) = (Arc::new(self.end()), self.handle.clock().mono());
         let open = OpenStart {
             end: end.clone(),
             started,
@@ -322,11 +323,11 @@ impl Start {
         // In the table before the wait for the sync: this future may be dropped there.
         let opening = match dropped {
             true => None,
-            false => Some(Opening::of(&self.handle, ticket, open)?),
+            false => Some(Opening::of(&self.handle, ticket, open)),
         };
         drop(coming); // it is in the table
         match self.handle.receipt_async(ticket, dropped, self.level).await {
-            Ok(receipt) => Ok(self.opened(opening, end, receipt)),
+            Ok(receipt) => Ok(self.opened(opening, end, receipt, started)),
             Err(error) => {
                 opening.into_iter().for_each(Opening::refused);
                 Err(error)
@@ -365,23 +366,31 @@ impl Start {
         end
     }
 
-    fn opened(self, opening: Option<Opening>, end: Arc<Entry>, start: Receipt) -> Call {
-        opening.into_iter().for_each(|opening| opening.done(start.lsn));
-        self.into_call(end, start)
-    }
-
-    fn into_call(self, end: Arc<Entry>, start: Receipt) -> Call {
+    /// The call, whose time begins now: its caller can go on. The start's own stamp is older.
+    fn opened(
+        self,
+        opening: Option<Opening>,
+        end: Arc<Entry>,
+        start: Receipt,
+        queued: MonoTime,
+    ) -> Call {
+        let waited = self.level != Level::Batched;
+        let started = if waited { self.handle.clock().mono() } else { queued };
+        if let Some(opening) = opening {
+            opening.done(waited.then_some((started, start.lsn)));
+        }
         let call_id = end.call_id.clone().unwrap_or_else(|| CallId::of_span(self.span));
         Call {
             handle: self.handle,
             level: self.level,
-            started: self.entry.mono,
+            started,
             call_id,
             span: self.span,
             start,
             tokens: None,
             metadata: None,
             ended: false,
+            unsaid: None,
             end,
         }
     }

@@ -5,6 +5,7 @@
 //! full disk is tried again, each time after a pause and whenever somebody flushes. Next room:
 //! [`crate::flush`].
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -13,10 +14,15 @@ use crate::clock::{MonoTime, WallTime};
 use crate::codec::EncodedEntry;
 use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
+use crate::observer::Level;
 use crate::queue::{Admission, Place, State, Waiter};
+use crate::record::By;
 
 /// How long a full disk is left alone.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often the clock is asked for starts that are too old: no more and no less than that.
+const LOOK_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(86_400));
 
 impl Drain {
     /// Queues an entry, waiting for room if the policy says so.
@@ -31,7 +37,7 @@ impl Drain {
         let mut now = None;
         let mut state = self.lock_to_wait();
         loop {
-            entry = match self.offer(&mut state, entry, place, false, now)? {
+            entry = match self.offer(&mut state, entry, place, Level::Batched, now)? {
                 Admission::NoRoom(entry) => entry,
                 Admission::NoTime(back) => {
                     drop(state);
@@ -51,12 +57,12 @@ impl Drain {
         }
     }
 
-    /// [`Drain::enqueue`] for a future: never waits on this thread. With `durable` a waiter stands
-    /// ready for the ticket that is returned.
+    /// [`Drain::enqueue`] for a future: never waits on this thread. At a level that waits for more
+    /// than the queue, a waiter stands ready for the ticket that is returned.
     pub(crate) fn poll_enqueue(
         self: &Arc<Drain>,
         entry: &mut Option<EncodedEntry>,
-        (place, durable): (Place, bool),
+        (place, level): (Place, Level),
         wait: &mut RoomWait,
         context: &mut Context<'_>,
     ) -> Poll<Result<Admission>> {
@@ -66,8 +72,9 @@ impl Drain {
         if let Err(error) = self.ensure_worker() {
             return Poll::Ready(Err(error));
         }
-        if durable && let Some(why) = Error::if_in_closure() {
-            return Poll::Ready(Err(why)); // its sync may wait for whoever waits for this thread
+        let waits = level != Level::Batched;
+        if waits && let Some(why) = Error::if_in_closure() {
+            return Poll::Ready(Err(why)); // the log may wait for whoever waits for this thread
         }
         let Some(mut offered) = entry.take() else {
             return Poll::Ready(Err(Error::invalid("the entry is already queued")));
@@ -75,7 +82,7 @@ impl Drain {
         let (waker, mut now) = (context.waker().clone(), None);
         loop {
             let mut state = self.lock();
-            match self.offer(&mut state, offered, place, durable, now) {
+            match self.offer(&mut state, offered, place, level, now) {
                 Ok(Admission::NoTime(back)) => {
                     drop(state);
                     now = Some(self.now());
@@ -101,7 +108,7 @@ impl Drain {
         state: &mut State,
         entry: EncodedEntry,
         place: Place,
-        durable: bool,
+        level: Level,
         now: Option<(WallTime, MonoTime)>,
     ) -> Result<Admission> {
         state.check()?;
@@ -113,20 +120,24 @@ impl Drain {
         let limits = &self.options.delivery;
         let first = state.queue.is_empty();
         let account = now.map(|now| move |account: &_| self.account_entry(account, now));
-        // A durable start waits, whatever the policy: the caller is about to do what it announces.
-        if durable && place == Place::Start && !state.has_room(&entry, place, limits) {
+        let waits = level != Level::Batched;
+        // One that is waited for waits for room, too, whatever the policy: its caller is about to do
+        // what it announces.
+        if waits && place == Place::Start && !state.has_room(&entry, place, limits) {
             return Ok(Admission::NoRoom(entry));
         }
         let admission = state.admit(entry, place, limits, account)?;
         if let Admission::Queued(ticket) = admission {
-            if durable {
-                state.waiters.insert(ticket, Waiter::default());
-                state.wanted = state.wanted.max(ticket);
+            if waits {
+                let ordered = level == Level::Ordered;
+                state.waiters.insert(ticket, Waiter { ordered, ..Waiter::default() });
+                let asked = if ordered { &mut state.ordered } else { &mut state.wanted };
+                *asked = ticket.max(*asked);
             } else if let Place::End(start) | Place::EndForced(start) = place {
                 state.open.end(start, ticket);
             }
             // The worker sleeps through the rest of a batch; it must know of its first and last.
-            if first || durable || state.queue_bytes >= limits.batch_bytes {
+            if first || waits || state.queue_bytes >= limits.batch_bytes {
                 self.work.notify_one();
             }
         }
@@ -141,7 +152,7 @@ impl Drain {
         }
         let drain = self.clone();
         let thread = std::thread::Builder::new().name("annals-observer".to_owned());
-        thread.spawn(move || work(&drain)).map_err(|error| {
+        thread.spawn(move || guarded(&drain)).map_err(|error| {
             let what = format!("cannot start the observer's thread: {error}; try again");
             Error::new(ErrorKind::Io, what)
         })?;
@@ -200,13 +211,27 @@ impl Drop for RoomWait {
 enum Turn {
     Write,
     Sync,
+    /// For starts that are open for too long.
+    Look,
     Sleep(Option<Duration>),
     End,
+}
+
+/// A panic here is one of the caller's clock, or a defect of ours. Nobody waits for a thread that is
+/// gone.
+fn guarded(drain: &Arc<Drain>) {
+    if catch_unwind(AssertUnwindSafe(|| work(drain))).is_err() {
+        drain.thread_panicked();
+    }
 }
 
 fn work(drain: &Arc<Drain>) {
     let mut first_queued: Option<Instant> = None;
     let mut tried: Option<(Instant, u64)> = None;
+    let pause = |age: Duration| age.clamp(LOOK_PAUSES.0, LOOK_PAUSES.1);
+    let age_max = pause(drain.options.delivery.open_start_age_max);
+    let mut look: Option<Instant> = None;
+    drain.lock().worker = Some(std::thread::current().id());
     loop {
         let mut state = drain.lock_to_wait();
         let turn = loop {
@@ -215,19 +240,34 @@ fn work(drain: &Arc<Drain>) {
             } else {
                 first_queued.get_or_insert_with(Instant::now);
             }
+            if !(state.open.is_empty() || state.closed || state.failed.is_some()) {
+                // What starts from now on is not too old before that.
+                look.get_or_insert_with(|| Instant::now() + age_max);
+            }
+            state.looks = look.is_some();
             match turn(drain, &state, first_queued, tried) {
-                Turn::Sleep(most) => state = drain.sleep(state, most),
+                Turn::Sleep(most) => {
+                    let left = look.map(|at| at.saturating_duration_since(Instant::now()));
+                    if left.is_some_and(|left| left.is_zero()) {
+                        break Turn::Look;
+                    }
+                    let most = most.into_iter().chain(left).min();
+                    state = drain.sleep(state, most);
+                }
                 turn => break turn,
             }
         };
-        let (wanted, last_lsn) = (state.wanted, state.last_lsn);
+        let (asked, last_lsn) = (state.asked(), state.last_lsn);
         if matches!(turn, Turn::End) {
             state.working = false;
             return;
         }
         drop(state);
-        if matches!(turn, Turn::Write) {
-            tried = Some((Instant::now(), wanted));
+        if matches!(turn, Turn::Look) {
+            let next = drain.write_off_overdue(By::Worker);
+            look = next.map(|age| Instant::now() + pause(age));
+        } else if matches!(turn, Turn::Write) {
+            tried = Some((Instant::now(), asked));
             if let Ok(order) = drain.order() {
                 // A failure is noted where it is met; those who wait are told there.
                 let _ = drain.send_queued(&order);
@@ -258,24 +298,24 @@ fn turn(
     let said_now = state.wanted > state.durable || state.handles_gone;
     let queued = !state.queue.is_empty() || unsaid && said_now;
     if state.stuck.is_some() && queued {
-        let Some((at, wanted)) = tried else { return Turn::Write };
+        let Some((at, asked)) = tried else { return Turn::Write };
         if state.handles_gone {
             return Turn::End;
         }
         let left = FULL_PAUSE.saturating_sub(at.elapsed());
-        let poked = state.wanted > wanted;
+        let poked = state.asked() > asked;
         return if left.is_zero() || poked { Turn::Write } else { Turn::Sleep(Some(left)) };
     }
     let submitted = state.flights.back().map_or(state.durable, |flight| flight.0);
     if queued {
         let waited = first_queued.map_or(Duration::ZERO, |at| at.elapsed());
         let left = limits.batch_age_max.saturating_sub(waited);
-        let now = state.wanted > submitted
+        let now = state.asked() > submitted
             || state.closed
             || state.handles_gone
             || left.is_zero()
             || state.queue_bytes >= limits.batch_bytes
-            || state.queue.len() + state.reserved >= limits.queue_entries_max / 2;
+            || state.queue.len() >= limits.queue_entries_max / 2;
         return if now { Turn::Write } else { Turn::Sleep(Some(left)) };
     }
     if state.wanted > state.durable && !state.flights.is_empty() {

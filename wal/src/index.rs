@@ -7,11 +7,11 @@
 //! wrong record; a record is noted without asking for memory. Next rooms: [`crate::writer`],
 //! [`crate::seek`].
 
-use std::sync::Arc;
+use std::sync::{Arc, TryLockError};
 
 use crate::format::{self, FrameHeader, IndexBlock};
 use crate::ids::{Lsn, Sequence};
-use crate::sync::{Mutex, PoisonError};
+use crate::sync::{Mutex, MutexGuard, PoisonError, thread};
 
 /// The index of the frames so far.
 #[derive(Clone, Debug)]
@@ -123,6 +123,10 @@ pub(crate) struct Start {
     pub(crate) lsn: u64,
 }
 
+/// How often a reader asks for the lock on [`ActiveStarts`], which is held for a search in memory or
+/// for the copy of a few blocks.
+const TRIES: u32 = 1000;
+
 /// Places to begin at in the segment that is written, for readers of the same process. As many as
 /// the segment's index will have blocks, so no more with more history.
 #[derive(Clone, Debug, Default)]
@@ -148,12 +152,25 @@ impl ActiveStarts {
         *known = starts.len();
     }
 
-    /// The last start of this segment that is not above this LSN.
+    /// The last start of this segment that is not above this LSN. None if the lock is not to be had:
+    /// a start is only a shorter way, and in a child made by fork, which may read, a leader that
+    /// published at the fork never gives the lock back. (The child waited for ever.)
     pub(crate) fn find(&self, sequence: Sequence, lsn: Lsn) -> Option<Start> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.lock_soon()?;
         let (of, starts) = &*inner;
         let before = starts.partition_point(|start| start.lsn <= lsn.get());
         let start = starts.get(before.checked_sub(1)?).copied();
         start.filter(|_| *of == sequence.get())
+    }
+
+    fn lock_soon(&self) -> Option<MutexGuard<'_, (u64, Vec<Start>)>> {
+        for _ in 0..TRIES {
+            match self.inner.try_lock() {
+                Ok(inner) => return Some(inner),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => thread::yield_now(),
+            }
+        }
+        None
     }
 }

@@ -144,7 +144,7 @@ fn micros(nanos: i64) -> f64 {
 
 fn complete(open: &Open<(u64, usize)>, end: &StoredEntry) -> Value {
     let start = &open.start.entry;
-    let failed = end.entry.error.is_some();
+    let failed = end.entry.has_error();
     json!({
         "ph": "X", "name": label(start, open.kind), "cat": category(open),
         "pid": open.kept.0, "tid": open.kept.1,

@@ -209,9 +209,9 @@ fn content(name: &str, value: Option<&JsonText>) -> Option<Value> {
 
 /// Status and `error.type` of an end: low in cardinality, so the message stands in the status.
 fn status_of(end: &Entry, attributes: &mut Vec<Value>) -> Value {
-    let Some(error) = &end.error else { return json!({ "code": 1, "message": "" }) };
-    attributes.push(text(names::ERROR_TYPE, &error_type(error)));
-    json!({ "code": 2, "message": error_message(error) })
+    let Some(error) = end.error_shown() else { return json!({ "code": 1, "message": "" }) };
+    attributes.push(text(names::ERROR_TYPE, &error_type(&error)));
+    json!({ "code": 2, "message": error_message(&error) })
 }
 
 fn error_type(error: &JsonText) -> String {
@@ -229,10 +229,10 @@ fn error_message(error: &JsonText) -> String {
 
 fn event(entry: &Entry) -> Value {
     let mut attributes = Vec::new();
-    let name = match &entry.error {
+    let name = match entry.error_shown() {
         Some(error) => {
-            attributes.push(text("exception.type", &error_type(error)));
-            attributes.push(text("exception.message", &error_message(error)));
+            attributes.push(text("exception.type", &error_type(&error)));
+            attributes.push(text("exception.message", &error_message(&error)));
             "exception"
         }
         None => {

@@ -98,7 +98,7 @@ pub fn write(
                 entry.span.map(|span| span.to_string()),
                 entry.parent_span.map(|span| span.to_string()),
                 text(&entry.metadata),
-                text(&entry.error),
+                entry.error_shown().map(|error| error.as_str().to_owned()),
                 whole.as_str(),
             ])?;
             exported.entries += 1;

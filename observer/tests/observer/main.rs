@@ -32,3 +32,5 @@ mod sessions;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod trajectories;
+mod truth;
+mod waits;

@@ -231,3 +231,16 @@ fn what_was_exported_can_be_imported() {
         session_entries(&log, "s-1").unwrap().map(|s| s.unwrap().entry.kind).collect();
     assert_eq!(kinds, [EntryKind::ToolStart, EntryKind::ToolEnd]);
 }
+
+/// Its error stands in records of its own; a program that asks the column must see that it failed.
+#[test]
+fn a_failure_with_a_large_error_has_an_error_in_its_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.db");
+    let log = crate::truth::a_large_error(&format!("no network: {}", "x".repeat(200)));
+    export::sqlite::write(entries(&log).unwrap(), &path).unwrap();
+    let database = Connection::open(&path).unwrap();
+    let failed = "SELECT error FROM protocol_entries WHERE error IS NOT NULL";
+    let error: String = database.query_row(failed, [], |row| row.get(0)).unwrap();
+    assert!(error.starts_with("\"no network"), "{error}");
+}
