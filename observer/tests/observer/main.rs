@@ -28,6 +28,7 @@ mod real_input;
 mod redaction;
 mod resume;
 mod reviewed;
+mod secrets;
 mod sessions;
 #[cfg(feature = "sqlite")]
 mod sqlite;
