@@ -16,6 +16,7 @@ mod delivery;
 mod disguised;
 mod exports;
 mod finding;
+mod handed_on;
 mod imports;
 mod json_lines;
 mod json_text;
