@@ -26,6 +26,10 @@ pub(super) fn ends(text: &str, start: usize, end: usize, whose: Assigned) -> Opt
     if value.quote.is_none() && next == Some(b'(') && value.text.contains('.') {
         return None;
     }
+    // `token:`, and in the next line a name with its own value.
+    if value.quote.is_none() && value.text.ends_with(':') {
+        return None;
+    }
     let bare = value.text.trim_end_matches('\\');
     let is_secret = match whose {
         Assigned::Token => judge::secret_value(bare),

@@ -121,8 +121,7 @@ pub(super) fn password_value(value: &str, sure: bool) -> bool {
     if seen.letters() == 0 || value.len() < 6 || is_something_else(value) {
         return false;
     }
-    let digit = seen.digits > 0 && (sure || value.len() >= 8 || is_interleaved(value));
-    digit || has_sign(value, sure) || seen.is_shuffled() && value.len() >= 20
+    seen.digits > 0 || has_sign(value, sure) || seen.is_shuffled() && value.len() >= 20
 }
 
 /// A password beside the host and the user of a connection: of any length. `word`: it may as well
@@ -220,6 +219,7 @@ fn is_something_else(value: &str) -> bool {
     let methods =
         ["argon2i", "argon2id", "pbkdf2", "sha256", "sha512", "base64", "aws4-hmac-sha256"];
     value.contains(char::is_whitespace)
+        || value.starts_with("arn:")
         || value.contains("::")
         || value.contains("://")
         || is_path(value)
