@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, LineWriter, Write};
 use std::path::Path;
 
-use annals_observer::export::{ExportError, Exported, chrome, folded, jsonl, otlp};
+use annals_observer::export::{ExportError, Exported, chrome, folded, jsonl, otlp, whole};
 use annals_observer::{Query, StoredEntry};
 use annals_wal::LogReader;
 
@@ -26,7 +26,16 @@ pub(crate) fn export(args: &ExportArgs, out: &mut Out) -> Result<Exit, Failure> 
     let reader = LogReader::open(&args.dir)?;
     let mut undecodable = 0u64;
     // One record that cannot be decoded costs itself and no other; the log's own errors end it.
-    let entries = query.run(&reader)?.filter_map(|item| match item {
+    let found = query.run(&reader)?;
+    // Large texts stand in records of their own; a form without texts need not read them.
+    let texts = match args.format {
+        ExportFormat::Jsonl | ExportFormat::Sqlite => true,
+        ExportFormat::Otlp => args.contents,
+        ExportFormat::ChromeTrace | ExportFormat::Folded => false,
+    };
+    let found: Box<dyn Iterator<Item = annals_observer::Result<StoredEntry>>> =
+        if texts { Box::new(whole(&reader, found)) } else { Box::new(found) };
+    let entries = found.filter_map(|item| match item {
         Err(error) if error.log_error().is_none() => {
             message(&format!("wal: {}", escape(&error.to_string())));
             undecodable += 1;

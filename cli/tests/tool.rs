@@ -561,3 +561,38 @@ fn archive_hands_over_and_the_archive_is_read_and_never_written_to() {
     assert_eq!(output.status.code(), Some(7), "no log is made by a wrong name");
     assert!(!absent.exists());
 }
+
+/// A text over the observer's limit stands in records of its own: the export has it all the same.
+#[test]
+fn an_export_has_large_texts_and_an_import_keeps_them() {
+    use annals_observer::{JsonText, Observer};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let observer = Observer::on(Log::open(&path).unwrap()).unwrap();
+    let large = "0123456789abcdef".repeat(300 << 6);
+    let mut call = observer.session("s-1").unwrap().tool("cat").start().unwrap();
+    call.end_ok(JsonText::string(&large)).unwrap();
+    observer.shutdown().unwrap();
+    observer.log().clone().close().unwrap();
+    for (format, contents, count) in [
+        ("jsonl", false, 1),
+        ("otlp", true, 1),
+        ("otlp", false, 0),
+        ("chrome-trace", false, 0),
+        ("folded", false, 0),
+    ] {
+        let mut args = vec!["export", text(&path), "--format", format];
+        args.extend(contents.then_some("--contents"));
+        let output = wal(&args);
+        assert_eq!(code(&output), 0, "{format}: {}", stderr(&output));
+        assert_eq!(stdout(&output).matches(&large).count(), count, "{format}");
+    }
+    let lines = dir.path().join("run.ndjson");
+    let output = wal(&["export", text(&path), "--format", "jsonl", "-o", text(&lines)]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let to = dir.path().join("to");
+    let output = wal(&["import", text(&to), text(&lines)]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let output = wal(&["export", text(&to), "--format", "jsonl"]);
+    assert!(stdout(&output).contains(&large), "kept");
+}

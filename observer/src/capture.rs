@@ -36,7 +36,7 @@ pub(crate) struct Capture {
     pub(crate) output: bool,
     pub(crate) prompts: bool,
     pub(crate) metadata: bool,
-    /// Longer texts are cut to this many bytes.
+    /// Longer texts are cut to this many bytes; of a string its content counts.
     pub(crate) field_bytes_max: usize,
     /// Longer texts stand in records of their own.
     pub(crate) inline_bytes_max: usize,
@@ -94,6 +94,11 @@ impl Capture {
         let Some(text) = entry.field(field) else { return };
         let whole = text.as_str();
         if whole.len() <= self.field_bytes_max {
+            return;
+        }
+        // Of a string what it says is limited: its quotes and escapes are ours.
+        let content = serde_json::from_str::<String>(whole).unwrap_or_else(|_| whole.to_owned());
+        if content.len() <= self.field_bytes_max {
             return;
         }
         let original = Original { bytes: whole.len() as u64, sha256: sha256(whole.as_bytes()) };

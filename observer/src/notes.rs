@@ -64,6 +64,17 @@ impl Notes {
         self.place(field).get_or_insert_default()
     }
 
+    /// The text stands in the entry again: its note says only what was done to it, if anything.
+    pub(crate) fn came_back(&mut self, field: Field) {
+        let place = self.place(field);
+        if let Some(note) = place {
+            note.payload = None;
+        }
+        if place.as_deref() == Some(&FieldNote::default()) {
+            *place = None;
+        }
+    }
+
     fn place(&mut self, field: Field) -> &mut Option<Box<FieldNote>> {
         match field {
             Field::Input => &mut self.input,

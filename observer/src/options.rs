@@ -128,8 +128,9 @@ impl Options {
     }
 
     /// Cuts longer texts (input, output, error, metadata) to this many bytes, on a character
-    /// boundary and after redaction. A text that was cut becomes a JSON string of its beginning;
-    /// [`crate::Entry::notes`] has its length and SHA-256. Default: no limit.
+    /// boundary and after redaction; of a JSON string its content counts. A text that was cut becomes
+    /// a JSON string of its beginning; [`crate::Entry::notes`] has its length and SHA-256. Default:
+    /// no limit.
     pub fn field_bytes_max(mut self, bytes: usize) -> Options {
         self.capture.field_bytes_max = bytes;
         self

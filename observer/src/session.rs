@@ -221,6 +221,14 @@ impl Start {
         self
     }
 
+    /// [`Start::within`] a call of which only the end entry is at hand, and in its session.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn inside_of(mut self, end: &Entry) -> Start {
+        (self.entry.session, self.entry.run) = (end.session.clone(), end.run.clone());
+        (self.entry.parent_span, self.entry.agent) = (end.span, end.agent.clone());
+        self
+    }
+
     /// The agent that makes the call.
     pub fn by_agent(mut self, name: impl Into<String>) -> Start {
         self.entry.agent = Some(name.into());

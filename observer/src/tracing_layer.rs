@@ -1,14 +1,17 @@
 //! A `tracing` layer: spans named by the GenAI conventions become calls, errors inside them
-//! entries.
+//! entries, and events named by the conventions short spans.
 //!
 //! Feature `tracing`. A span is recorded if it has `gen_ai.operation.name`, or is called
 //! `invoke_agent`, `chat` or `execute_tool`; others are passed by. Its state lives in the span's
 //! own extensions and never under its id, which is used again after it closed. Never here: a wait
-//! for a sync; entries are batched, and a failure to record is in [`crate::Health`]. Invariant: a
-//! span that closes leaves an end, with an error if it recorded `error.type` or an event at ERROR.
+//! for a sync; entries are batched, and a failure to record is in [`crate::Health`]. Invariants: a
+//! span that closes leaves an end, with an error if it recorded `error`, `error.type`, the status
+//! `ERROR` or an event at ERROR; nothing of a caller (a redactor, a clock, a field's `Debug`) runs
+//! while a span's extensions are held, because it may trace inside of the same span.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use tracing_core::field::{Field, Visit};
 use tracing_core::span::{Attributes, Id, Record};
@@ -18,11 +21,15 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::call::{Call, Outcome};
+use crate::drain::Handle;
+use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::export::names;
 use crate::ids::CallId;
 use crate::json::JsonText;
+use crate::kind::EntryKind;
 use crate::observer::{Level, Observer};
+use crate::queue::Place;
 use crate::session::{Session, Start};
 
 /// Records spans and their errors on an observer.
@@ -57,6 +64,36 @@ struct Recorded {
     later: Fields,
     error: Option<String>,
 }
+
+/// A recorded span, as far as what happens inside of it must know.
+struct Around {
+    handle: Arc<Handle>,
+    end: Arc<Entry>,
+}
+
+impl Around {
+    fn of(recorded: &Recorded) -> Around {
+        Around { handle: recorded.call.handle.clone(), end: recorded.call.end.clone() }
+    }
+
+    /// As [`Call::error`], which cannot be had without the span's extensions.
+    fn error(&self, error: JsonText) -> Result<()> {
+        let mut entry = (*self.end).clone();
+        (entry.kind, entry.error) = (EntryKind::Error, Some(error));
+        let encoded = self.handle.prepare(&mut entry)?;
+        let recorded = self.handle.record(encoded, Level::Batched, Place::Kept)?;
+        self.handle.receipt(recorded, Level::Batched).map(drop)
+    }
+}
+
+/// How the name of an event of the conventions begins.
+const EVENT_PREFIX: &str = "gen_ai.";
+/// Where an event has its name, if not in its metadata.
+const EVENT_NAME: &str = "event.name";
+const ERROR: &str = "error";
+const STATUS_CODE: &str = "otel.status_code";
+/// What a status says in words: the convention's field, and that of `tracing-opentelemetry`.
+const STATUS_TEXT: [&str; 2] = ["otel.status_description", "otel.status_message"];
 
 impl ObserverLayer {
     /// A layer whose spans belong to this session unless they name another
@@ -99,6 +136,23 @@ impl ObserverLayer {
         })
     }
 
+    /// An event of the conventions: a span of no length, inside of the one around it.
+    fn event(&self, name: String, fields: &Fields, around: Option<Around>) {
+        let mut start = self.session.span(name);
+        if let Some(around) = around {
+            start = start.inside_of(&around.end);
+        }
+        if let Some(fields) = fields.as_json() {
+            start = start.input(fields);
+        }
+        let ended = start.start().and_then(|mut call| {
+            call.finish(Outcome::Ok(JsonText::string("")), Level::Batched, Place::Forced)
+        });
+        if let Err(error) = ended {
+            self.failed(error);
+        }
+    }
+
     fn failed(&self, error: Error) {
         self.session.handle.note_error(error);
     }
@@ -135,24 +189,50 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for ObserverLayer {
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
+        if span.extensions().get::<Recorded>().is_none() {
+            return;
+        }
+        let mut fields = Fields::default();
+        values.record(&mut fields);
         if let Some(recorded) = span.extensions_mut().get_mut::<Recorded>() {
-            values.record(&mut recorded.later);
+            recorded.later.0.append(&mut fields.0);
         }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if *event.metadata().level() != Severity::ERROR {
+        let about = event.metadata();
+        let is_error = *about.level() == Severity::ERROR;
+        let named = about.name().starts_with(EVENT_PREFIX);
+        if !is_error && !named && about.fields().field(EVENT_NAME).is_none() {
             return;
         }
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let message = fields.take("message").unwrap_or_else(|| "error".to_owned());
-        for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(recorded) = span.extensions_mut().get_mut::<Recorded>() {
-                if let Err(error) = recorded.call.error(JsonText::string(&message)) {
+        let spans = || context.event_scope(event).into_iter().flatten();
+        if !is_error {
+            let name = fields.0.get(EVENT_NAME).map_or(about.name(), String::as_str).to_owned();
+            if name.starts_with(EVENT_PREFIX) {
+                let around =
+                    spans().find_map(|span| span.extensions().get::<Recorded>().map(Around::of));
+                self.event(name, &fields, around);
+            }
+            return;
+        }
+        let message = fields.0.get("message").cloned().unwrap_or_else(|| ERROR.to_owned());
+        let error = match fields.0.len() {
+            0 | 1 => JsonText::string(&message),
+            _ => fields.as_json().unwrap_or_else(|| JsonText::string(&message)),
+        };
+        for span in spans() {
+            // What is recorded runs outside of this guard.
+            let around = span.extensions_mut().get_mut::<Recorded>().map(|recorded| {
+                recorded.error.get_or_insert_with(|| message.clone());
+                Around::of(recorded)
+            });
+            if let Some(around) = around {
+                if let Err(error) = around.error(error) {
                     self.failed(error);
                 }
-                recorded.error.get_or_insert(message);
                 return;
             }
         }
@@ -169,16 +249,19 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for ObserverLayer {
         if read.is_some() || wrote.is_some() {
             call.tokens(read.unwrap_or(0), wrote.unwrap_or(0));
         }
-        let failed = later.take(names::ERROR_TYPE).or(error);
-        let output = later.take(names::TOOL_RESULT).or(later.take(names::OUTPUT_MESSAGES));
+        // What a failed call gave until then, and a second result, stay in the metadata.
+        let outcome = match later.failure(error) {
+            Some(error) => Outcome::Error(error),
+            None => {
+                let result = later.take(names::TOOL_RESULT);
+                let output = result.or_else(|| later.take(names::OUTPUT_MESSAGES));
+                Outcome::Ok(output.map_or_else(|| JsonText::string(""), json))
+            }
+        };
         if let Some(metadata) = later.as_json() {
             call.metadata(metadata);
         }
-        let outcome = match failed {
-            Some(error) => Outcome::Error(JsonText::string(&error)),
-            None => Outcome::Ok(output.map_or_else(|| JsonText::string(""), json)),
-        };
-        let ended = call.finish(outcome, Level::Batched, crate::queue::Place::Forced);
+        let ended = call.finish(outcome, Level::Batched, Place::Forced);
         if let Err(error) = ended {
             self.failed(error);
         }
@@ -202,17 +285,42 @@ impl Fields {
 
     /// Those that the end says.
     fn split_off(&mut self) -> Fields {
-        const LATER: [&str; 5] = [
+        const LATER: [&str; 9] = [
             names::INPUT_TOKENS,
             names::OUTPUT_TOKENS,
             names::TOOL_RESULT,
             names::OUTPUT_MESSAGES,
             names::ERROR_TYPE,
+            ERROR,
+            STATUS_CODE,
+            STATUS_TEXT[0],
+            STATUS_TEXT[1],
         ];
         let later = self.0.iter().filter(|(name, _)| LATER.contains(name));
         let later = Fields(later.map(|(name, value)| (*name, value.clone())).collect());
         self.0.retain(|name, _| !LATER.contains(name));
         later
+    }
+
+    /// Why the span failed, if it did: in the words of an event or of its own, and of what type.
+    fn failure(&mut self, event: Option<String>) -> Option<JsonText> {
+        let kind = self.take(names::ERROR_TYPE);
+        let said = self.take(ERROR).filter(|error| error != "false");
+        let code = self
+            .take(STATUS_CODE)
+            .filter(|code| code.eq_ignore_ascii_case("error") || code.starts_with("Error"));
+        if kind.is_none() && said.is_none() && code.is_none() && event.is_none() {
+            return None;
+        }
+        let text = STATUS_TEXT.into_iter().find_map(|name| self.take(name));
+        let message = event.or(said.clone().filter(|said| said != "true")).or(text);
+        Some(match (message, kind) {
+            (Some(message), Some(kind)) => {
+                let both = BTreeMap::from([("message", &message), ("type", &kind)]);
+                JsonText::of(&both).unwrap_or_else(|_| JsonText::string(&message))
+            }
+            (one, other) => JsonText::string(one.as_deref().or(other.as_deref()).unwrap_or(ERROR)),
+        })
     }
 
     fn as_json(&self) -> Option<JsonText> {

@@ -1,6 +1,11 @@
 //! Do spans become calls, with their nesting, tokens and errors, on any thread?
 #![cfg(feature = "tracing")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
 
 use annals_observer::tracing_layer::ObserverLayer;
 use annals_observer::{Entry, EntryKind, JsonText, Observer, entries};
@@ -94,4 +99,148 @@ fn spans_of_many_threads_keep_their_own_calls() {
         let starts = entries.iter().filter(|e| e.kind == EntryKind::ToolStart);
         assert_eq!(starts.filter(|start| start.span == end.span).count(), 1);
     }
+}
+
+/// With a limit on the time of the work, as a lock that is taken twice would never give it back.
+fn within_time(work: impl FnOnce() -> Vec<Entry> + Send + 'static) -> Vec<Entry> {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || send.send(work()).unwrap());
+    receive.recv_timeout(std::time::Duration::from_secs(60)).expect("it waits for itself")
+}
+
+#[test]
+fn events_named_by_the_conventions_are_recorded_and_others_are_not() {
+    let entries = recorded(|| {
+        tracing::info!(event.name = "gen_ai.evaluation.result", score = 0.5, "outside");
+        let chat = tracing::info_span!("chat", gen_ai.request.model = "model-x");
+        chat.in_scope(|| {
+            tracing::debug!(event.name = "gen_ai.user.message", content = "who is it");
+            tracing::info!(name: "gen_ai.choice", index = 0, message = "it is me");
+            tracing::info!(event.name = "http.request", "not of ours");
+            tracing::debug!("gen_ai. in a text");
+        });
+    });
+    let of: Vec<(EntryKind, Option<&str>)> =
+        entries.iter().map(|entry| (entry.kind, entry.name.as_deref())).collect();
+    let (start, end) = (EntryKind::SpanStart, EntryKind::SpanEnd);
+    assert_eq!(
+        of,
+        [
+            (start, Some("gen_ai.evaluation.result")),
+            (end, Some("gen_ai.evaluation.result")),
+            (EntryKind::LlmStart, None),
+            (start, Some("gen_ai.user.message")),
+            (end, Some("gen_ai.user.message")),
+            (start, Some("gen_ai.choice")),
+            (end, Some("gen_ai.choice")),
+            (EntryKind::LlmEnd, None),
+        ]
+    );
+    let input = |at: usize| entries[at].input.as_ref().unwrap().as_str().to_owned();
+    assert!(input(0).contains("0.5") && input(0).contains("outside"), "{}", input(0));
+    assert!(input(3).contains("who is it"));
+    assert!(input(5).contains("it is me"));
+    assert_eq!(entries[3].parent_span, entries[2].span);
+}
+
+#[test]
+fn an_error_keeps_all_of_its_fields() {
+    let entries = recorded(|| {
+        tracing::info_span!("execute_tool", gen_ai.tool.name = "t").in_scope(|| {
+            tracing::error!(code = 7, path = "/x", "no network");
+            tracing::error!("alone");
+        });
+    });
+    let errors: Vec<&str> = entries
+        .iter()
+        .filter(|entry| entry.kind == EntryKind::Error)
+        .map(|entry| entry.error.as_ref().unwrap().as_str())
+        .collect();
+    assert!(errors[0].contains("no network") && errors[0].contains("/x"), "{}", errors[0]);
+    assert!(errors[0].contains("\"code\""), "{}", errors[0]);
+    assert_eq!(errors[1], "\"alone\"");
+}
+
+#[test]
+fn a_span_that_says_it_failed_has_failed() {
+    let entries = recorded(|| {
+        let span = || {
+            tracing::info_span!(
+                "execute_tool",
+                gen_ai.tool.name = "t",
+                gen_ai.tool.call.result = tracing::field::Empty,
+                error = tracing::field::Empty,
+                error.type = tracing::field::Empty,
+                otel.status_code = tracing::field::Empty,
+                otel.status_description = tracing::field::Empty,
+            )
+        };
+        span().record("error", "it broke");
+        span().record("error", true);
+        span().record("error", false);
+        span().record("otel.status_code", "ERROR").record("otel.status_description", "why");
+        span().record("otel.status_code", "OK");
+        span().record("error.type", "timeout").record("gen_ai.tool.call.result", "half of it");
+        let both = span();
+        both.record("error.type", "timeout");
+        both.in_scope(|| tracing::error!("took too long"));
+    });
+    let ends: Vec<&Entry> = entries.iter().filter(|e| e.kind == EntryKind::ToolEnd).collect();
+    let errors: Vec<Option<&str>> =
+        ends.iter().map(|end| end.error.as_ref().map(JsonText::as_str)).collect();
+    assert_eq!(errors[0], Some("\"it broke\""));
+    assert!(errors[1].is_some() && errors[2].is_none() && errors[4].is_none(), "{errors:?}");
+    assert_eq!(errors[3], Some("\"why\""));
+    assert_eq!(errors[5], Some("\"timeout\""));
+    let both = errors[6].unwrap();
+    assert!(both.contains("timeout") && both.contains("took too long"), "{both}");
+    let kept = ends[5].metadata.as_ref().expect("what it gave until then").as_str();
+    assert!(kept.contains("half of it"), "{kept}");
+}
+
+#[test]
+fn a_span_with_two_results_keeps_both() {
+    let entries = recorded(|| {
+        drop(tracing::info_span!(
+            "execute_tool",
+            gen_ai.tool.call.result = "the result",
+            gen_ai.output.messages = "the messages"
+        ));
+    });
+    let end = &entries[1];
+    assert_eq!(end.output, Some(JsonText::string("the result")));
+    assert!(end.metadata.as_ref().unwrap().as_str().contains("the messages"));
+}
+
+/// A redactor of the caller, or a field's own `Debug`, may trace: inside of the same span.
+#[test]
+fn a_redactor_and_a_field_that_trace_do_not_wait_for_themselves() {
+    struct Loud;
+    impl std::fmt::Debug for Loud {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            tracing::error!("from inside of a field");
+            f.write_str("loud")
+        }
+    }
+    let entries = within_time(|| {
+        let log: Log = annals_wal::Options::new().open_in(MemDir::new(2).dir()).unwrap();
+        let redactor = |text: &str| {
+            if text == "outer" {
+                tracing::error!("from inside of a redactor");
+            }
+            None
+        };
+        let observer = annals_observer::Options::new().redactor(redactor).on(log.clone()).unwrap();
+        let layer = ObserverLayer::new(&observer, "s-1").unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let span = tracing::info_span!("execute_tool", said = tracing::field::Empty);
+            span.in_scope(|| {
+                tracing::error!("outer");
+                span.record("said", tracing::field::debug(Loud));
+            });
+        });
+        observer.flush().unwrap();
+        entries(&log).unwrap().map(|stored| stored.unwrap().entry).collect()
+    });
+    assert!(entries.iter().any(|entry| entry.kind == EntryKind::ToolEnd));
 }

@@ -26,6 +26,8 @@ const STEP_BACK: i64 = 1_000_000_000;
 #[derive(Debug, Default)]
 struct Tracks {
     until: Vec<Option<i64>>,
+    /// The latest time that the session's entries speak of.
+    last: i64,
 }
 
 impl Tracks {
@@ -50,7 +52,8 @@ impl Tracks {
 }
 
 /// Writes one JSON object with the member `traceEvents`: a complete event (`X`) for each call that
-/// ended, a begin (`B`) for each that did not, an instant (`i`) for each error and handoff.
+/// ended, also for one whose start was trimmed, and one to the session's last time, with the argument
+/// `unfinished`, for each that did not; an instant (`i`) for each error and handoff.
 ///
 /// # Errors
 /// Of the first entry that cannot be read, or of the output.
@@ -85,6 +88,7 @@ pub fn write(
         let (process, tracks) =
             sessions.entry(entry.session.clone()).or_insert_with(|| (count, Tracks::default()));
         let process = *process;
+        tracks.last = tracks.last.max(entry.wall.0);
         if !known {
             let name = entry.session.as_ref().map_or("(no session)", SessionId::as_str);
             out.event(&named("process_name", process, 0, name))?;
@@ -92,17 +96,31 @@ pub fn write(
         if let Some(kind) = entry.kind.starts() {
             let (track, new) = tracks.take(entry.wall.0);
             if new {
-                out.event(&named("thread_name", process, track, &format!("calls {}", track + 1)))?;
+                out.event(&track_name(process, track))?;
             }
             calls.start(kind, stored, (process, track));
         } else if let Some(kind) = entry.kind.ends() {
-            if let Some(open) = calls.end(kind, entry) {
-                let start = &open.start.entry;
-                let took = i64::try_from(nanos(start, entry)).unwrap_or(i64::MAX);
-                tracks.free(open.kept.1, start.wall.0.saturating_add(took));
-                out.event(&complete(&open, &stored))?;
-                out.exported.written += 1;
-            }
+            let open = match calls.end(kind, entry) {
+                Some(open) => open,
+                None => {
+                    // Its start was trimmed, or is another log's: what is known is still a call.
+                    let mut start = stored.clone();
+                    let took = i64::try_from(nanos(entry, entry)).unwrap_or(i64::MAX);
+                    start.entry.wall.0 = entry.wall.0.saturating_sub(took);
+                    let (track, new) = tracks.take(start.entry.wall.0);
+                    if new {
+                        out.event(&track_name(process, track))?;
+                    }
+                    Open { kind, start, kept: (process, track) }
+                }
+            };
+            let start = &open.start.entry;
+            let took = i64::try_from(nanos(start, entry)).unwrap_or(i64::MAX);
+            let until = start.wall.0.saturating_add(took);
+            tracks.free(open.kept.1, until);
+            tracks.last = tracks.last.max(until);
+            out.event(&complete(&open, Some(&stored), until))?;
+            out.exported.written += 1;
         } else if matches!(entry.kind, EntryKind::Error | EntryKind::Handoff) {
             let span = entry.span.and_then(|span| calls.of_span(&entry.session, span.get()));
             let track = span.map_or(0, |open| open.kept.1);
@@ -111,7 +129,8 @@ pub fn write(
         }
     }
     for open in calls.into_open() {
-        out.event(&begin(&open))?;
+        let last = sessions.get(&open.start.entry.session).map_or(0, |(_, tracks)| tracks.last);
+        out.event(&complete(&open, None, last))?;
         out.exported.written += 1;
         out.exported.unfinished += 1;
     }
@@ -138,34 +157,50 @@ fn named(what: &str, process: u64, track: usize, name: &str) -> Value {
     json!({ "ph": "M", "name": what, "pid": process, "tid": track, "args": { "name": name } })
 }
 
-fn micros(nanos: i64) -> f64 {
-    nanos as f64 / 1000.0
+fn track_name(process: u64, track: usize) -> Value {
+    named("thread_name", process, track, &format!("calls {}", track + 1))
 }
 
-fn complete(open: &Open<(u64, usize)>, end: &StoredEntry) -> Value {
+/// The whole microseconds apart: the nanoseconds of our years have more digits than a float.
+fn micros(nanos: i64) -> f64 {
+    nanos.div_euclid(1000) as f64 + nanos.rem_euclid(1000) as f64 / 1000.0
+}
+
+/// A call from its start until this time; without an end it is drawn, and marked, as unfinished.
+fn complete(open: &Open<(u64, usize)>, end: Option<&StoredEntry>, until: i64) -> Value {
     let start = &open.start.entry;
-    let failed = end.entry.has_error();
-    json!({
+    let trimmed = end.is_some_and(|end| end.lsn == open.start.lsn);
+    let took = u64::try_from(until.saturating_sub(start.wall.0)).unwrap_or(0);
+    let mut args = json!({
+        "call_id": start.call_id.as_ref().map(|id| id.as_str()), "agent": start.agent,
+    });
+    let mut arg = |name: &str, value: Value| {
+        if let Some(args) = args.as_object_mut() {
+            args.insert(name.to_owned(), value);
+        }
+    };
+    if !trimmed {
+        arg("start_lsn", open.start.lsn.get().into());
+    }
+    let failed = end.is_some_and(|end| end.entry.has_error());
+    match end {
+        Some(end) => {
+            arg("end_lsn", end.lsn.get().into());
+            arg("failed", failed.into());
+            arg("tokens_in", end.entry.tokens_in.into());
+            arg("tokens_out", end.entry.tokens_out.into());
+        }
+        None => arg("unfinished", true.into()),
+    }
+    let mut event = json!({
         "ph": "X", "name": label(start, open.kind), "cat": category(open),
         "pid": open.kept.0, "tid": open.kept.1,
-        "ts": micros(start.wall.0), "dur": nanos(start, &end.entry) as f64 / 1000.0,
-        "cname": if failed { Value::from("terrible") } else { Value::Null },
-        "args": {
-            "start_lsn": open.start.lsn.get(), "end_lsn": end.lsn.get(),
-            "call_id": start.call_id.as_ref().map(|id| id.as_str()),
-            "agent": start.agent, "failed": failed,
-            "tokens_in": end.entry.tokens_in, "tokens_out": end.entry.tokens_out,
-        },
-    })
-}
-
-fn begin(open: &Open<(u64, usize)>) -> Value {
-    let start = &open.start.entry;
-    json!({
-        "ph": "B", "name": label(start, open.kind), "cat": category(open),
-        "pid": open.kept.0, "tid": open.kept.1, "ts": micros(start.wall.0),
-        "args": { "start_lsn": open.start.lsn.get(), "unfinished": true },
-    })
+        "ts": micros(start.wall.0), "dur": took as f64 / 1000.0, "args": args,
+    });
+    if failed && let Some(event) = event.as_object_mut() {
+        event.insert("cname".to_owned(), "terrible".into());
+    }
+    event
 }
 
 fn category(open: &Open<(u64, usize)>) -> String {

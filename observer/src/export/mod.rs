@@ -4,7 +4,7 @@
 //! opening a file. Invariants: memory is that of the calls that are open at one moment (and, for
 //! folded stacks, of the distinct stacks), never that of the log; a start and its end are paired by
 //! span, or by call id where the end has no span; a call without an end is exported as unfinished,
-//! with no duration. Rooms: [`names`] has the OpenTelemetry names and is the one place that changes
+//! with no duration. A large text is in an export only if its entries come through [`whole`]. Rooms: [`names`] has the OpenTelemetry names and is the one place that changes
 //! when they do.
 
 mod calls;
@@ -15,6 +15,9 @@ pub mod names;
 pub mod otlp;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod whole;
+
+pub use whole::{Whole, whole};
 
 use std::fmt;
 use std::io;

@@ -22,8 +22,9 @@ use crate::json::JsonText;
 use crate::kind::{CallKind, EntryKind};
 use crate::read::StoredEntry;
 
-/// How many spans stand in one line.
+/// How many spans stand in one line, and of how many bytes of texts.
 const SPANS_A_LINE: usize = 256;
+const TEXT_BYTES_A_LINE: usize = 1 << 20;
 
 /// What an OTLP export holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -58,7 +59,7 @@ pub fn write(
     to: &mut impl Write,
     options: OtlpOptions,
 ) -> std::result::Result<Exported, ExportError> {
-    let mut out = Out { to, spans: Vec::new(), exported: Exported::default() };
+    let mut out = Out { to, spans: Vec::new(), text_bytes: 0, exported: Exported::default() };
     // What is kept of an open call: its events so far.
     let mut calls: Calls<Vec<Value>> = Calls::new();
     for stored in entries {
@@ -94,14 +95,21 @@ pub fn write(
 struct Out<'w, W> {
     to: &'w mut W,
     spans: Vec<Value>,
+    text_bytes: usize,
     exported: Exported,
 }
 
 impl<W: Write> Out<'_, W> {
     fn span(&mut self, span: Value) -> std::io::Result<()> {
+        let attributes = span.get("attributes").and_then(Value::as_array);
+        let texts = attributes.into_iter().flatten().filter_map(|attribute| {
+            attribute.pointer("/value/stringValue").and_then(Value::as_str).map(str::len)
+        });
+        self.text_bytes += texts.sum::<usize>();
         self.spans.push(span);
         self.exported.written += 1;
-        if self.spans.len() >= SPANS_A_LINE { self.line() } else { Ok(()) }
+        let full = self.spans.len() >= SPANS_A_LINE || self.text_bytes >= TEXT_BYTES_A_LINE;
+        if full { self.line() } else { Ok(()) }
     }
 
     fn line(&mut self) -> std::io::Result<()> {
@@ -109,6 +117,7 @@ impl<W: Write> Out<'_, W> {
             return Ok(());
         }
         let spans = std::mem::take(&mut self.spans);
+        self.text_bytes = 0;
         let scope = json!({ "name": "annals-observer", "version": env!("CARGO_PKG_VERSION") });
         let resource = json!({ "attributes": [text("service.name", "annals")] });
         let scope_spans = json!([{ "scope": scope, "spans": spans, "schemaUrl": names::SEMCONV }]);
@@ -269,6 +278,8 @@ fn text(key: &str, value: &str) -> Value {
     json!({ "key": key, "value": { "stringValue": value } })
 }
 
+/// A reader's integer has 63 bits: one number over them would cost it the whole line.
 fn int(key: &str, value: u64) -> Value {
+    let value = value.min(i64::MAX as u64);
     json!({ "key": key, "value": { "intValue": value.to_string() } })
 }

@@ -98,7 +98,7 @@ pub(crate) fn next(
         let read = lines.next().map_err(|e| Error::file("read", path, e))?;
         let Some((number, line)) = read else { return Ok(None) };
         let parsed = match line {
-            Line::Bytes(bytes) => parse_line(bytes),
+            Line::Bytes(bytes) => parse_line(bytes, max),
             Line::TooLong(bytes) => Err(Reason::TooLong { bytes, max: max as u64 }),
         };
         if let Some(parsed) = parsed.transpose() {

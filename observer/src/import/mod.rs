@@ -4,8 +4,9 @@
 //! entry of an import names its file, content hash, round and [`crate::Position`]; an
 //! [`crate::EntryKind::ImportDone`] entry stands after all of them.
 //!
-//! - `.jsonl`: each line that is a JSON object is one entry; the line is kept whole, byte for
-//!   byte, in `input`. Session, kind, time, agent and tool are read from the usual fields. Blank
+//! - `.jsonl`, `.ndjson`: each line that is a JSON object is one entry; the line is kept whole, byte
+//!   for byte, in `input`. Session, kind, time, names, ids, tokens, duration, output and error are
+//!   read from the usual fields, and from those of our own export, where they are of their type. Blank
 //!   lines are passed over. A line that is not an object is a [`BadLine`] and costs no other.
 //! - `.traj` (SWE-agent): each step is an LLM call (start and end) and a tool call (start and end)
 //!   inside one agent call; the session is the file's name without extension. Every member of a

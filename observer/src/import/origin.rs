@@ -15,7 +15,7 @@ use crate::ids::{ContentHash, SpanId};
 /// The kinds of files that can be imported.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FileKind {
-    /// `.jsonl`: one JSON object a line.
+    /// `.jsonl`, `.ndjson`: one JSON object a line.
     JsonLines,
     /// `.traj`: a SWE-agent trajectory.
     Trajectory,
@@ -39,10 +39,13 @@ impl FileKind {
     pub fn of(path: &Path) -> Result<FileKind> {
         let extension = path.extension().and_then(|extension| extension.to_str());
         match extension.map(str::to_ascii_lowercase).as_deref() {
-            Some("jsonl") => Ok(FileKind::JsonLines),
+            Some("jsonl" | "ndjson") => Ok(FileKind::JsonLines),
             Some("traj") => Ok(FileKind::Trajectory),
             Some("db" | "sqlite" | "sqlite3") => Ok(FileKind::Sqlite),
-            _ => Err(unsupported(path, "only .jsonl, .traj and .db or .sqlite files are imported")),
+            _ => Err(unsupported(
+                path,
+                "only .jsonl or .ndjson, .traj and .db or .sqlite files are imported",
+            )),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! brings it over, so memory is that of the cap, however large a cell is. Next room: [`super::jsonl`].
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::limits::Limit;
@@ -47,7 +48,9 @@ impl Store {
             let mut name = path.as_os_str().to_owned();
             name.push(beside);
             let other = PathBuf::from(name);
-            if std::fs::metadata(&other).is_ok_and(|about| about.len() > 0) {
+            if std::fs::metadata(&other).is_ok_and(|about| about.len() > 0)
+                && !(beside == "-journal" && is_over(&other))
+            {
                 let why = format!(
                     "{} holds what is not in it yet: close its writer, or open and close it once \
                      with `sqlite3`",
@@ -108,7 +111,8 @@ impl Store {
             let line = object(&names, row, max).map_err(failed)?;
             let parsed = line.and_then(|line| {
                 // An object is never blank.
-                parse_line(line.as_bytes()).and_then(|parsed| parsed.ok_or(Reason::NotAnObject))
+                parse_line(line.as_bytes(), max)
+                    .and_then(|parsed| parsed.ok_or(Reason::NotAnObject))
             });
             if !take(number, parsed)? {
                 break;
@@ -127,6 +131,14 @@ impl Store {
         })?;
         Ok(bad)
     }
+}
+
+/// Whether a journal holds nothing: with `journal_mode = PERSIST` it stays, its header overwritten
+/// with zeros. SQLite tells by the first byte, too.
+fn is_over(journal: &Path) -> bool {
+    let mut first = [1];
+    let read = std::fs::File::open(journal).and_then(|mut file| file.read_exact(&mut first));
+    read.is_ok() && first == [0]
 }
 
 fn quoted(name: &str) -> String {
@@ -200,12 +212,21 @@ fn hex(bytes: &[u8]) -> String {
 /// The table that is the store.
 fn table(database: &Connection, path: &Path) -> Result<String> {
     let failed = |error: rusqlite::Error| failed(path, &error);
-    let count = "SELECT m.name FROM sqlite_master m WHERE m.type = 'table' AND \
-                 (SELECT count(*) FROM pragma_table_info(m.name) c WHERE c.name IN (?1, ?2)) = 2 \
-                 ORDER BY m.name";
-    let mut statement = database.prepare(count).map_err(failed)?;
-    let named = statement.query_map(COLUMNS, |row| row.get::<_, String>(0)).map_err(failed)?;
-    let tables: Vec<String> = named.collect::<rusqlite::Result<_>>().map_err(failed)?;
+    // A virtual table has no root page. Its module may not be here, and then its columns, asked for,
+    // are an error of the whole database.
+    let all = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name";
+    let mut statement = database.prepare(all).map_err(failed)?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
+    let mut tables: Vec<String> = names.collect::<rusqlite::Result<_>>().map_err(failed)?;
+    let count = "SELECT count(*) = 2 FROM pragma_table_info(?1) WHERE name IN (?2, ?3)";
+    let mut columns = database.prepare(count).map_err(failed)?;
+    let [kind, time] = COLUMNS;
+    let mut is_store = |name: &str| columns.query_row([name, kind, time], |row| row.get(0));
+    let mut bad = None;
+    tables.retain(|name| is_store(name).map_err(|error| bad = Some(error)).unwrap_or(false));
+    if let Some(error) = bad {
+        return Err(failed(error));
+    }
     match tables.as_slice() {
         [one] => Ok(one.clone()),
         some if some.iter().any(|name| name == TABLE) => Ok(TABLE.to_owned()),

@@ -1,8 +1,8 @@
 //! Timestamps of imported lines.
 //!
 //! Never here: guesses about a machine's time zone. A local time without an offset is read as UTC
-//! and marked so: the same file then gives the same entries everywhere. Numbers are left alone,
-//! their unit is not stated. Next room: [`super::trajectory`].
+//! and marked so: the same file then gives the same entries everywhere. A number is a time only where
+//! its size leaves one unit. Next room: [`super::trajectory`].
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -20,6 +20,27 @@ pub(crate) fn read_time(text: &str) -> Option<(WallTime, TimeOrigin)> {
     let local = if text.contains('[') { None } else { text.parse::<DateTime>().ok() }?;
     let timestamp = TimeZone::UTC.to_timestamp(local).ok()?;
     Some((wall(timestamp)?, TimeOrigin::SourceAssumedUtc))
+}
+
+/// Seconds or milliseconds since 1970, by their size: of the years 2001 to 2286 as the one, no year
+/// before 2286 is as the other. `None` for any other number.
+pub(crate) fn read_number(text: &str) -> Option<(WallTime, TimeOrigin)> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let unit: i64 = match whole.len() {
+        10 => 1_000_000_000,
+        13 => 1_000_000,
+        _ => return None,
+    };
+    // The part of a unit, as far as nanoseconds go: no rounding as through a float.
+    let part = fraction.bytes().zip(1..).fold(0, |part, (digit, place)| {
+        part + i64::from(digit - b'0') * (unit / 10_i64.checked_pow(place).unwrap_or(i64::MAX))
+    });
+    let nanos = whole.parse::<i64>().ok()?.checked_mul(unit)?.checked_add(part)?;
+    Some((WallTime(nanos), TimeOrigin::Source))
 }
 
 /// `None` outside the years 1677 to 2262, which nanoseconds in 64 bits cannot say.

@@ -2,19 +2,26 @@
 //!
 //! Never here: a document model, a number read. What is between the strings is copied byte for
 //! byte. The text is valid JSON ([`crate::JsonText`]); on anything else the walk would stop early
-//! and keep the rest as it is. Next room: [`super::shapes`].
+//! and keep the rest as it is. Next room: [`super::scan`].
 
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::shapes;
+use super::names::named;
+
+/// Where a string stands: as the name of a member, or as a value, with its member's name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place<'n> {
+    Name,
+    Value(Option<&'n str>),
+}
 
 /// Calls `map` with each string and member name, decoded, and puts in what it returns. A value that
 /// is a string comes with the name of its member; inside of a list or an object under a secret name,
 /// with that name. `None` if nothing was replaced.
 pub(super) fn map_strings(
     text: &str,
-    mut map: impl FnMut(Option<&str>, &str) -> Option<String>,
+    mut map: impl FnMut(Place<'_>, &str) -> Option<String>,
 ) -> Option<String> {
     let mut out = String::new();
     let (mut kept, mut at, mut changed) = (0, 0, false);
@@ -26,7 +33,7 @@ pub(super) fn map_strings(
         for byte in text.get(at..start).unwrap_or_default().bytes() {
             match byte {
                 b'{' | b'[' => {
-                    let own = name.take().filter(|name| shapes::is_secret_name(name));
+                    let own = name.take().filter(|name| named(name).is_some());
                     let outer = || around.last().cloned().flatten();
                     around.push(own.map(Rc::from).or_else(outer));
                 }
@@ -40,8 +47,9 @@ pub(super) fn map_strings(
         let decoded = decode(token);
         let is_name = text.get(end..).is_some_and(|rest| rest.trim_start().starts_with(':'));
         let outer = around.last().and_then(Option::as_deref);
-        let own = name.as_deref().filter(|name| outer.is_none() || shapes::is_secret_name(name));
-        let replaced = map(own.or(outer).filter(|_| !is_name), &decoded);
+        let own = name.as_deref().filter(|name| outer.is_none() || named(name).is_some());
+        let place = if is_name { Place::Name } else { Place::Value(own.or(outer)) };
+        let replaced = map(place, &decoded);
         name = is_name.then(|| decoded.into_owned());
         if let Some(replaced) = replaced {
             out.push_str(text.get(kept..start).unwrap_or_default());
@@ -53,14 +61,18 @@ pub(super) fn map_strings(
     changed.then_some(out)
 }
 
-/// Whether some member's name says that its value is a secret. Asked of text without escapes.
+/// Whether some member's name says that its value is a secret, and the value is no number. Asked of
+/// text without escapes.
 pub(super) fn has_secret_name(text: &str) -> bool {
     let mut at = 0;
     while let Some((start, end)) = next_string(text, at) {
         at = end;
-        let rest = text.as_bytes().get(end);
-        if matches!(rest, Some(b':' | b' ' | b'\t' | b'\n' | b'\r'))
-            && text.get(start..end).is_some_and(shapes::is_secret_name)
+        let blank = |byte: &&u8| !matches!(byte, b':' | b' ' | b'\t' | b'\n' | b'\r');
+        let mut rest = text.as_bytes().get(end..).unwrap_or_default().iter();
+        let is_name = matches!(rest.clone().next(), Some(b':' | b' ' | b'\t' | b'\n' | b'\r'));
+        if is_name
+            && text.get(start..end).is_some_and(|name| named(name).is_some())
+            && matches!(rest.find(blank), Some(b'"' | b'[' | b'{'))
         {
             return true;
         }

@@ -4,10 +4,15 @@
 //! by one and decoded, so no escape hides a secret, and numbers stay as they were written.
 //! Invariants: a whole value is redacted before it is cut; a redactor that panics costs the value
 //! and not the entry; a name or id that matches becomes its keyed hash, the same everywhere.
-//! Next rooms: [`shapes`], [`json`].
+//! Next rooms: [`scan`], [`json`].
 
+mod assigned;
 mod json;
+mod judge;
+mod names;
+mod scan;
 mod shapes;
+mod vendors;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,6 +22,8 @@ use std::sync::Arc;
 use annals_wal::Log;
 use sha2::{Digest, Sha256};
 
+use self::json::Place;
+use self::names::Named;
 use crate::ids::InstanceId;
 use crate::json::JsonText;
 
@@ -107,13 +114,18 @@ impl Redaction {
         // Strings without escapes stand in the JSON text as they are, so where nothing looks like a
         // secret in the whole text, no string of it does.
         let plain = !text.as_str().contains('\\') && self.own.is_empty();
-        if plain && !shapes::may_hold_secret(text.as_str()) && !json::has_secret_name(text.as_str())
-        {
+        if plain && !scan::may_hold_secret(text.as_str()) && !json::has_secret_name(text.as_str()) {
             return None;
         }
         let mut count = 0;
-        let redacted = json::map_strings(text.as_str(), |name, value| {
-            let redacted = self.string(name, value);
+        let mut key = scan::KeyLines::default();
+        let redacted = json::map_strings(text.as_str(), |place, value| {
+            let line = (self.built_in && place != Place::Name).then(|| key.next(value)).flatten();
+            let redacted = match (line, place) {
+                (Some(marker), _) => Some(marker.to_owned()),
+                (None, Place::Value(name)) => self.string(name, value),
+                (None, Place::Name) => self.string(None, value),
+            };
             count += u32::from(redacted.is_some());
             redacted
         })?;
@@ -141,8 +153,8 @@ impl Redaction {
         let mut changed: Option<String> = None;
         if self.built_in {
             changed = match name {
-                Some(name) if shapes::is_named_secret(name, text) => Some(shapes::NAMED.to_owned()),
-                _ => shapes::redact(text),
+                Some(name) if is_named_secret(name, text) => Some(shapes::NAMED.to_owned()),
+                _ => scan::redact(text),
             };
         }
         for redactor in &self.own {
@@ -155,5 +167,22 @@ impl Redaction {
             }
         }
         changed
+    }
+}
+
+/// Whether the value of a member of this name is a secret: not a sentence, not a placeholder.
+fn is_named_secret(name: &str, value: &str) -> bool {
+    let long = value.len() >= 8;
+    match names::named(name) {
+        None => false,
+        Some(Named::Password) => judge::password_value(value, true),
+        Some(Named::Token) => long && judge::secret_value(value),
+        Some(Named::Auth) => judge::is_user_and_password(value),
+        Some(Named::Authorization) => {
+            let mut words = value.split(' ');
+            let (first, second, more) = (words.next(), words.next(), words.next());
+            let credential = second.or(first).filter(|_| more.is_none());
+            long && credential.is_some_and(judge::secret_value)
+        }
     }
 }

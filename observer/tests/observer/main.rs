@@ -16,6 +16,7 @@ mod delivery;
 mod disguised;
 mod exports;
 mod finding;
+mod handed_on;
 mod imports;
 mod json_lines;
 mod json_text;
@@ -28,6 +29,7 @@ mod real_input;
 mod redaction;
 mod resume;
 mod reviewed;
+mod secrets;
 mod sessions;
 #[cfg(feature = "sqlite")]
 mod sqlite;

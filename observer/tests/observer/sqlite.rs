@@ -244,3 +244,48 @@ fn a_failure_with_a_large_error_has_an_error_in_its_row() {
     let error: String = database.query_row(failed, [], |row| row.get(0)).unwrap();
     assert!(error.starts_with("\"no network"), "{error}");
 }
+
+/// A table of a module that this program does not have is no store and no damage.
+#[test]
+fn a_store_beside_a_table_of_an_unknown_module_is_imported() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = store(dir.path(), 3);
+    let database = Connection::open(&path).unwrap();
+    let unknown = "PRAGMA writable_schema = ON; INSERT INTO sqlite_master (type, name, tbl_name, \
+                   rootpage, sql) VALUES ('table', 'vectors', 'vectors', 0, \
+                   'CREATE VIRTUAL TABLE vectors USING nobody(embedding)')";
+    database.execute_batch(unknown).unwrap();
+    drop(database);
+    let log = open(&MemDir::new(9));
+    let (observer, _) = observer(&log);
+    let (report, bad) = import(&observer, &path, ImportOptions::default());
+    assert_eq!((report.items, bad.len()), (3, 0));
+}
+
+/// With `journal_mode = PERSIST` the journal stays, its header overwritten: it holds nothing.
+#[test]
+fn a_journal_that_persists_and_holds_nothing_is_no_hindrance() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = store(dir.path(), 3);
+    let writer = Connection::open(&path).unwrap();
+    writer.pragma_update(None, "journal_mode", "persist").unwrap();
+    writer.execute_batch("UPDATE protocol_entries SET error = 'late'").unwrap();
+    let before = listing(dir.path());
+    assert!(before.len() == 2 && before.iter().all(|(_, bytes)| !bytes.is_empty()));
+    let log = open(&MemDir::new(10));
+    let (observer, _) = observer(&log);
+    let (report, _) = import(&observer, &path, ImportOptions::default());
+    assert_eq!(report.items, 3);
+    assert_eq!(listing(dir.path()), before, "nothing was written");
+    // With its first bytes it is that of a transaction that a crash cut.
+    drop(writer);
+    let journal = before.iter().find(|(path, _)| path.to_str().unwrap().ends_with("-journal"));
+    let (journal, mut bytes) = journal.unwrap().clone();
+    assert_eq!(bytes[..8], [0; 8]);
+    bytes[..8].copy_from_slice(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
+    std::fs::write(&journal, bytes).unwrap();
+    let mut importer = Importer::new(&observer).unwrap();
+    let again = ImportOptions { again: true, ..ImportOptions::default() };
+    let error = importer.import(&path, again, |_| {}).unwrap_err();
+    assert!(error.to_string().contains("-journal holds"), "{error}");
+}
