@@ -9,12 +9,12 @@ use std::path::Path;
 
 use annals_observer::export::{ExportError, Exported, chrome, folded, jsonl, otlp};
 use annals_observer::{Query, StoredEntry};
-use annals_wal::LogReader;
 
 use crate::args::{ExportArgs, ExportFormat};
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, message};
+use crate::place;
 use crate::shield::Shield;
 
 pub(crate) fn export(args: &ExportArgs, out: &mut Out) -> Result<Exit, Failure> {
@@ -23,7 +23,7 @@ pub(crate) fn export(args: &ExportArgs, out: &mut Out) -> Result<Exit, Failure> 
     if let Some(session) = &args.session {
         query = query.session(session.as_str()).map_err(usage)?;
     }
-    let reader = LogReader::open(&args.dir)?;
+    let reader = place::reader(&args.dir)?;
     let mut undecodable = 0u64;
     // One record that cannot be decoded costs itself and no other; the log's own errors end it.
     let entries = query.run(&reader)?.filter_map(|item| match item {

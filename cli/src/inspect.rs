@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use annals_observer::archive::manifest::Manifest;
-use annals_wal::diagnose::{DAMAGES_MAX, Diagnosis, Scope, diagnose};
+use annals_wal::diagnose::{DAMAGES_MAX, Diagnosis, Scope};
 use annals_wal::inspect::{Depth, Report, Role, SegmentReport, State};
 use annals_wal::recover::Row;
 use annals_wal::{ErrorKind, Lsn};
@@ -17,7 +17,7 @@ use crate::damage::{self, shown, state_name};
 use crate::escape::{escape, escape_json};
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, Tone, bytes_progress};
-use crate::{archived, hexdump, map, picture};
+use crate::{archived, hexdump, map, picture, place};
 
 /// Segments listed before the middle is left out.
 const SEGMENTS_SHOWN: usize = 20;
@@ -31,7 +31,7 @@ pub(crate) fn inspect(args: &InspectArgs, out: &mut Out) -> Result<Exit, Failure
     let diagnosis = if args.deep {
         with_progress(&args.dir, scope)?
     } else {
-        or_new_archive(&args.dir, diagnose(&args.dir, scope, &mut |_| ()), false)?
+        or_new_archive(&args.dir, place::diagnose(&args.dir, scope, &mut |_| ()), false)?
     };
     show("inspect", &args.dir, &diagnosis, args.format, args.hex, out)?;
     let unread = !args.deep && args.format == Format::Text && unread(&diagnosis.report, out)?;
@@ -96,7 +96,7 @@ fn threads() -> usize {
 
 fn with_progress(dir: &Path, scope: Scope) -> Result<Diagnosis, Failure> {
     let bar = bytes_progress(directory_bytes(dir));
-    let diagnosis = diagnose(dir, scope, &mut |bytes| bar.inc(bytes));
+    let diagnosis = place::diagnose(dir, scope, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
     or_new_archive(dir, diagnosis, scope.depth == Depth::Everything)
 }
@@ -120,6 +120,7 @@ fn or_new_archive(
         return Err(failure);
     }
     let Ok(Some(manifest)) = Manifest::read(dir) else { return Err(error.into()) };
+    archived::tell_of_those_above(dir, &manifest);
     if !manifest.segments.is_empty() {
         let why = format!(
             "{} is an archive that lists {} segments, and none is there: restore them, or remove it and \

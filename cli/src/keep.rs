@@ -5,14 +5,14 @@
 use std::path::PathBuf;
 
 use annals_wal::Lsn;
-use annals_wal::inspect::{Depth, State, inspect};
+use annals_wal::inspect::State;
 
 use crate::damage::shown;
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
 use crate::map::size;
-use crate::opening;
 use crate::out::Out;
+use crate::{opening, place};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct BackupArgs {
@@ -43,7 +43,7 @@ pub(crate) fn backup(args: &BackupArgs, out: &mut Out) -> Result<Exit, Failure> 
     let dir = shown(&args.dir);
     let to = shown(&args.to);
     if args.dry_run {
-        let report = inspect(&args.dir, Depth::Seals, &mut |_| ())?;
+        let report = place::inspect(&args.dir)?;
         if report.state >= State::Corrupt {
             let why = format!("{dir} is damaged: wal inspect {dir}");
             return Err(Failure::new(report.state.into(), why));
@@ -72,7 +72,7 @@ pub(crate) fn backup(args: &BackupArgs, out: &mut Out) -> Result<Exit, Failure> 
 
 pub(crate) fn trim(args: &TrimArgs, out: &mut Out) -> Result<Exit, Failure> {
     let dir = shown(&args.dir);
-    let before = inspect(&args.dir, Depth::Seals, &mut |_| ())?;
+    let before = place::inspect(&args.dir)?;
     let hold = before.holds.iter().min_by_key(|(_, lsn)| *lsn);
     let held = hold.filter(|(_, lsn)| *lsn < args.before);
     if let Some((name, lsn)) = held {

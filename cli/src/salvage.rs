@@ -5,11 +5,12 @@
 use std::path::{Path, PathBuf};
 
 use annals_wal::Lsn;
-use annals_wal::diagnose::{Damaged, Scope, diagnose};
-use annals_wal::inspect::{Depth, State, inspect};
-use annals_wal::salvage::compare::{Sort, compare};
+use annals_wal::diagnose::{Damaged, Scope};
+use annals_wal::fs::os::OsDir;
+use annals_wal::inspect::{Depth, State};
+use annals_wal::salvage::compare::{Sort, compare_in};
 use annals_wal::salvage::repair::{self, FileMark, Method, RepairPlan, Repaired};
-use annals_wal::salvage::{SalvageOptions, SalvageReport, salvage as write, salvage_plan};
+use annals_wal::salvage::{SalvageOptions, SalvageReport, salvage_in};
 use serde_json::{Value, json};
 
 use crate::args::Format;
@@ -18,6 +19,7 @@ use crate::escape::{escape, escape_json, escape_pretty};
 use crate::exit::{Exit, Failure};
 use crate::map::size;
 use crate::out::{Out, bytes_progress, message};
+use crate::place;
 
 /// Ranges listed before the rest is counted.
 const RANGES_SHOWN: usize = 30;
@@ -70,9 +72,12 @@ pub(crate) struct RepairArgs {
 pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure> {
     let options = SalvageOptions { whole_batches: args.whole_batches, fill_max: args.fill_max };
     let bar = bytes_progress(crate::inspect::directory_bytes(&args.dir) * 2);
+    let from = place::at(&args.dir);
     let report = match &args.to {
-        Some(to) if !args.dry_run => write(&args.dir, to, options, &mut |bytes| bar.inc(bytes)),
-        _ => salvage_plan(&args.dir, options, &mut |bytes| bar.inc(bytes)),
+        Some(to) if !args.dry_run => {
+            salvage_in(&*from, Some(&OsDir::new(to)), options, &mut |bytes| bar.inc(bytes))
+        }
+        _ => salvage_in(&*from, None, options, &mut |bytes| bar.inc(bytes)),
     };
     bar.finish_and_clear();
     let report = report?;
@@ -118,7 +123,9 @@ pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure
 /// Salvage goes without.
 fn why(dir: &Path) -> (Vec<Damaged>, Option<Lsn>) {
     let scope = Scope { depth: Depth::Everything, maps: false, threads: 2 };
-    diagnose(dir, scope, &mut |_| ()).map(|d| (d.damages, d.report.copied_lsn)).unwrap_or_default()
+    place::diagnose(dir, scope, &mut |_| ())
+        .map(|d| (d.damages, d.report.copied_lsn))
+        .unwrap_or_default()
 }
 
 fn print_report(report: &SalvageReport, damages: &[Damaged], out: &mut Out) -> Result<(), Failure> {
@@ -236,7 +243,7 @@ fn report_json(report: &SalvageReport, damages: &[Damaged], schema: &str) -> Val
 }
 
 pub(crate) fn diff(args: &DiffArgs, out: &mut Out) -> Result<Exit, Failure> {
-    let comparison = compare(&args.a, &args.b)?;
+    let comparison = compare_in(&*place::at(&args.a), &*place::at(&args.b))?;
     let sort = |sort: Sort| match sort {
         Sort::OnlyFirst => "only in A",
         Sort::OnlySecond => "only in B",
@@ -284,12 +291,14 @@ pub(crate) fn diff(args: &DiffArgs, out: &mut Out) -> Result<Exit, Failure> {
     }
     out.flush()?;
     let mut exit = if comparison.differences.is_empty() { Exit::Clean } else { Exit::Failed };
-    for dir in [&args.a, &args.b] {
-        // Compared as far as it can be read: that is not the same as whole.
-        if is_damaged(dir)? {
+    let (in_a, in_b) = comparison.unreadable;
+    for (dir, unreadable) in [(&args.a, in_a), (&args.b, in_b)] {
+        // Compared as far as it can be read: that is not the same as whole. Seals say nothing of a
+        // body, so what the comparison itself could not read counts as well.
+        if unreadable > 0 || is_damaged(dir)? {
             let dir = shown(dir);
             message(&format!("wal: {dir} is damaged, what cannot be read is not compared"));
-            message(&format!("wal: next: wal inspect {dir}"));
+            message(&format!("wal: next: wal inspect {dir} --deep"));
             exit = Exit::Corrupt;
         }
     }
@@ -299,7 +308,7 @@ pub(crate) fn diff(args: &DiffArgs, out: &mut Out) -> Result<Exit, Failure> {
 /// Whether anything that was promised is damaged or missing, as seals and, of an archive, its manifest
 /// tell.
 fn is_damaged(dir: &Path) -> Result<bool, Failure> {
-    let mut report = match inspect(dir, Depth::Seals, &mut |_| ()) {
+    let report = match place::inspect(dir) {
         Ok(report) => report,
         // Without a segment it is a new archive, or everything is missing.
         Err(error) if error.kind() == annals_wal::ErrorKind::Corrupt => {
@@ -307,7 +316,6 @@ fn is_damaged(dir: &Path) -> Result<bool, Failure> {
         }
         Err(error) => return Err(error.into()),
     };
-    crate::archived::leave_out_of(dir, &mut report);
     Ok(report.state >= State::Corrupt || crate::archived::complaints(dir)?.0 >= State::Corrupt)
 }
 
