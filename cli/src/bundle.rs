@@ -19,7 +19,7 @@ use crate::damage::{file_name, shown};
 use crate::escape::{escape_pretty, hex};
 use crate::exit::{Exit, Failure};
 use crate::out::Out;
-use crate::place;
+use crate::{place, target};
 
 /// Frames listed from each segment: so many at its beginning, and so many around each damage.
 const FRAMES: usize = 8;
@@ -36,6 +36,7 @@ pub(crate) struct BundleArgs {
 }
 
 pub(crate) fn bundle(args: &BundleArgs, out: &mut Out) -> Result<Exit, Failure> {
+    target::outside(&args.dir, &args.to)?;
     let scope = Scope { depth: Depth::Everything, maps: true, threads: 2 };
     let diagnosis = place::diagnose(&args.dir, scope, &mut |_| ())?;
     let mut segments = Vec::new();
@@ -55,7 +56,7 @@ pub(crate) fn bundle(args: &BundleArgs, out: &mut Out) -> Result<Exit, Failure> 
         "segments": segments,
     });
     let text = serde_json::to_string_pretty(&value).unwrap_or_default();
-    crate::inspect::write(&args.to, &escape_pretty(&text))?;
+    target::write(&args.to, &escape_pretty(&text))?;
     let to = shown(&args.to);
     out.line(&format!(
         "{to}: {} files, {} damages; no payload byte is in it",

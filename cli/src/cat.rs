@@ -139,6 +139,9 @@ fn text_line(record: &StoredRecord, shown: &Shown) -> String {
         Shown::Payload if record.kind == annals_wal::Kind::LOST => {
             (String::new(), "(lost: a salvage could not read it)".to_owned())
         }
+        Shown::Payload if record.kind == annals_registry::CHECKPOINT => {
+            (String::new(), "(says that a snapshot of the registry is whole)".to_owned())
+        }
         Shown::Payload => (String::new(), payload_text(&record.payload)),
         Shown::Undecodable(_) => {
             (String::new(), format!("({} bytes that do not decode)", record.payload.len()))

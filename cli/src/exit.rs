@@ -84,7 +84,14 @@ impl From<io::Error> for Failure {
 
 impl From<annals_wal::Error> for Failure {
     fn from(error: annals_wal::Error) -> Failure {
-        Failure::new(exit_of(&error), error.to_string())
+        let mut message = error.to_string();
+        if error.kind() == ErrorKind::Untrusted
+            && let Some(at) = message.find(", or ask for it with Options::")
+        {
+            // What a program may ask for, this tool does not.
+            message.truncate(at);
+        }
+        Failure::new(exit_of(&error), message)
     }
 }
 

@@ -36,6 +36,7 @@ mod salvage;
 mod shield;
 mod stats;
 mod tail;
+mod target;
 mod timeline;
 mod walk;
 mod waterfall;
@@ -101,7 +102,7 @@ pub fn main() -> ExitCode {
     });
     match out.finish() {
         Err(error) if exit == Exit::Clean => {
-            out::message(&format!("wal: writing the output failed: {error}"));
+            out::message(&format!("wal: {error}"));
             Exit::Failed.into()
         }
         _ => exit.into(),

@@ -19,10 +19,9 @@ use crate::end::check_the_end;
 use crate::escape::{cut, escape};
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, Tone, message};
-use crate::place;
 use crate::stats::short_time;
 use crate::walk::Walk;
-use crate::waterfall;
+use crate::{place, target, waterfall};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct TimelineArgs {
@@ -96,6 +95,9 @@ pub(crate) struct Run {
 }
 
 pub(crate) fn timeline(args: &TimelineArgs, out: &mut Out) -> Result<Exit, Failure> {
+    if let Some(file) = &args.html {
+        target::outside(&args.dir, file)?;
+    }
     let wrong = |e: annals_observer::Error| Failure::new(Exit::Usage, e.to_string());
     let wanted = args.session.as_deref().map(SessionId::new).transpose().map_err(wrong)?;
     let mut sessions: BTreeMap<String, Vec<(u64, Entry)>> = BTreeMap::new();
@@ -116,7 +118,16 @@ pub(crate) fn timeline(args: &TimelineArgs, out: &mut Out) -> Result<Exit, Failu
         (None, 1) => counts.keys().next().cloned().unwrap_or_default(),
         (None, _) => {
             list(args, &counts, out)?;
-            return ended(args, failure, out);
+            let exit = ended(args, failure, out)?;
+            return match &args.html {
+                Some(file) if exit == Exit::Clean => {
+                    let file = shown(file);
+                    let why =
+                        format!("{file} was not written: name the session that it is to show");
+                    Err(Failure::new(Exit::Usage, why))
+                }
+                _ => Ok(exit),
+            };
         }
     };
     let Some(entries) = sessions.remove(&chosen) else {
@@ -136,7 +147,7 @@ pub(crate) fn timeline(args: &TimelineArgs, out: &mut Out) -> Result<Exit, Failu
     let run = build(chosen, entries);
     match &args.html {
         Some(file) => {
-            crate::inspect::write(file, &waterfall::html(&run))?;
+            target::write(file, &waterfall::html(&run))?;
             out.line(&format!("{}: {} calls and events", shown(file), run.calls.len()))?;
         }
         None => print(&run, out)?,
@@ -149,11 +160,6 @@ fn ended(args: &TimelineArgs, failure: Option<Error>, out: &mut Out) -> Result<E
         out.flush()?;
         message("wal: the timeline ends where the log cannot be read");
         return Err(error.into());
-    }
-    if let Some(file) = args.html.as_ref().filter(|file| !file.exists()) {
-        let why =
-            format!("{} was not written: name the one session that it is to show", shown(file));
-        return Err(Failure::new(Exit::Usage, why));
     }
     let mut exit = Exit::Clean;
     check_the_end(&args.dir, &mut exit)?;

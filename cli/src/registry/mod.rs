@@ -77,13 +77,12 @@ fn with(
     options: Options,
     call: impl FnOnce(&Registry) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
-    let registry = options.on(log.clone())?;
-    let made = call(&registry);
-    drop(registry);
-    let closed = log.close();
-    let exit = made?;
-    closed?;
-    Ok(exit)
+    opening::closing(log, |log| {
+        let registry = options.on(log.clone())?;
+        let made = call(&registry);
+        drop(registry);
+        made
+    })
 }
 
 /// A JSON text, as it was given.
