@@ -1,5 +1,5 @@
 //! What an archive's manifest adds to a diagnosis: files that should be there and are not what it says,
-//! and files that lie there and are not in the archive.
+//! and a word on files that lie there and are not in the archive.
 //!
 //! Never here: what stands in a segment (the log's library judges that, and knows no manifests).
 //! Invariants: a damage that was explained already is not told twice; work and memory follow the files
@@ -12,13 +12,14 @@ use annals_observer::ErrorKind;
 use annals_observer::archive::manifest::{Archived, Manifest};
 use annals_observer::archive::verify::differences;
 use annals_wal::diagnose::{Class, DAMAGES_MAX, Damaged, Diagnosis, Loss};
-use annals_wal::inspect::{Report, State};
+use annals_wal::inspect::State;
 use annals_wal::{Lsn, Sequence};
 
 use crate::exit::{Exit, Failure};
 use crate::out::message;
+use crate::place;
 
-/// Adds what the manifest of an archive accuses, and takes away what is not in it; `read` asks for the
+/// Adds what the manifest of an archive accuses; `read` asks for the
 /// SHA-256 of each file.
 pub(crate) fn complete(dir: &Path, diagnosis: &mut Diagnosis, read: bool) -> Result<(), Failure> {
     if matches!(diagnosis.report.state, State::Unfinished | State::Unsupported) {
@@ -42,7 +43,7 @@ pub(crate) fn complete(dir: &Path, diagnosis: &mut Diagnosis, read: bool) -> Res
         }
         Err(error) => return Err(error.into()),
     };
-    leave_out(diagnosis, &manifest);
+    tell_of_those_above(dir, &manifest);
     let listed: BTreeSet<Sequence> =
         manifest.segments.iter().filter_map(Archived::sequence).collect();
     for damage in &mut diagnosis.damages {
@@ -98,56 +99,23 @@ pub(crate) fn complaints(dir: &Path) -> Result<(State, Vec<String>), Failure> {
     Ok((if wrong.is_empty() { State::Clean } else { State::Corrupt }, wrong))
 }
 
-/// The last LSN that is in an archive, whatever lies in its directory; `None` if this is no archive, or
-/// if its manifest cannot tell.
-pub(crate) fn last_lsn(dir: &Path) -> Option<u64> {
-    let manifest = Manifest::read(dir).ok().flatten()?;
-    manifest.segments.last().map(|segment| segment.last_lsn)
-}
-
 /// Whether this is an archive to which nothing was handed over yet.
 pub(crate) fn is_new(dir: &Path) -> bool {
     matches!(Manifest::read(dir), Ok(Some(manifest)) if manifest.segments.is_empty())
 }
 
-/// Takes out of a report what was found in files above the last one that the manifest lists.
-pub(crate) fn leave_out_of(dir: &Path, report: &mut Report) {
-    let Ok(Some(manifest)) = Manifest::read(dir) else { return };
-    let last = manifest.last_sequence();
-    let before = report.findings.len();
-    report.findings.retain(|finding| is_in(finding.segment, last));
-    if report.findings.len() < before {
-        let states = report.findings.iter().map(|finding| finding.state);
-        report.state = states.max().unwrap_or(State::Clean);
-    }
-}
-
-/// What lies above the last segment of the manifest was left by a hand-over that was broken off, or is
-/// being handed over: nothing of the archive is damaged or missing there.
-fn leave_out(diagnosis: &mut Diagnosis, manifest: &Manifest) {
-    let last = manifest.last_sequence();
-    let above = diagnosis.report.segments.iter().filter(|s| !is_in(Some(s.sequence), last));
-    let above = above.count();
-    if above == 0 {
-        return;
-    }
+/// Says of what lies above the last segment of the manifest that it is there. Nothing reads or judges it:
+/// nothing of the archive is damaged or missing there ([`crate::place`]).
+pub(crate) fn tell_of_those_above(dir: &Path, manifest: &Manifest) {
+    let what = match place::above(dir, manifest) {
+        0 => return,
+        1 => "1 file lies".to_owned(),
+        above => format!("{above} files lie"),
+    };
     message(&format!(
-        "wal: {above} files lie above the last segment of the archive, and the manifest does not list \
-         them: a hand-over was broken off here or is at work, the next one replaces them"
+        "wal: {what} above the last segment of the archive, and the manifest does not list it: a \
+         hand-over was broken off here or is at work, the next one replaces it"
     ));
-    let (report, damages) = (&mut diagnosis.report, &mut diagnosis.damages);
-    let before = damages.len() + report.findings.len();
-    damages.retain(|damage| is_in(damage.segment, last));
-    report.findings.retain(|finding| is_in(finding.segment, last));
-    if damages.len() + report.findings.len() < before {
-        let states = damages.iter().map(|damage| damage.state);
-        let states = states.chain(report.findings.iter().map(|finding| finding.state));
-        report.state = states.max().unwrap_or(State::Clean);
-    }
-}
-
-fn is_in(segment: Option<Sequence>, last: Option<Sequence>) -> bool {
-    segment.is_none_or(|segment| Some(segment) <= last)
 }
 
 fn unread(class: Class, found: String) -> Damaged {

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use annals_wal::diagnose::{Diagnosis, Scope, SpanKind, diagnose};
+use annals_wal::diagnose::{Diagnosis, Scope, SpanKind};
 use annals_wal::format::{FRAME_HEADER_LEN, HeaderVerdict, SegmentHeader};
 use annals_wal::fs::{Access, Dir, os::OsDir, read_full};
 use annals_wal::inspect::Depth;
@@ -19,6 +19,7 @@ use crate::damage::{file_name, shown};
 use crate::escape::{escape_pretty, hex};
 use crate::exit::{Exit, Failure};
 use crate::out::Out;
+use crate::{place, target};
 
 /// Frames listed from each segment: so many at its beginning, and so many around each damage.
 const FRAMES: usize = 8;
@@ -35,8 +36,9 @@ pub(crate) struct BundleArgs {
 }
 
 pub(crate) fn bundle(args: &BundleArgs, out: &mut Out) -> Result<Exit, Failure> {
+    target::outside(&args.dir, &args.to)?;
     let scope = Scope { depth: Depth::Everything, maps: true, threads: 2 };
-    let diagnosis = diagnose(&args.dir, scope, &mut |_| ())?;
+    let diagnosis = place::diagnose(&args.dir, scope, &mut |_| ())?;
     let mut segments = Vec::new();
     for map in diagnosis.maps.iter().filter(|map| map.present) {
         let name = file_name(map.segment);
@@ -54,7 +56,7 @@ pub(crate) fn bundle(args: &BundleArgs, out: &mut Out) -> Result<Exit, Failure> 
         "segments": segments,
     });
     let text = serde_json::to_string_pretty(&value).unwrap_or_default();
-    crate::inspect::write(&args.to, &escape_pretty(&text))?;
+    target::write(&args.to, &escape_pretty(&text))?;
     let to = shown(&args.to);
     out.line(&format!(
         "{to}: {} files, {} damages; no payload byte is in it",

@@ -1,111 +1,62 @@
 //! `wal cat`: records as lines.
 
-use std::ops::Bound;
-
 use annals_observer::Entry;
-use annals_wal::inspect::{Depth, State, inspect};
-use annals_wal::{ErrorKind, LogReader, Lsn, StoredRecord};
+use annals_wal::StoredRecord;
 
 use crate::args::{CatArgs, Format};
 use crate::decode::{Shown, decode, json_line, kind_name, session};
+use crate::end::check_the_end;
 use crate::escape::{cut, escape, escape_json};
 use crate::exit::{Exit, Failure};
-use crate::filter::{Filters, Wanted};
 use crate::out::{Out, Tone, message};
+use crate::place;
+use crate::walk::Walk;
 
 /// Characters of a line off a terminal.
 const WIDTH: usize = 200;
 
-/// Sentences about an end that is not as it should be; `wal inspect` has all.
-const COMPLAINTS_SHOWN: usize = 30;
-
 pub(crate) fn cat(args: &CatArgs, out: &mut Out) -> Result<Exit, Failure> {
     let wanted = args.filters.checked()?;
     let filters = &args.filters;
-    let reader = LogReader::open(&args.dir)?;
     let lines = Lines { format: args.format, width: width(args.width, out) };
-    let mut cat = Cat { lines, wanted, exit: Exit::Clean, next: None, unproven: None };
-    // What lies behind an archive's last segment is not in it: it may be half of one.
-    let to = [filters.to, crate::archived::last_lsn(&args.dir).and_then(Lsn::new)];
-    let end = to.into_iter().flatten().min().map_or(Bound::Unbounded, Bound::Included);
-    let start = filters.from.map_or(Bound::Unbounded, Bound::Included);
-    cat.print(&reader, (start, end), false, out)?;
-    let next = cat.next.or(filters.from).unwrap_or_else(|| reader.head_lsn());
-    let wants_more = filters.to.is_none_or(|to| next <= to);
-    if wants_more && !reader.is_live()? {
-        // Nobody writes any more: what stands whole above the proven bound may be shown.
-        let all = reader.clone().unproven(true);
-        cat.print(&all, (Bound::Included(next), end), true, out)?;
+    let (mut exit, mut read, mut unproven) = (Exit::Clean, false, None);
+    for record in Walk::new(place::reader(&args.dir)?, filters.from, filters.to)? {
+        let (record, is_unproven) = match record {
+            Ok(record) => record,
+            Err(error) => {
+                out.flush()?;
+                return Err(error.into());
+            }
+        };
+        read = true;
+        if is_unproven {
+            let first = unproven.map_or(record.lsn, |(first, _)| first);
+            unproven = Some((first, record.lsn));
+        }
+        if let Some(shown) = wanted.shown(&record)
+            && lines.print(&record, &shown, out)?
+        {
+            exit = Exit::Failed;
+        }
+        if out.is_gone() {
+            return Ok(exit);
+        }
     }
-    if let Some((first, last)) = cat.unproven {
+    if let Some((first, last)) = unproven {
         message(&format!(
             "wal: LSNs {first} to {last} are whole, but nothing proves that they were durable: \
              the next opening for writing decides"
         ));
     }
-    if filters.to.is_none() && !out.is_gone() {
-        check_the_end(&args.dir, &mut cat.exit)?;
+    if let Some(from) = filters.from.filter(|_| !read) {
+        // Asking for what is not there is answered, not passed over.
+        let why = format!("LSN {from} is past the end of the log: ask for an earlier one");
+        return Err(Failure::new(Exit::Failed, why));
     }
-    past_the_end(filters, &cat)?;
-    Ok(cat.exit)
-}
-
-/// Whether the end that was reached is the end there should be: a log whose last segment is gone
-/// ends early without a bad byte.
-pub(crate) fn check_the_end(dir: &std::path::Path, exit: &mut Exit) -> Result<(), Failure> {
-    let mut report = inspect(dir, Depth::Seals, &mut |_| ())?;
-    crate::archived::leave_out_of(dir, &mut report);
-    let mut complaints: Vec<String> = report.findings.into_iter().map(|f| f.why).collect();
-    let mut state = report.state;
-    if state < State::Corrupt {
-        (state, complaints) = crate::archived::complaints(dir)?;
-        if complaints.is_empty() {
-            return Ok(());
-        }
-    }
-    for why in complaints.iter().take(COMPLAINTS_SHOWN) {
-        message(&format!("wal: {}", escape(why)));
-    }
-    if complaints.len() > COMPLAINTS_SHOWN {
-        message(&format!("wal: and {} more", complaints.len() - COMPLAINTS_SHOWN));
-    }
-    message(&format!("wal: next: wal inspect {}", crate::damage::shown(dir)));
-    *exit = state.into();
-    Ok(())
-}
-
-/// What a verb gave that reads the log by a library of its own: where the log is damaged, it need not
-/// be all that was there, nor the newest, and the exit code says so.
-pub(crate) fn or_damaged(
-    dir: &std::path::Path,
-    outcome: Result<Exit, Failure>,
-    out: &mut Out,
-) -> Result<Exit, Failure> {
-    out.flush()?;
-    let mut exit = match &outcome {
-        Ok(exit) => *exit,
-        Err(failure) => failure.exit(),
-    };
-    let plain = exit;
-    // Where it cannot be looked at, what the verb says counts.
-    if check_the_end(dir, &mut exit).is_err() || exit == plain {
-        return outcome;
-    }
-    if let Err(failure) = outcome {
-        message(&format!("wal: {}", escape(&failure.to_string())));
+    if filters.to.is_none() {
+        check_the_end(&args.dir, &mut exit)?;
     }
     Ok(exit)
-}
-
-/// Asking for what is not there is answered, not passed over.
-fn past_the_end(filters: &Filters, cat: &Cat) -> Result<(), Failure> {
-    match (filters.from, cat.next) {
-        (Some(from), None) => {
-            let why = format!("LSN {from} is past the end of the log: ask for an earlier one");
-            Err(Failure::new(Exit::Failed, why))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// How records become lines.
@@ -118,58 +69,6 @@ pub(crate) struct Lines {
 /// Asked for, the terminal's, or a fixed one.
 pub(crate) fn width(asked: Option<usize>, out: &Out) -> usize {
     asked.or(out.width()).unwrap_or(WIDTH).max(40)
-}
-
-struct Cat {
-    lines: Lines,
-    wanted: Wanted,
-    exit: Exit,
-    /// The LSN after the last one read.
-    next: Option<Lsn>,
-    unproven: Option<(Lsn, Lsn)>,
-}
-
-impl Cat {
-    fn print(
-        &mut self,
-        reader: &LogReader,
-        range: (Bound<Lsn>, Bound<Lsn>),
-        unproven: bool,
-        out: &mut Out,
-    ) -> Result<(), Failure> {
-        let records = match reader.range(range) {
-            Ok(records) => records,
-            Err(error) if error.kind() == ErrorKind::Trimmed && unproven => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        for record in records {
-            if out.is_gone() {
-                return Ok(());
-            }
-            let record = match record {
-                Ok(record) => record,
-                Err(error) => {
-                    out.flush()?;
-                    return Err(error.into());
-                }
-            };
-            self.next = record.lsn.next();
-            if unproven {
-                let first = self.unproven.map_or(record.lsn, |(first, _)| first);
-                self.unproven = Some((first, record.lsn));
-            }
-            self.record(&record, out)?;
-        }
-        Ok(())
-    }
-
-    fn record(&mut self, record: &StoredRecord, out: &mut Out) -> Result<(), Failure> {
-        let Some(shown) = self.wanted.shown(record) else { return Ok(()) };
-        if self.lines.print(record, &shown, out)? {
-            self.exit = Exit::Failed;
-        }
-        Ok(())
-    }
 }
 
 impl Lines {
@@ -239,6 +138,9 @@ fn text_line(record: &StoredRecord, shown: &Shown) -> String {
         Shown::Transaction(changes) => (String::new(), changes_text(changes)),
         Shown::Payload if record.kind == annals_wal::Kind::LOST => {
             (String::new(), "(lost: a salvage could not read it)".to_owned())
+        }
+        Shown::Payload if record.kind == annals_registry::CHECKPOINT => {
+            (String::new(), "(says that a snapshot of the registry is whole)".to_owned())
         }
         Shown::Payload => (String::new(), payload_text(&record.payload)),
         Shown::Undecodable(_) => {

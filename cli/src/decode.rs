@@ -3,7 +3,7 @@
 //! Never here: output. A record that cannot be decoded is shown as bytes with the reason.
 
 use annals_observer::{Entry, EntryKind, decode_record};
-use annals_registry::{Change, TRANSACTION, decode_transaction};
+use annals_registry::{CHECKPOINT, Change, TRANSACTION, decode_transaction};
 use annals_wal::{Codec, StoredRecord};
 use serde_json::{Map, Value, json};
 
@@ -43,6 +43,7 @@ pub(crate) fn kind_name(record: &StoredRecord) -> String {
         0 => "untyped".to_owned(),
         _ if record.kind == annals_wal::Kind::LOST => "lost".to_owned(),
         _ if record.kind == TRANSACTION => "registry".to_owned(),
+        _ if record.kind == CHECKPOINT => "registry-checkpoint".to_owned(),
         number => format!("{number:#06x}"),
     }
 }

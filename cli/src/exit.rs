@@ -53,9 +53,16 @@ impl Failure {
     /// Damage that ended a reading verb: where it is explained.
     pub(crate) fn then_inspect(mut self, dir: &Path) -> Failure {
         if self.exit == Exit::Corrupt {
-            self.message.push_str(&format!("; next: wal inspect {}", crate::damage::shown(dir)));
+            // Not only the seals: those may all be whole.
+            let dir = crate::damage::shown(dir);
+            self.message.push_str(&format!("; next: wal inspect {dir} --deep"));
         }
         self
+    }
+
+    /// What it kept from being done.
+    pub(crate) fn during(self, what: &str) -> Failure {
+        Failure { message: format!("{what}: {}", self.message), ..self }
     }
 
     pub(crate) fn exit(&self) -> Exit {
@@ -77,7 +84,14 @@ impl From<io::Error> for Failure {
 
 impl From<annals_wal::Error> for Failure {
     fn from(error: annals_wal::Error) -> Failure {
-        Failure::new(exit_of(&error), error.to_string())
+        let mut message = error.to_string();
+        if error.kind() == ErrorKind::Untrusted
+            && let Some(at) = message.find(", or ask for it with Options::")
+        {
+            // What a program may ask for, this tool does not.
+            message.truncate(at);
+        }
+        Failure::new(exit_of(&error), message)
     }
 }
 

@@ -1,29 +1,32 @@
 //! `wal export`: entries in the forms that other tools read.
 //!
-//! Never here: a form ([`annals_observer::export`] has them). A file is made anew and synced; a
-//! form that is broken off leaves the file, and the message says so.
+//! Never here: a form ([`annals_observer::export`] has them). A file is made anew, synced, and has its
+//! name only when it is whole; one that is broken off is removed, and the message says so.
 
-use std::fs::File;
 use std::io::{self, BufWriter, LineWriter, Write};
 use std::path::Path;
 
 use annals_observer::export::{ExportError, Exported, chrome, folded, jsonl, otlp, whole};
 use annals_observer::{Query, StoredEntry};
-use annals_wal::LogReader;
 
 use crate::args::{ExportArgs, ExportFormat};
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, message};
+use crate::place;
 use crate::shield::Shield;
+use crate::target::{self, Part};
 
 pub(crate) fn export(args: &ExportArgs, out: &mut Out) -> Result<Exit, Failure> {
     let usage = |error: annals_observer::Error| Failure::new(Exit::Usage, error.to_string());
+    if let Some(file) = &args.output {
+        target::outside(&args.dir, file)?;
+    }
     let mut query = Query::new();
     if let Some(session) = &args.session {
         query = query.session(session.as_str()).map_err(usage)?;
     }
-    let reader = LogReader::open(&args.dir)?;
+    let reader = place::reader(&args.dir)?;
     let mut undecodable = 0u64;
     // One record that cannot be decoded costs itself and no other; the log's own errors end it.
     let found = query.run(&reader)?;
@@ -50,14 +53,8 @@ pub(crate) fn export(args: &ExportArgs, out: &mut Out) -> Result<Exit, Failure> 
             return Err(Failure::new(Exit::Usage, why));
         }
         (Some(path), _) => {
-            let made = |e: io::Error| {
-                Failure::new(Exit::Failed, format!("cannot make {}: {e}", path.display()))
-            };
-            let file = File::create_new(path).map_err(made)?;
-            let mut file = BufWriter::new(file);
-            let exported = write(args, entries, &mut file)?;
-            file.into_inner().map_err(|e| e.into_error())?.sync_all()?;
-            exported
+            // Flushed by `write`.
+            Part::begin(path)?.fill(|file| Ok(write(args, entries, &mut BufWriter::new(file))?))?
         }
         (None, _) => {
             out.flush()?;
@@ -108,7 +105,12 @@ fn sqlite(
     entries: impl Iterator<Item = annals_observer::Result<StoredEntry>>,
     to: &Path,
 ) -> Result<Exported, Failure> {
-    Ok(annals_observer::export::sqlite::write(entries, to)?)
+    let part = Part::begin(to)?;
+    let exported = annals_observer::export::sqlite::write(entries, part.path());
+    let exported = exported
+        .map_err(|error| Failure::from(error).during(&format!("{} was not made", to.display())))?;
+    part.done()?;
+    Ok(exported)
 }
 
 #[cfg(not(feature = "sqlite"))]

@@ -66,7 +66,7 @@ impl Filters {
         if let Some(kind) = self.kind.as_deref().filter(|kind| !known_kind(kind)) {
             let why = format!(
                 "--kind {kind} is no kind: name an entry's kind (llm_start, tool_end, imported, \
-                 ...), registry, untyped, lost, or a number such as 0x1000"
+                 ...), registry, registry-checkpoint, untyped, lost, or a number such as 0x1000"
             );
             return Err(Failure::new(Exit::Usage, why));
         }
@@ -143,8 +143,8 @@ fn kind_number(kind: &str) -> Option<u16> {
 
 fn known_kind(kind: &str) -> bool {
     let other = kind.strip_prefix("other-").is_some_and(|number| number.parse::<u8>().is_ok());
-    let named =
-        matches!(kind, "registry" | "untyped" | "lost") || EntryKind::from_name(kind).is_some();
+    let named = matches!(kind, "registry" | "registry-checkpoint" | "untyped" | "lost")
+        || EntryKind::from_name(kind).is_some();
     named || other || kind_number(kind).is_some()
 }
 
@@ -152,6 +152,9 @@ fn known_kind(kind: &str) -> bool {
 fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
+    }
+    if text.parse::<jiff::civil::Date>().is_ok() {
+        return Err(format!("`{text}` is a day: add a time and a zone, {text}T00:00:00Z"));
     }
     let ago: SignedDuration = text.parse().map_err(|_| {
         format!("`{text}` is neither RFC 3339 (2026-11-21T20:00:00Z) nor a time ago (15m, 2h, 3d)")

@@ -6,8 +6,10 @@ use annals_observer::import::{ImportOptions, ImportOutcome, ImportReport, Import
 use annals_observer::{ErrorKind, Observer};
 
 use crate::args::ImportArgs;
+use crate::damage::shown;
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
+use crate::inspect::counted;
 use crate::opening;
 use crate::out::{Out, message, steps_progress};
 
@@ -20,8 +22,22 @@ pub(crate) fn import(args: &ImportArgs, out: &mut Out) -> Result<Exit, Failure> 
         }
         return Ok(Exit::Failed);
     }
-    let observer = Observer::on(opening::or_new(&args.dir, args.shared)?)?;
-    let mut importer = Importer::new(&observer)?.raw(args.raw);
+    let log = opening::or_new(&args.dir, args.shared)?;
+    opening::closing(log, |log| {
+        let observer = Observer::on(log.clone())?;
+        let imported = files(args, &observer, out);
+        // Every entry that was taken is written, whatever became of the next one.
+        let ended = observer.shutdown();
+        let (exit, totals) = imported?;
+        ended?;
+        out.line(&totals.line(&args.dir))?;
+        Ok(exit)
+    })
+}
+
+/// One after the other, as far as the log goes with it.
+fn files(args: &ImportArgs, observer: &Observer, out: &mut Out) -> Result<(Exit, Totals), Failure> {
+    let mut importer = Importer::new(observer)?.raw(args.raw);
     let options = ImportOptions { strict: args.strict, again: args.again };
     let bar = steps_progress(args.files.len() as u64, "import");
     let mut exit = Exit::Clean;
@@ -54,11 +70,7 @@ pub(crate) fn import(args: &ImportArgs, out: &mut Out) -> Result<Exit, Failure> 
         }
     }
     bar.finish_and_clear();
-    observer.shutdown()?;
-    drop(importer);
-    observer.log().clone().close()?;
-    out.line(&totals.line(&args.dir))?;
-    Ok(exit)
+    Ok((exit, totals))
 }
 
 /// One file's trouble does not stop the others; the log's does.
@@ -69,7 +81,9 @@ fn is_the_files_own(error: &annals_observer::Error) -> bool {
 /// Why a file cannot be imported, as far as can be told without reading it.
 fn why_not(file: &Path) -> Option<String> {
     if let Err(error) = annals_observer::import::FileKind::of(file) {
-        return Some(error.to_string());
+        let is_json = file.extension().is_some_and(|extension| extension == "json");
+        let hint = "; a registry of agents and tasks is for `wal registry import`";
+        return Some(format!("{error}{}", if is_json { hint } else { "" }));
     }
     let shown = file.display();
     match std::fs::File::open(file).and_then(|file| file.metadata()) {
@@ -117,12 +131,12 @@ impl Totals {
 
     fn line(&self, dir: &Path) -> String {
         format!(
-            "{} files imported: {} lines or steps, {} entries, {} bad. next: wal inspect {}",
-            self.files,
+            "{} imported: {} lines or steps, {} entries, {} bad. next: wal inspect {}",
+            counted(self.files, "file"),
             self.items,
             self.entries,
             self.bad,
-            escape(&dir.display().to_string())
+            shown(dir)
         )
     }
 }

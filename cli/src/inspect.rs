@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use annals_observer::archive::manifest::Manifest;
-use annals_wal::diagnose::{DAMAGES_MAX, Diagnosis, Scope, diagnose};
+use annals_wal::diagnose::{DAMAGES_MAX, Diagnosis, Scope};
 use annals_wal::inspect::{Depth, Report, Role, SegmentReport, State};
 use annals_wal::recover::Row;
 use annals_wal::{ErrorKind, Lsn};
@@ -17,7 +17,7 @@ use crate::damage::{self, shown, state_name};
 use crate::escape::{escape, escape_json};
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, Tone, bytes_progress};
-use crate::{archived, hexdump, map, picture};
+use crate::{archived, hexdump, map, picture, place, target};
 
 /// Segments listed before the middle is left out.
 const SEGMENTS_SHOWN: usize = 20;
@@ -25,13 +25,16 @@ const SEGMENTS_SHOWN: usize = 20;
 const DAMAGES_SHOWN: usize = 50;
 
 pub(crate) fn inspect(args: &InspectArgs, out: &mut Out) -> Result<Exit, Failure> {
+    for file in args.svg.iter().chain(&args.html) {
+        target::outside(&args.dir, file)?;
+    }
     let depth = if args.deep { Depth::Everything } else { Depth::Seals };
     let pictures = args.map || args.svg.is_some() || args.html.is_some();
     let scope = Scope { depth, maps: pictures, threads: threads() };
     let diagnosis = if args.deep {
         with_progress(&args.dir, scope)?
     } else {
-        or_new_archive(&args.dir, diagnose(&args.dir, scope, &mut |_| ()), false)?
+        or_new_archive(&args.dir, place::diagnose(&args.dir, scope, &mut |_| ()), false)?
     };
     show("inspect", &args.dir, &diagnosis, args.format, args.hex, out)?;
     let unread = !args.deep && args.format == Format::Text && unread(&diagnosis.report, out)?;
@@ -39,10 +42,10 @@ pub(crate) fn inspect(args: &InspectArgs, out: &mut Out) -> Result<Exit, Failure
         map::print(&diagnosis.maps, out)?;
     }
     if let Some(file) = &args.svg {
-        write(file, &picture::svg(&args.dir, &diagnosis))?;
+        target::write(file, &picture::svg(&args.dir, &diagnosis))?;
     }
     if let Some(file) = &args.html {
-        write(file, &picture::html(&args.dir, &diagnosis))?;
+        target::write(file, &picture::html(&args.dir, &diagnosis))?;
     }
     if unread {
         out.line("")?;
@@ -56,6 +59,8 @@ pub(crate) fn inspect(args: &InspectArgs, out: &mut Out) -> Result<Exit, Failure
 /// Whether all seems well, and most of it was not read. That is said.
 fn unread(report: &Report, out: &mut Out) -> Result<bool, Failure> {
     let sealed = report.segments.iter().filter(|s| s.role == Role::Sealed).count();
+    // Of an archive the last one is read whole in any case.
+    let sealed = sealed.saturating_sub(usize::from(is_archive(report)));
     if sealed == 0 || report.state >= State::TornTail || report.live {
         return Ok(false);
     }
@@ -96,7 +101,7 @@ fn threads() -> usize {
 
 fn with_progress(dir: &Path, scope: Scope) -> Result<Diagnosis, Failure> {
     let bar = bytes_progress(directory_bytes(dir));
-    let diagnosis = diagnose(dir, scope, &mut |bytes| bar.inc(bytes));
+    let diagnosis = place::diagnose(dir, scope, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
     or_new_archive(dir, diagnosis, scope.depth == Depth::Everything)
 }
@@ -120,6 +125,7 @@ fn or_new_archive(
         return Err(failure);
     }
     let Ok(Some(manifest)) = Manifest::read(dir) else { return Err(error.into()) };
+    archived::tell_of_those_above(dir, &manifest);
     if !manifest.segments.is_empty() {
         let why = format!(
             "{} is an archive that lists {} segments, and none is there: restore them, or remove it and \
@@ -151,21 +157,6 @@ fn or_new_archive(
 
 fn exit(diagnosis: &Diagnosis) -> Exit {
     diagnosis.report.state.into()
-}
-
-/// A file of the caller's, made anew: nothing that exists is overwritten.
-pub(crate) fn write(file: &Path, text: &str) -> Result<(), Failure> {
-    let made = std::fs::File::create_new(file);
-    made.and_then(|mut made| std::io::Write::write_all(&mut made, text.as_bytes())).map_err(|e| {
-        let file = file.display();
-        let why = match e.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                format!("{file} exists: name a file that does not exist yet, or remove it")
-            }
-            _ => format!("{file} cannot be written: {e}"),
-        };
-        Failure::new(Exit::Failed, why)
-    })
 }
 
 /// What `wal inspect` or `wal verify` prints of a report off a terminal.
@@ -252,16 +243,18 @@ fn print_text(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failure>
     let log_id = report.log_id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
     let generation = report.generation.map_or(0, |generation| generation.0);
     let shared = if report.shared == Some(true) { ", shared by processes" } else { "" };
+    let row = if is_archive(report) {
+        "an archive: it is read, and never opened for writing".to_owned()
+    } else {
+        format!("row {}", report.row.letter())
+    };
+    out.line(&format!("  log id {log_id}, generation {generation}, {row}{shared}"))?;
     out.line(&format!(
-        "  log id {log_id}, generation {generation}, row {}{shared}",
-        report.row.letter()
-    ))?;
-    out.line(&format!(
-        "  LSNs {} to {}, proven durable up to {}, {} records",
+        "  LSNs {} to {}, proven durable up to {}, {}",
         report.head,
         lsn_text(report.last_lsn),
         lsn_text(report.proven_lsn),
-        report.records.map_or_else(|| "unknown".to_owned(), |records| records.to_string()),
+        records_text(report),
     ))?;
     print_copied(report, out)?;
     for (name, lsn) in &report.holds {
@@ -288,14 +281,39 @@ fn print_text(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failure>
 
 fn print_verdict(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failure> {
     out.line(&headline(dir, report, out))?;
-    let records = report.records.map_or_else(|| "?".to_owned(), |records| records.to_string());
+    let segments = counted(report.segments.len() as u64, "segment");
     out.line(&format!(
-        "  {} segments, {records} records, LSNs {} to {}",
-        report.segments.len(),
+        "  {segments}, {}, LSNs {} to {}",
+        records_text(report),
         report.head,
         lsn_text(report.last_lsn)
     ))?;
     print_copied(report, out)
+}
+
+/// Whether it is a whole archive: of one the table says no more than that it is not written to, in the
+/// row of what it cannot open.
+fn is_archive(report: &Report) -> bool {
+    report.row == Row::F && report.state == State::Clean
+}
+
+/// How many records there are, and of a trimmed log how many of them lie below its head: their segment
+/// is there for the sake of later ones.
+fn records_text(report: &Report) -> String {
+    let Some(held) = report.records else { return "it is not known how many records".to_owned() };
+    let last = report.last_lsn.map_or(0, Lsn::get);
+    let kept = (last + 1).saturating_sub(report.head.get());
+    match held.checked_sub(kept) {
+        Some(below @ 1..) if report.state < State::Corrupt => {
+            format!("{} and {below} below the head", counted(kept, "record"))
+        }
+        _ => counted(held, "record"),
+    }
+}
+
+/// A number with its noun.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A copy's control block proves nothing, and may be the only one who tells that the end is missing.

@@ -5,14 +5,15 @@
 use std::path::PathBuf;
 
 use annals_wal::Lsn;
-use annals_wal::inspect::{Depth, State, inspect};
+use annals_wal::inspect::State;
 
 use crate::damage::shown;
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
+use crate::inspect::counted;
 use crate::map::size;
-use crate::opening;
 use crate::out::Out;
+use crate::{opening, place, target};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct BackupArgs {
@@ -43,7 +44,7 @@ pub(crate) fn backup(args: &BackupArgs, out: &mut Out) -> Result<Exit, Failure> 
     let dir = shown(&args.dir);
     let to = shown(&args.to);
     if args.dry_run {
-        let report = inspect(&args.dir, Depth::Seals, &mut |_| ())?;
+        let report = place::inspect(&args.dir)?;
         if report.state >= State::Corrupt {
             let why = format!("{dir} is damaged: wal inspect {dir}");
             return Err(Failure::new(report.state.into(), why));
@@ -51,20 +52,21 @@ pub(crate) fn backup(args: &BackupArgs, out: &mut Out) -> Result<Exit, Failure> 
         let bytes: u64 = report.segments.iter().map(|segment| segment.file_bytes).sum();
         let last = report.proven_lsn.map_or("none".to_owned(), |lsn| lsn.to_string());
         out.line(&format!(
-            "would copy LSNs {} to {last} of {dir} to {to}: {} segments, {}",
+            "would copy LSNs {} to {last} of {dir} to {to}: {}, {}",
             report.head,
-            report.segments.len(),
+            counted(report.segments.len() as u64, "segment"),
             size(bytes)
         ))?;
         return Ok(Exit::Clean);
     }
+    target::new_directory(&args.dir, &args.to)?;
     let log = opening::existing(&args.dir)?;
-    let report = log.backup(&args.to)?;
-    log.close()?;
+    let report = opening::closing(log, |log| Ok(log.backup(&args.to)?))?;
     let last = report.last_lsn.map_or("none".to_owned(), |lsn| lsn.to_string());
     out.line(&format!(
-        "{dir} -> {to}: LSNs {} to {last}, {} segments",
-        report.first_lsn, report.segments
+        "{dir} -> {to}: LSNs {} to {last}, {}",
+        report.first_lsn,
+        counted(report.segments as u64, "segment")
     ))?;
     out.line(&format!("  next: wal verify {to}"))?;
     Ok(Exit::Clean)
@@ -72,7 +74,7 @@ pub(crate) fn backup(args: &BackupArgs, out: &mut Out) -> Result<Exit, Failure> 
 
 pub(crate) fn trim(args: &TrimArgs, out: &mut Out) -> Result<Exit, Failure> {
     let dir = shown(&args.dir);
-    let before = inspect(&args.dir, Depth::Seals, &mut |_| ())?;
+    let before = place::inspect(&args.dir)?;
     let hold = before.holds.iter().min_by_key(|(_, lsn)| *lsn);
     let held = hold.filter(|(_, lsn)| *lsn < args.before);
     if let Some((name, lsn)) = held {
@@ -98,8 +100,7 @@ pub(crate) fn trim(args: &TrimArgs, out: &mut Out) -> Result<Exit, Failure> {
         return Ok(Exit::Clean);
     }
     let log = opening::existing(&args.dir)?;
-    let head = log.trim(args.before)?;
-    log.close()?;
+    let head = opening::closing(log, |log| Ok(log.trim(args.before)?))?;
     let (count, bytes) = dropped(head);
     out.line(&format!(
         "{dir}: LSN {head} is the first one now; {count} segments are gone, {} are free",

@@ -16,6 +16,7 @@ mod cat;
 mod damage;
 mod decode;
 mod demo;
+mod end;
 mod escape;
 mod exit;
 mod export;
@@ -29,12 +30,15 @@ mod map;
 mod opening;
 mod out;
 mod picture;
+mod place;
 mod registry;
 mod salvage;
 mod shield;
 mod stats;
 mod tail;
+mod target;
 mod timeline;
+mod walk;
 mod waterfall;
 
 use std::process::ExitCode;
@@ -56,11 +60,21 @@ pub fn main() -> ExitCode {
     let outcome = match &args.verb {
         Verb::Inspect(verb) => inspect::inspect(verb, &mut out),
         Verb::Verify(verb) => inspect::verify(verb, &mut out),
-        Verb::Cat(verb) => cat::cat(verb, &mut out).map_err(|e| e.then_inspect(&verb.dir)),
-        Verb::Tail(verb) => tail::tail(verb, &mut out),
-        Verb::Stats(verb) => stats::stats(verb, &mut out).map_err(|e| e.then_inspect(&verb.dir)),
+        Verb::Cat(verb) => {
+            let read = cat::cat(verb, &mut out);
+            end::explained(&verb.dir, read, &mut out)
+        }
+        Verb::Tail(verb) => {
+            let read = tail::tail(verb, &mut out);
+            end::explained(&verb.dir, read, &mut out)
+        }
+        Verb::Stats(verb) => {
+            let read = stats::stats(verb, &mut out);
+            end::explained(&verb.dir, read, &mut out)
+        }
         Verb::Timeline(verb) => {
-            timeline::timeline(verb, &mut out).map_err(|e| e.then_inspect(&verb.dir))
+            let read = timeline::timeline(verb, &mut out);
+            end::explained(&verb.dir, read, &mut out)
         }
         Verb::Completions(verb) => manual::completions(verb, &mut out),
         Verb::Man(verb) => manual::man(verb, &mut out),
@@ -74,7 +88,7 @@ pub fn main() -> ExitCode {
         Verb::Registry(verb) => registry::registry(verb, &mut out),
         Verb::Export(verb) => {
             let exported = export::export(verb, &mut out);
-            cat::or_damaged(&verb.dir, exported, &mut out)
+            end::or_damaged(&verb.dir, exported, &mut out)
         }
         Verb::Archive(verb) => archive::archive(verb, &mut out),
         Verb::Demo(verb) => demo::demo(verb, &mut out),
@@ -88,7 +102,7 @@ pub fn main() -> ExitCode {
     });
     match out.finish() {
         Err(error) if exit == Exit::Clean => {
-            out::message(&format!("wal: writing the output failed: {error}"));
+            out::message(&format!("wal: {error}"));
             Exit::Failed.into()
         }
         _ => exit.into(),

@@ -20,7 +20,8 @@ pub(crate) struct CompletionsArgs {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ManArgs {
-    /// The directory, which must exist; wal.1, wal-inspect.1 and so on are written into it.
+    /// The directory, which must exist; wal.1, wal-inspect.1 and so on are written into it,
+    /// in place of older ones.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
 }
@@ -46,7 +47,12 @@ pub(crate) fn man(args: &ManArgs, out: &mut Out) -> Result<Exit, Failure> {
         let name = format!("{}.1", page.get_name());
         let mut text = Vec::new();
         clap_mangen::Man::new(page).render(&mut text)?;
-        std::fs::write(args.to.join(&name), text)?;
+        let file = args.to.join(&name);
+        // A newer page takes an older one's place: that is what it is for.
+        std::fs::write(&file, text).map_err(|e| {
+            let why = format!("{} cannot be written: {e}", file.display());
+            Failure::new(Exit::Failed, why)
+        })?;
         out.line(&name)?;
     }
     Ok(Exit::Clean)

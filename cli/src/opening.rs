@@ -29,3 +29,16 @@ pub(crate) fn or_new(dir: &Path, shared: bool) -> Result<Log, Failure> {
         _ => error.into(),
     })
 }
+
+/// Works with a log and closes it whatever becomes of the work: one that is left open ends uncleanly, and
+/// its next opening begins a generation and a segment.
+pub(crate) fn closing<T>(
+    log: Log,
+    work: impl FnOnce(&Log) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let done = work(&log);
+    let closed = log.close();
+    let done = done?;
+    closed?;
+    Ok(done)
+}

@@ -98,7 +98,8 @@ impl Out {
                 self.gone = true;
                 Ok(())
             }
-            other => other,
+            Err(e) => Err(io::Error::new(e.kind(), format!("writing the output failed: {e}"))),
+            Ok(()) => Ok(()),
         }
     }
 

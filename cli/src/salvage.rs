@@ -5,11 +5,14 @@
 use std::path::{Path, PathBuf};
 
 use annals_wal::Lsn;
-use annals_wal::diagnose::{Damaged, Scope, diagnose};
-use annals_wal::inspect::{Depth, State, inspect};
-use annals_wal::salvage::compare::{Sort, compare};
+use annals_wal::diagnose::{Damaged, Scope};
+use annals_wal::format::{HeaderVerdict, Name, SegmentHeader, parse_name};
+use annals_wal::fs::{Access, Dir, os::OsDir, read_full};
+use annals_wal::inspect::{Depth, State};
+use annals_wal::salvage::compare::{Sort, compare_in};
 use annals_wal::salvage::repair::{self, FileMark, Method, RepairPlan, Repaired};
-use annals_wal::salvage::{SalvageOptions, SalvageReport, salvage as write, salvage_plan};
+use annals_wal::salvage::{SalvageOptions, SalvageReport, salvage_in};
+use annals_wal::scan::{Step, Walker};
 use serde_json::{Value, json};
 
 use crate::args::Format;
@@ -18,7 +21,11 @@ use crate::escape::{escape, escape_json, escape_pretty};
 use crate::exit::{Exit, Failure};
 use crate::map::size;
 use crate::out::{Out, bytes_progress, message};
+use crate::target::new_directory;
+use crate::{place, target};
 
+/// Bytes of a segment in which a registry's transactions are looked for.
+const SEARCHED: u64 = 256 << 20;
 /// Ranges listed before the rest is counted.
 const RANGES_SHOWN: usize = 30;
 
@@ -69,10 +76,16 @@ pub(crate) struct RepairArgs {
 
 pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure> {
     let options = SalvageOptions { whole_batches: args.whole_batches, fill_max: args.fill_max };
+    if let Some(to) = args.to.as_ref().filter(|_| !args.dry_run) {
+        new_directory(&args.dir, to)?;
+    }
     let bar = bytes_progress(crate::inspect::directory_bytes(&args.dir) * 2);
+    let from = place::at(&args.dir);
     let report = match &args.to {
-        Some(to) if !args.dry_run => write(&args.dir, to, options, &mut |bytes| bar.inc(bytes)),
-        _ => salvage_plan(&args.dir, options, &mut |bytes| bar.inc(bytes)),
+        Some(to) if !args.dry_run => {
+            salvage_in(&*from, Some(&OsDir::new(to)), options, &mut |bytes| bar.inc(bytes))
+        }
+        _ => salvage_in(&*from, None, options, &mut |bytes| bar.inc(bytes)),
     };
     bar.finish_and_clear();
     let report = report?;
@@ -92,6 +105,7 @@ pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure
         None => format!("{dir}: a salvage would keep {} records", report.kept),
     })?;
     print_report(&report, &damages, out)?;
+    print_registry(&args.dir, &report, out)?;
     if let Some(said) = copied.filter(|said| report.last_lsn < Some(*said)) {
         out.line(&format!(
             "  perhaps not all: a control block that was written for other files says that LSN {said} \
@@ -118,7 +132,9 @@ pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure
 /// Salvage goes without.
 fn why(dir: &Path) -> (Vec<Damaged>, Option<Lsn>) {
     let scope = Scope { depth: Depth::Everything, maps: false, threads: 2 };
-    diagnose(dir, scope, &mut |_| ()).map(|d| (d.damages, d.report.copied_lsn)).unwrap_or_default()
+    place::diagnose(dir, scope, &mut |_| ())
+        .map(|d| (d.damages, d.report.copied_lsn))
+        .unwrap_or_default()
 }
 
 fn print_report(report: &SalvageReport, damages: &[Damaged], out: &mut Out) -> Result<(), Failure> {
@@ -168,6 +184,48 @@ fn print_report(report: &SalvageReport, damages: &[Damaged], out: &mut Out) -> R
         out.line(&format!("  {} left out: {}", escape(name), escape(why)))?;
     }
     Ok(())
+}
+
+/// A registry is what its transactions make of it from the first one on, or from a snapshot on. Without
+/// both it is lost, and its first caller would learn it.
+fn print_registry(dir: &Path, report: &SalvageReport, out: &mut Out) -> Result<(), Failure> {
+    let first = report.first_lsn;
+    if first == Lsn::FIRST || snapshots(dir) > 0 || !holds_transactions(dir, report)? {
+        return Ok(());
+    }
+    Ok(out.line(&format!(
+        "  the registry in it is lost: its transactions before LSN {first} are gone, and there is no \
+         snapshot of it. A new log without them cannot be opened as a registry; what is left of them \
+         is read with `wal cat --kind registry`"
+    ))?)
+}
+
+fn snapshots(dir: &Path) -> usize {
+    let entries = OsDir::new(dir).list().unwrap_or_default();
+    let is_one = |name: &str| matches!(parse_name(name), Some(Name::Snapshot(_)));
+    entries.iter().filter(|entry| is_one(&entry.name)).count()
+}
+
+/// Whether one of the files that were read holds a transaction; their payloads are not looked at.
+fn holds_transactions(dir: &Path, report: &SalvageReport) -> Result<bool, Failure> {
+    for source in &report.sources {
+        let file = OsDir::new(dir).open(&source.name, Access::Read)?;
+        let mut bytes = vec![0; usize::try_from(file.len()?.min(SEARCHED)).unwrap_or(0)];
+        let read = read_full(&*file, &mut bytes, 0)?;
+        bytes.truncate(read);
+        let HeaderVerdict::Good(header) = SegmentHeader::decode(&bytes) else { continue };
+        let mut walker = Walker::new(&bytes[..], &header);
+        while let Some(step) = walker.step_where(|_| false)? {
+            let kind = match step {
+                Step::Frame(frame) if frame.trouble.is_none() => frame.header.kind,
+                _ => continue,
+            };
+            if kind == annals_registry::TRANSACTION.get() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// What is gone below the first record that can be read: LSNs without a placeholder.
@@ -236,7 +294,7 @@ fn report_json(report: &SalvageReport, damages: &[Damaged], schema: &str) -> Val
 }
 
 pub(crate) fn diff(args: &DiffArgs, out: &mut Out) -> Result<Exit, Failure> {
-    let comparison = compare(&args.a, &args.b)?;
+    let comparison = compare_in(&*place::at(&args.a), &*place::at(&args.b))?;
     let sort = |sort: Sort| match sort {
         Sort::OnlyFirst => "only in A",
         Sort::OnlySecond => "only in B",
@@ -284,12 +342,14 @@ pub(crate) fn diff(args: &DiffArgs, out: &mut Out) -> Result<Exit, Failure> {
     }
     out.flush()?;
     let mut exit = if comparison.differences.is_empty() { Exit::Clean } else { Exit::Failed };
-    for dir in [&args.a, &args.b] {
-        // Compared as far as it can be read: that is not the same as whole.
-        if is_damaged(dir)? {
+    let (in_a, in_b) = comparison.unreadable;
+    for (dir, unreadable) in [(&args.a, in_a), (&args.b, in_b)] {
+        // Compared as far as it can be read: that is not the same as whole. Seals say nothing of a
+        // body, so what the comparison itself could not read counts as well.
+        if unreadable > 0 || is_damaged(dir)? {
             let dir = shown(dir);
             message(&format!("wal: {dir} is damaged, what cannot be read is not compared"));
-            message(&format!("wal: next: wal inspect {dir}"));
+            message(&format!("wal: next: wal inspect {dir} --deep"));
             exit = Exit::Corrupt;
         }
     }
@@ -299,7 +359,7 @@ pub(crate) fn diff(args: &DiffArgs, out: &mut Out) -> Result<Exit, Failure> {
 /// Whether anything that was promised is damaged or missing, as seals and, of an archive, its manifest
 /// tell.
 fn is_damaged(dir: &Path) -> Result<bool, Failure> {
-    let mut report = match inspect(dir, Depth::Seals, &mut |_| ()) {
+    let report = match place::inspect(dir) {
         Ok(report) => report,
         // Without a segment it is a new archive, or everything is missing.
         Err(error) if error.kind() == annals_wal::ErrorKind::Corrupt => {
@@ -307,7 +367,6 @@ fn is_damaged(dir: &Path) -> Result<bool, Failure> {
         }
         Err(error) => return Err(error.into()),
     };
-    crate::archived::leave_out_of(dir, &mut report);
     Ok(report.state >= State::Corrupt || crate::archived::complaints(dir)?.0 >= State::Corrupt)
 }
 
@@ -315,9 +374,10 @@ pub(crate) fn repair(args: &RepairArgs, out: &mut Out) -> Result<Exit, Failure> 
     let options = SalvageOptions::default();
     let dir = shown(&args.dir);
     if let Some(file) = &args.plan {
+        target::outside(&args.dir, file)?;
         let plan = repair::plan(&args.dir, options)?;
         let text = serde_json::to_string_pretty(&plan_json(&args.dir, &plan)).unwrap_or_default();
-        crate::inspect::write(file, &escape_pretty(&text))?;
+        target::write(file, &escape_pretty(&text))?;
         print_plan(&args.dir, &plan, out)?;
         out.line("")?;
         out.line(&match plan.method {
@@ -331,18 +391,24 @@ pub(crate) fn repair(args: &RepairArgs, out: &mut Out) -> Result<Exit, Failure> 
     match repair::apply(&args.dir, &plan, options)? {
         Repaired::Nothing => out.line(&format!("{dir}: nothing was wrong, nothing was done"))?,
         Repaired::Recovered(kept) => {
-            let kept = kept.map_or("no bytes were cut".to_owned(), |name| {
-                format!("the cut bytes are kept in {}", escape(&name))
-            });
-            out.line(&format!("{dir}: the torn tail was cut; {kept}"))?;
+            out.line(&match kept {
+                Some(name) => format!(
+                    "{dir}: the torn tail was cut; the cut bytes are kept in {}",
+                    escape(&name)
+                ),
+                None => {
+                    format!("{dir}: it was opened and closed; there were no bytes to keep aside")
+                }
+            })?;
         }
-        Repaired::Rebuilt(report, damaged) => {
-            let damaged = shown(&damaged);
+        Repaired::Rebuilt(report, damaged_dir) => {
+            let damaged = shown(&damaged_dir);
             out.line(&format!(
                 "{dir}: rebuilt with {} records; the damaged log, every byte of it, is {damaged}",
                 report.kept
             ))?;
-            print_report(&report, &why(Path::new(&damaged)).0, out)?;
+            print_report(&report, &why(&damaged_dir).0, out)?;
+            print_registry(&damaged_dir, &report, out)?;
         }
     }
     out.line("")?;
@@ -360,6 +426,7 @@ fn print_plan(dir: &Path, plan: &RepairPlan, out: &mut Out) -> Result<(), Failur
         (Some(report), _) => {
             out.line(&format!("  a rebuilt log would keep {} records", report.kept))?;
             print_report(report, &why(dir).0, out)?;
+            print_registry(dir, report, out)?;
             out.line(&format!(
                 "  it would take the name {dir_text}; the damaged one stays, whole, as \
                  {dir_text}.damaged"

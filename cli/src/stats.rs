@@ -7,19 +7,22 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use annals_wal::{ErrorKind, LogReader};
+use annals_wal::ErrorKind;
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::args::Format;
-use crate::cat::{check_the_end, width};
+use crate::cat::width;
 use crate::decode::{Shown, kind_name};
+use crate::end::check_the_end;
 use crate::escape::{cut, escape, escape_json};
 use crate::exit::{Exit, Failure};
 use crate::filter::Filters;
 use crate::map::size;
 use crate::out::Out;
+use crate::place;
+use crate::walk::Walk;
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum By {
@@ -85,16 +88,12 @@ const BY: [(By, &str); 4] =
 
 pub(crate) fn stats(args: &StatsArgs, out: &mut Out) -> Result<Exit, Failure> {
     let wanted = args.filters.checked()?;
-    let reader = LogReader::open(&args.dir)?;
-    let reader = if reader.is_live()? { reader } else { reader.unproven(true) };
     let mut groups: [BTreeMap<String, Group>; 4] = Default::default();
     let mut total = Group::default();
-    let start = args.filters.from.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Included);
-    let end = args.filters.to.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Included);
     let mut failure = None;
-    for record in reader.range((start, end))? {
+    for record in Walk::new(place::reader(&args.dir)?, args.filters.from, args.filters.to)? {
         let record = match record {
-            Ok(record) => record,
+            Ok((record, _)) => record,
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 failure = Some(error);
                 break;

@@ -13,12 +13,13 @@ use std::time::Duration;
 use annals_wal::{ErrorKind, LogReader, Lsn, StoredRecord};
 
 use crate::args::Format;
-use crate::cat::{Lines, check_the_end, width};
-use crate::damage::shown;
+use crate::cat::{Lines, width};
 use crate::decode::Shown;
+use crate::end::check_the_end;
 use crate::exit::{Exit, Failure};
 use crate::filter::{Filters, Wanted};
 use crate::out::{Out, message};
+use crate::place;
 
 /// How long nothing comes before the end is inspected.
 const QUIET: Duration = Duration::from_secs(2);
@@ -26,7 +27,7 @@ const QUIET: Duration = Duration::from_secs(2);
 #[derive(clap::Args, Debug)]
 pub(crate) struct TailArgs {
     /// The log's directory.
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// How many of the last records that are wanted to show first.
     #[arg(short = 'n', long, default_value_t = 10)]
     last: usize,
@@ -49,7 +50,7 @@ pub(crate) struct TailArgs {
 pub(crate) fn tail(args: &TailArgs, out: &mut Out) -> Result<Exit, Failure> {
     let wanted = args.filters.checked()?;
     let lines = Lines { format: args.format, width: width(args.width, out) };
-    let reader = LogReader::open(&args.dir)?;
+    let reader = place::reader(&args.dir)?;
     let mut exit = Exit::Clean;
     let next = last(args, &reader, &wanted, lines, &mut exit, out)?;
     if !args.follow {
@@ -96,8 +97,7 @@ fn last(
 
 /// Where to begin if every record is wanted: no need to read them all.
 fn near_the_end(args: &TailArgs, from: Lsn) -> Result<Lsn, Failure> {
-    let report =
-        annals_wal::inspect::inspect(&args.dir, annals_wal::inspect::Depth::Seals, &mut |_| ())?;
+    let report = place::inspect(&args.dir)?;
     let last = args.filters.to.map_or(report.proven_lsn, Some).map_or(0, Lsn::get);
     let start = (last + 1).saturating_sub(args.last as u64);
     Ok(Lsn::new(start).map_or(from, |start| start.max(from)))
@@ -167,7 +167,6 @@ fn follow(
                     message(&format!(
                         "wal: the record at LSN {position} is there and cannot be read"
                     ));
-                    message(&format!("wal: next: wal inspect {} --deep", shown(&args.dir)));
                 }
                 return Err(error.into());
             }

@@ -10,16 +10,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use annals_observer::{Entry, EntryKind, SessionId, TimeOrigin};
-use annals_wal::{ErrorKind, LogReader, StoredRecord};
+use annals_wal::{Error, ErrorKind, StoredRecord};
 
-use crate::cat::{check_the_end, width};
+use crate::cat::width;
 use crate::damage::shown;
 use crate::decode::{Shown, decode, session};
+use crate::end::check_the_end;
 use crate::escape::{cut, escape};
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, Tone, message};
 use crate::stats::short_time;
-use crate::waterfall;
+use crate::walk::Walk;
+use crate::{place, target, waterfall};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct TimelineArgs {
@@ -93,16 +95,17 @@ pub(crate) struct Run {
 }
 
 pub(crate) fn timeline(args: &TimelineArgs, out: &mut Out) -> Result<Exit, Failure> {
-    let reader = LogReader::open(&args.dir)?;
-    let reader = if reader.is_live()? { reader } else { reader.unproven(true) };
+    if let Some(file) = &args.html {
+        target::outside(&args.dir, file)?;
+    }
     let wrong = |e: annals_observer::Error| Failure::new(Exit::Usage, e.to_string());
     let wanted = args.session.as_deref().map(SessionId::new).transpose().map_err(wrong)?;
     let mut sessions: BTreeMap<String, Vec<(u64, Entry)>> = BTreeMap::new();
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let mut failure = None;
-    for record in reader.range(..)? {
+    for record in Walk::new(place::reader(&args.dir)?, None, None)? {
         match record {
-            Ok(record) => keep(&record, wanted.as_ref(), &mut sessions, &mut counts),
+            Ok((record, _)) => keep(&record, wanted.as_ref(), &mut sessions, &mut counts),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 failure = Some(error);
                 break;
@@ -115,22 +118,44 @@ pub(crate) fn timeline(args: &TimelineArgs, out: &mut Out) -> Result<Exit, Failu
         (None, 1) => counts.keys().next().cloned().unwrap_or_default(),
         (None, _) => {
             list(args, &counts, out)?;
-            return failure.map_or(Ok(Exit::Clean), |error| Err(error.into()));
+            let exit = ended(args, failure, out)?;
+            return match &args.html {
+                Some(file) if exit == Exit::Clean => {
+                    let file = shown(file);
+                    let why =
+                        format!("{file} was not written: name the session that it is to show");
+                    Err(Failure::new(Exit::Usage, why))
+                }
+                _ => Ok(exit),
+            };
         }
     };
     let Some(entries) = sessions.remove(&chosen) else {
         let dir = shown(&args.dir);
-        let why = format!("no entry of session {chosen}: wal timeline {dir} lists the sessions");
-        return Err(Failure::new(Exit::Failed, why));
+        return Err(match failure {
+            // It may lie behind.
+            Some(error) => Failure::from(error)
+                .during(&format!("no entry of session {chosen} as far as the log can be read")),
+            None => {
+                let why = format!(
+                    "no entry of session {chosen}: wal timeline {dir} lists those there are"
+                );
+                Failure::new(Exit::Failed, why)
+            }
+        });
     };
     let run = build(chosen, entries);
     match &args.html {
         Some(file) => {
-            crate::inspect::write(file, &waterfall::html(&run))?;
+            target::write(file, &waterfall::html(&run))?;
             out.line(&format!("{}: {} calls and events", shown(file), run.calls.len()))?;
         }
         None => print(&run, out)?,
     }
+    ended(args, failure, out)
+}
+
+fn ended(args: &TimelineArgs, failure: Option<Error>, out: &mut Out) -> Result<Exit, Failure> {
     if let Some(error) = failure {
         out.flush()?;
         message("wal: the timeline ends where the log cannot be read");

@@ -488,3 +488,171 @@ fn a_picture_of_many_segments_is_bounded() {
         fs::copy(home.path().join("damaged.svg"), Path::new(&keep).join("damaged.svg")).unwrap();
     }
 }
+
+fn session_of(log: &Log, session: &str, calls: usize) {
+    let observer = annals_observer::Observer::on(log.clone()).unwrap();
+    for _ in 0..calls {
+        let mut call = observer.session(session).unwrap().tool("search").start().unwrap();
+        call.end_ok(annals_observer::JsonText::string(&"a text ".repeat(100))).unwrap();
+    }
+    observer.shutdown().unwrap();
+}
+
+/// Two sessions one behind the other, in several segments.
+fn sessions(path: &Path) {
+    let log = Options::new().segment_bytes(64 << 10).open(path).unwrap();
+    session_of(&log, "first", 150);
+    session_of(&log, "second", 150);
+    log.close().unwrap();
+}
+
+/// Flips a bit in the middle of the record with this LSN.
+fn rot(dir: &Path, lsn: u64) {
+    let lsn = annals_wal::Lsn::new(lsn).unwrap();
+    let record = annals_wal::LogReader::open(dir).unwrap().get(lsn).unwrap();
+    for n in 1..=last_used(dir) {
+        let bytes = fs::read(segment(dir, n)).unwrap();
+        let mut found = bytes.windows(record.payload.len());
+        if let Some(at) = found.position(|bytes| bytes == record.payload) {
+            let at = at + record.payload.len() / 2;
+            return patch(&segment(dir, n), at as u64, &[bytes[at] ^ 4]);
+        }
+    }
+    panic!("LSN {lsn} is nowhere");
+}
+
+/// What lies below the head is nobody's business any more, though its segment is there.
+#[test]
+fn damage_below_the_head_hides_no_record_above_it() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("log");
+    sessions(&dir);
+    let log = Log::open(&dir).unwrap();
+    let head = log.trim(annals_wal::Lsn::new(320).unwrap()).unwrap();
+    // Left without a close: what stands above the proven end is asked for, too.
+    std::mem::forget(log.clone());
+    drop(log);
+    let unclean = home.path().join("unclean");
+    copy(&dir, &unclean);
+    assert_eq!(head.get(), 320);
+    rot_below(&unclean, 319);
+    let whole = 600 - 320 + 1;
+    let listed = wal(&["cat", text(&unclean)]);
+    assert_eq!(listed.status.code(), Some(0), "{listed:?}");
+    assert_eq!(String::from_utf8(listed.stdout).unwrap().lines().count(), whole);
+    let stats = wal(&["stats", text(&unclean), "--format", "json"]);
+    assert_eq!(stats.status.code(), Some(0), "{stats:?}");
+    let stats: Value = serde_json::from_slice(&stats.stdout).unwrap();
+    assert_eq!(stats["total"]["records"], whole);
+    let timeline = run(&["timeline", "DIR", "second"], &unclean);
+    assert_eq!(timeline.status.code(), Some(0), "{timeline:?}");
+    let lines = String::from_utf8(timeline.stdout).unwrap().lines().count();
+    assert!(lines > 130, "{lines}");
+}
+
+/// As [`rot`], of a record that no reader gives any more: the one before the head.
+fn rot_below(dir: &Path, lsn: u64) {
+    let names = contents(dir).into_keys().filter(|name| name.ends_with(".wal"));
+    for name in names {
+        let bytes = fs::read(dir.join(&name)).unwrap();
+        let header = match annals_wal::format::SegmentHeader::decode(&bytes[..128]) {
+            annals_wal::format::HeaderVerdict::Good(header) => header,
+            other => panic!("{other:?}"),
+        };
+        let mut walker = annals_wal::scan::Walker::new(&bytes[..], &header);
+        while let Some(step) = walker.step().unwrap() {
+            let annals_wal::scan::Step::Frame(frame) = step else { break };
+            if frame.header.lsn == lsn && !frame.header.is_own() {
+                let at = frame.offset + 40;
+                return patch(&dir.join(name), at, &[bytes[at as usize] ^ 4]);
+            }
+        }
+    }
+    panic!("LSN {lsn} is nowhere");
+}
+
+/// A session that lies behind damage is not denied, and a list is not called whole.
+#[test]
+fn a_timeline_says_where_it_could_not_be_read_to_the_end() {
+    let home = tempfile::tempdir().unwrap();
+    let (made, dir) = (home.path().join("made"), home.path().join("log"));
+    sessions(&made);
+    let fresh = || {
+        let _ = fs::remove_dir_all(&dir);
+        copy(&made, &dir);
+    };
+    fresh();
+    rot(&dir, 40);
+    for session in ["second", "none"] {
+        let output = run(&["timeline", "DIR", session], &dir);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        assert!(said.contains("as far as the log can be read"), "{said}");
+        assert!(said.contains("next: wal inspect") && said.contains("--deep"), "{said}");
+    }
+    let last = last_used(&made);
+    let harms: [(&str, &dyn Fn()); 4] = [
+        ("gone", &|| fs::remove_file(segment(&dir, last - 1)).unwrap()),
+        ("emptied", &|| fs::write(segment(&dir, last - 1), b"").unwrap()),
+        ("cut", &|| {
+            let file = OpenOptions::new().write(true).open(segment(&dir, last - 1)).unwrap();
+            file.set_len(20_000).unwrap();
+        }),
+        ("grown", &|| {
+            let mut bytes = fs::read(segment(&dir, last)).unwrap();
+            bytes.extend([7; 100]);
+            fs::write(segment(&dir, last), bytes).unwrap();
+        }),
+    ];
+    for (name, harm) in harms {
+        fresh();
+        harm();
+        for args in [&["timeline", "DIR"][..], &["timeline", "DIR", "none"]] {
+            let (output, seen) = (run(args, &dir), run(&["inspect", "DIR"], &dir));
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(seen.status.code(), Some(4), "{name}: inspect");
+            assert_eq!(output.status.code(), Some(4), "{name} {args:?}: {said}");
+            assert!(said.contains("next: wal inspect"), "{name} {args:?}: {said}");
+        }
+    }
+}
+
+/// A record that the comparison itself could not read is no difference between two logs.
+#[test]
+fn a_comparison_that_met_an_unreadable_record_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let (made, dir) = (home.path().join("made"), home.path().join("log"));
+    sessions(&made);
+    let last = |lsn: u64| {
+        let report = wal(&["inspect", text(&made), "--format", "json"]);
+        let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+        report["segments"][lsn as usize]["last_lsn"].as_u64().unwrap()
+    };
+    // The first of all, one in a body, the last of a segment.
+    for lsn in [1, 12, last(0), last(1)] {
+        let _ = fs::remove_dir_all(&dir);
+        copy(&made, &dir);
+        rot(&dir, lsn);
+        for pair in [[&made, &dir], [&dir, &made], [&dir, &dir]] {
+            let output = wal(&["diff", text(pair[0]), text(pair[1])]);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(4), "LSN {lsn}: {said}");
+            assert!(said.contains(&format!("{} is damaged", text(&dir))), "LSN {lsn}: {said}");
+            assert!(!said.contains(&format!("{} is damaged", text(&made))), "LSN {lsn}: {said}");
+        }
+    }
+    // What was salvaged has a placeholder, and is whole.
+    let new = home.path().join("new");
+    assert_eq!(wal(&["salvage", text(&dir), "--to", text(&new)]).status.code(), Some(0));
+    assert_eq!(wal(&["diff", text(&made), text(&new)]).status.code(), Some(1));
+    // Segment 1 ends in a record that is gone, and nothing follows but an open record.
+    let short = home.path().join("short");
+    let log = Options::new().segment_bytes(64 << 10).open(&short).unwrap();
+    let mut lsn = 0;
+    while log.stats().rotations < 1 {
+        lsn = log.append(vec![b'x'; 3000]).unwrap().get();
+    }
+    drop(log);
+    rot(&short, lsn - 1);
+    assert_eq!(wal(&["diff", text(&short), text(&short)]).status.code(), Some(4));
+}

@@ -11,16 +11,16 @@ mod show;
 use std::path::Path;
 
 use annals_registry::{
-    After, Cas, Codec, Event, Expected, Key, Options, Prefix, Registry, RegistryReader, Trim, Value,
+    After, Cas, Codec, Event, Expected, Key, Options, Prefix, Registry, Trim, Value,
 };
 use annals_wal::Log;
 
-use crate::cat::or_damaged;
+use crate::end::or_damaged;
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
-use crate::opening;
 use crate::out::{Out, message};
 use crate::registry::args::{RegistryArgs, RegistryVerb};
+use crate::{opening, place};
 
 pub(crate) fn registry(args: &RegistryArgs, out: &mut Out) -> Result<Exit, Failure> {
     match &args.verb {
@@ -77,13 +77,12 @@ fn with(
     options: Options,
     call: impl FnOnce(&Registry) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
-    let registry = options.on(log.clone())?;
-    let made = call(&registry);
-    drop(registry);
-    let closed = log.close();
-    let exit = made?;
-    closed?;
-    Ok(exit)
+    opening::closing(log, |log| {
+        let registry = options.on(log.clone())?;
+        let made = call(&registry);
+        drop(registry);
+        made
+    })
 }
 
 /// A JSON text, as it was given.
@@ -159,7 +158,7 @@ fn watch(
     once: bool,
     out: &mut Out,
 ) -> Result<Exit, Failure> {
-    let reader = RegistryReader::open(dir)?;
+    let reader = place::registry(dir)?;
     let mut watch = reader.watch(prefix.clone(), after)?;
     loop {
         let event = if once { watch.try_next()? } else { watch.next().transpose()? };

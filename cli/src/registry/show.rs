@@ -6,16 +6,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use annals_registry::{Change, Codec, Key, Note, Prefix, RegistryReader, Revision, Value};
+use annals_registry::{Change, Codec, Key, Note, Prefix, Revision, Value};
 use serde_json::json;
 
 use crate::args::Format;
 use crate::escape::{escape, hex};
 use crate::exit::{Exit, Failure};
 use crate::out::Out;
+use crate::place;
 
 pub(super) fn get(dir: &Path, key: &Key, format: Format, out: &mut Out) -> Result<Exit, Failure> {
-    let reader = RegistryReader::open(dir)?;
+    let reader = place::registry(dir)?;
     let entry = reader.get(key).ok_or_else(|| no_such(key))?;
     match format {
         Format::Text => out.line(&text(&entry.value))?,
@@ -43,7 +44,7 @@ pub(super) fn list(
     as_of: Option<Revision>,
     out: &mut Out,
 ) -> Result<Exit, Failure> {
-    let reader = RegistryReader::open(dir)?;
+    let reader = place::registry(dir)?;
     match as_of {
         None => {
             for (key, _) in reader.scan(prefix) {
@@ -60,7 +61,7 @@ pub(super) fn list(
 }
 
 pub(super) fn history(dir: &Path, key: &Key, out: &mut Out) -> Result<Exit, Failure> {
-    let reader = RegistryReader::open(dir)?;
+    let reader = place::registry(dir)?;
     let history = reader.history(key)?;
     let (from, mut versions) = (history.lower_bound(), 0);
     for version in history {
@@ -84,7 +85,7 @@ pub(super) fn history(dir: &Path, key: &Key, out: &mut Out) -> Result<Exit, Fail
 /// The imported documents; where nothing was imported, every key with its value. What is then not in
 /// it, or not as it is stored, is said.
 pub(super) fn export(dir: &Path, root: Option<&Prefix>, out: &mut Out) -> Result<Exit, Failure> {
-    let reader = RegistryReader::open(dir)?;
+    let reader = place::registry(dir)?;
     if let Some(root) = root {
         let text = reader.export_json(root)?.ok_or_else(|| {
             Failure::new(Exit::Failed, format!("{root}: no JSON registry was imported there"))

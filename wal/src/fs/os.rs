@@ -72,6 +72,20 @@ pub fn rename_directory(from: &Path, to: &Path) -> io::Result<()> {
     sync_parent_of(to)
 }
 
+/// The directory that a path leads to, links resolved; `None` where there is none.
+pub fn resolved(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path).ok()
+}
+
+/// Gives a directory the mode of another one, durably.
+///
+/// # Errors
+/// As the system says.
+pub fn take_mode(from: &Path, to: &Path) -> io::Result<()> {
+    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
+    fs::File::open(to)?.sync_all()
+}
+
 fn sync_parent_of(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     sync_once(&fs::File::open(parent.unwrap_or(Path::new(".")))?)

@@ -4,9 +4,9 @@
 //! [`super::sealed`].
 
 use super::value::{Finding, Report, Role, SegmentReport, State};
-use crate::format::{FRAMES_START, HeaderVerdict, KIND_OPEN, KIND_SEAL, KIND_TRIM};
+use crate::format::{FRAMES_START, HeaderVerdict, KIND_OPEN, KIND_SEAL, KIND_TRIM, OwnBody};
 use crate::ids::Lsn;
-use crate::recover::facts::SegmentFacts;
+use crate::recover::facts::{Active, SegmentFacts};
 use crate::recover::{Decision, Facts, Plan, Refusal, RefusalKind, Row, trusted_control};
 use crate::survey::Survey;
 
@@ -36,8 +36,8 @@ pub(super) fn outline(facts: &Facts, decision: &Decision) -> Report {
         row,
         log_id: header.map(|header| header.log_id),
         generation: survey.and_then(|survey| survey.generation_max),
-        head: body.and_then(|body| body.head).unwrap_or(Lsn::FIRST),
-        holds: body.map_or_else(Vec::new, |body| {
+        head: head(facts, body),
+        holds: body.filter(|_| !facts.archive).map_or_else(Vec::new, |body| {
             body.holds.iter().map(|hold| (hold.name.clone(), hold.lsn)).collect()
         }),
         last_lsn: Lsn::new(last),
@@ -49,6 +49,16 @@ pub(super) fn outline(facts: &Facts, decision: &Decision) -> Report {
         findings_cut: 0,
         leftovers,
     }
+}
+
+/// An archive begins where its first segment does: heads and holds in it are its log's, which may have
+/// let go since of just what is kept here.
+fn head(facts: &Facts, body: Option<&OwnBody>) -> Lsn {
+    if facts.archive {
+        let before = facts.segments.first().and_then(|segment| segment.open.as_ref());
+        return before.and_then(|open| Lsn::new(open.lsn.saturating_add(1))).unwrap_or(Lsn::FIRST);
+    }
+    body.and_then(|body| body.head).unwrap_or(Lsn::FIRST)
 }
 
 fn state_of(plan: &Plan) -> State {
@@ -80,7 +90,11 @@ fn proven(facts: &Facts) -> Option<Lsn> {
         .filter(|c| c.own_matches && Some(c.control.log_id) == log_id)
         .map_or(0, |c| c.control.durable_lsn);
     let survey = active.survey.as_ref();
-    let all = survey.filter(|survey| survey.witness >= survey.kept.end || survey.ends_in_close());
+    // What was handed over was durable, to the seal.
+    let sealed = |survey: &Survey| facts.archive && survey.seal().is_some();
+    let all = survey.filter(|survey| {
+        survey.witness >= survey.kept.end || survey.ends_in_close() || sealed(survey)
+    });
     let kept = all.map_or(0, |survey| survey.kept.last_lsn);
     Lsn::new(before.max(control).max(kept))
 }
@@ -98,6 +112,9 @@ fn segment_report(facts: &Facts, index: usize) -> SegmentReport {
     let active = facts.active.as_ref();
     let role = match (&segment.header, active) {
         (HeaderVerdict::Bad(_), _) => Role::Bad,
+        (_, Some(active)) if index == active.index && is_last_of_archive(facts, active) => {
+            Role::Sealed
+        }
         (_, Some(active)) if index == active.index => Role::Active,
         (_, Some(active)) if index < active.index => Role::Sealed,
         _ => Role::Prepared,
@@ -120,6 +137,12 @@ fn segment_report(facts: &Facts, index: usize) -> SegmentReport {
         fill_from(&mut report, survey);
     }
     report
+}
+
+/// An archive has no segment that takes appends.
+fn is_last_of_archive(facts: &Facts, active: &Active) -> bool {
+    let sealed = active.survey.as_ref().is_some_and(|survey| survey.seal().is_some());
+    facts.archive && facts.mark.is_none() && sealed
 }
 
 pub(super) fn fill_from(report: &mut SegmentReport, survey: &Survey) {

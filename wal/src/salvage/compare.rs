@@ -31,6 +31,9 @@ pub struct Comparison {
     pub same: u64,
     /// Runs of LSNs, lowest first, whose records differ in some way.
     pub differences: Vec<Difference>,
+    /// How many LSNs each log once had, from its head on, and cannot show: they were not compared. What
+    /// whole files had that are gone is not counted.
+    pub unreadable: (u64, u64),
 }
 
 /// A run of LSNs with the same difference.
@@ -84,6 +87,7 @@ pub fn compare_in(a: &dyn Dir, b: &dyn Dir) -> Result<Comparison> {
         lsns: (lsns(&first), lsns(&second)),
         same: 0,
         differences: Vec::new(),
+        unreadable: (count(&first.unreadable), count(&second.unreadable)),
     };
     let (mut left, mut right) = (Headers::of(a, &first), Headers::of(b, &second));
     let (mut one, mut two) = (left.next()?, right.next()?);
@@ -103,6 +107,11 @@ pub fn compare_in(a: &dyn Dir, b: &dyn Dir) -> Result<Comparison> {
             two = right.next()?;
         }
     }
+}
+
+fn count(ranges: &[(Lsn, Lsn)]) -> u64 {
+    let counts = ranges.iter().map(|(first, last)| (last.get() - first.get()).saturating_add(1));
+    counts.fold(0, u64::saturating_add)
 }
 
 impl Comparison {

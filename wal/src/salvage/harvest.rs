@@ -48,6 +48,8 @@ pub(super) struct Harvest {
     pub(super) head: Lsn,
     pub(super) holds: Vec<Hold>,
     pub(super) snapshots: Vec<Lsn>,
+    /// LSNs that the segments that are there once had, by their own word, and that no run has.
+    pub(super) unreadable: Vec<(Lsn, Lsn)>,
     pub(super) report: SalvageReport,
 }
 
@@ -248,6 +250,7 @@ impl Gather {
                 options.fill_max
             )));
         }
+        let unreadable = unreadable(facts, self.head, (head.get(), next), &lost);
         let snapshots = facts
             .snapshots
             .iter()
@@ -268,6 +271,7 @@ impl Gather {
         };
         Ok(Harvest {
             snapshots: snapshots.collect(),
+            unreadable,
             sources: self.sources,
             runs: self.runs,
             generation: self.generation.next(),
@@ -282,4 +286,22 @@ impl Gather {
             report,
         })
     }
+}
+
+/// What is lost between the runs, and before the first of them and behind the last: there the open
+/// records of the first segment and of the last tell which LSNs stood in front of them.
+fn unreadable(
+    facts: &Facts,
+    head: Lsn,
+    (first, next): (u64, u64),
+    lost: &[(Lsn, Lsn)],
+) -> Vec<(Lsn, Lsn)> {
+    let opens = || facts.segments.iter().filter_map(|segment| segment.open.as_ref());
+    let begin = opens().map(|open| open.lsn.saturating_add(1)).min().unwrap_or(first);
+    let before = (begin.max(head.get()), first.saturating_sub(1));
+    let end = opens().map(|open| open.lsn).max().unwrap_or(0);
+    let behind = (next.max(head.get()), end);
+    let ends = [before, behind].into_iter().filter(|(from, to)| from <= to);
+    let ends = ends.filter_map(|(from, to)| Lsn::new(from).zip(Lsn::new(to)));
+    ends.chain(lost.iter().copied()).collect()
 }

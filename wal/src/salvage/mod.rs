@@ -149,8 +149,8 @@ pub fn salvage_in(
 fn in_use(dir: &dyn Dir) -> Error {
     let path = dir.path().display();
     let why = format!(
-        "{path} is open for writing in a process: end that process, or copy what is durable with \
-         `wal backup`"
+        "{path} is open for writing in a process: end that process first. What it has made durable can \
+         be read meanwhile (`wal cat`), and that process can copy it (`Log::backup`)"
     );
     Error::new(ErrorKind::Locked, why)
 }

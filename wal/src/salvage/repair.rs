@@ -13,7 +13,10 @@ use super::{SalvageOptions, SalvageReport, copy, in_use};
 use crate::diagnose::{Class, Scope, diagnose_in};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format;
-use crate::fs::{Access, Dir, LockMode, os::OsDir, os::exchange, os::rename_directory, read_full};
+use crate::fs::{
+    Access, Dir, LockMode, os::OsDir, os::exchange, os::rename_directory, os::resolved,
+    os::take_mode, read_full,
+};
 use crate::inspect::{Depth, Report, State, refuse_marked};
 use crate::lock::is_live;
 use crate::options::{Options, Sharing};
@@ -120,7 +123,9 @@ pub fn apply(
     plan: &RepairPlan,
     options: SalvageOptions,
 ) -> Result<Repaired> {
-    let path = path.as_ref();
+    // Names are exchanged: those of the directory itself and not of a link to it, or of `.`.
+    let real = resolved(path.as_ref());
+    let path = real.as_deref().unwrap_or(path.as_ref());
     let dir = Arc::new(OsDir::new(path)) as Arc<dyn Dir>;
     // Before the lock file is made there; a plan that was made by hand may list the manifest.
     refuse_archive(&*dir)?;
@@ -181,6 +186,8 @@ fn rebuild(dir: &dyn Dir, path: &Path, options: SalvageOptions) -> Result<Repair
             new.display()
         )));
     }
+    let same_mode = take_mode(path, &new);
+    same_mode.map_err(|e| Error::io(format!("giving {} the same mode", new.display()), e))?;
     exchange(path, &new).map_err(|e| {
         Error::io(format!("exchanging {} and {}", path.display(), new.display()), e)
     })?;

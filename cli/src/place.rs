@@ -1,0 +1,156 @@
+//! A directory as the reading verbs see it: a log's whole, of an archive what its manifest names.
+//!
+//! What lies above the manifest's last segment was left by a hand-over that was broken off, or is being
+//! handed over: none of it is in the archive (`docs/adr/0018`). It is left out here, in the one listing
+//! that every room of the log's library begins with, so that no verb can forget it. Never here: a
+//! writing verb; a log that is opened for writing is refused where there is an archive. Invariant: the
+//! manifest is asked at each listing, so that a reader that follows an archive sees it grow. Next
+//! room: [`crate::archived`].
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annals_observer::archive::manifest::Manifest;
+use annals_registry::RegistryReader;
+use annals_wal::LogReader;
+use annals_wal::diagnose::{Diagnosis, Scope, diagnose_in};
+use annals_wal::format::{ARCHIVE_NAME, Name, parse_name};
+use annals_wal::fs::{
+    Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Standing, Status, SyncPoint,
+    os::OsDir,
+};
+use annals_wal::inspect::{Depth, Report, inspect_in};
+
+use crate::exit::Failure;
+
+/// The directory, for whoever only reads.
+pub(crate) fn at(dir: &Path) -> Arc<dyn Dir> {
+    Arc::new(Place { dir: OsDir::new(dir) })
+}
+
+pub(crate) fn reader(dir: &Path) -> annals_wal::Result<LogReader> {
+    LogReader::open_in(at(dir))
+}
+
+pub(crate) fn registry(dir: &Path) -> Result<RegistryReader, Failure> {
+    if OsDir::new(dir).status(ARCHIVE_NAME).is_ok() {
+        return Ok(RegistryReader::on(reader(dir)?)?);
+    }
+    // Of a log: its owner may trim meanwhile, and then it is opened anew.
+    Ok(RegistryReader::open(dir)?)
+}
+
+/// The report of headers and seals.
+pub(crate) fn inspect(dir: &Path) -> annals_wal::Result<Report> {
+    inspect_in(&at(dir), Depth::Seals, &mut |_| ())
+}
+
+pub(crate) fn diagnose(
+    dir: &Path,
+    scope: Scope,
+    progress: &mut dyn FnMut(u64),
+) -> annals_wal::Result<Diagnosis> {
+    diagnose_in(&at(dir), scope, progress)
+}
+
+/// How many segment files lie above the last one that the manifest lists.
+pub(crate) fn above(dir: &Path, manifest: &Manifest) -> usize {
+    let entries = OsDir::new(dir).list().unwrap_or_default();
+    entries.iter().filter(|entry| !is_in(manifest, entry)).count()
+}
+
+fn is_in(manifest: &Manifest, entry: &DirEntry) -> bool {
+    match parse_name(&entry.name) {
+        Some(Name::Segment(sequence)) => Some(sequence) <= manifest.last_sequence(),
+        _ => true,
+    }
+}
+
+#[derive(Debug)]
+struct Place {
+    dir: OsDir,
+}
+
+impl Dir for Place {
+    fn list(&self) -> io::Result<Vec<DirEntry>> {
+        let mut entries = self.dir.list()?;
+        // After the listing, never before: a segment that the manifest names was there already.
+        if entries.iter().any(|entry| entry.name == ARCHIVE_NAME)
+            && let Ok(Some(manifest)) = Manifest::read(self.dir.path())
+        {
+            entries.retain(|entry| is_in(&manifest, entry));
+        }
+        Ok(entries)
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn standing(&self) -> io::Result<Standing> {
+        self.dir.standing()
+    }
+
+    fn make(&self) -> io::Result<()> {
+        self.dir.make()
+    }
+
+    fn sync_parent(&self, point: SyncPoint) -> io::Result<()> {
+        self.dir.sync_parent(point)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.dir.create(name)
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.dir.open(name, access)
+    }
+
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.dir.hard_link(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.dir.remove(name)
+    }
+
+    fn sync(&self, point: SyncPoint) -> io::Result<()> {
+        self.dir.sync(point)
+    }
+
+    fn try_lock(
+        &self,
+        name: &str,
+        mode: LockMode,
+        create: bool,
+    ) -> io::Result<Option<Box<dyn DirLock>>> {
+        self.dir.try_lock(name, mode, create)
+    }
+
+    fn identity(&self, name: &str) -> io::Result<Identity> {
+        self.dir.identity(name)
+    }
+
+    fn status(&self, name: &str) -> io::Result<Status> {
+        self.dir.status(name)
+    }
+
+    fn random(&self, out: &mut [u8]) -> io::Result<()> {
+        self.dir.random(out)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.dir.now_ms()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.dir.elapsed()
+    }
+
+    fn pid(&self) -> u32 {
+        self.dir.pid()
+    }
+}
