@@ -224,6 +224,10 @@ impl Gather {
 
     /// Merges the runs: each LSN once, lowest first, from the head on.
     fn finish(mut self, facts: &Facts, options: SalvageOptions) -> Result<Harvest> {
+        if facts.archive && facts.unfinished().is_none() {
+            // An archive keeps just what its log's later trims let go of (`crate::view` has it so).
+            self.head = Lsn::FIRST;
+        }
         self.runs.sort_by_key(|run| (run.first, run.source));
         let last = self.runs.iter().map(|run| run.last).max().unwrap_or(0);
         let lowest = self.runs.iter().find(|run| run.last >= self.head.get());
