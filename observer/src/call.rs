@@ -227,6 +227,17 @@ impl Call {
         self.handle.receipt(recorded, self.level)
     }
 
+    /// [`Call::error`] for async code: holds no thread while it waits.
+    ///
+    /// # Errors
+    /// As [`crate::Start::start`].
+    pub async fn error_async(&self, error: JsonText) -> Result<Receipt> {
+        let mut entry = (*self.end).clone();
+        entry.kind = EntryKind::Error;
+        entry.error = Some(error);
+        self.handle.record_async(&mut entry, self.level, Place::Kept).await
+    }
+
     pub(crate) fn finish(
         &mut self,
         outcome: Outcome,

@@ -110,6 +110,18 @@ impl Drain {
         Ok(Receipt { ticket: self.ticket(ticket), lsn, dropped })
     }
 
+    /// Records an entry that is neither a start nor an end, through the queue.
+    pub(crate) async fn record_async(
+        self: &Arc<Drain>,
+        entry: &mut Entry,
+        level: Level,
+        place: Place,
+    ) -> Result<Receipt> {
+        let encoded = self.prepare(entry)?;
+        let (ticket, dropped) = self.offer_async(encoded, level, place).await?;
+        self.receipt_async(ticket, dropped, level).await
+    }
+
     pub(crate) fn ticket(&self, sequence: u64) -> Ticket {
         Ticket { instance: self.instance(), sequence }
     }

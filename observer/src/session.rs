@@ -117,6 +117,47 @@ impl Session {
         self.record(&mut entry, self.level, Place::Kept)
     }
 
+    /// [`Session::handoff`] for async code: holds no thread while it waits.
+    ///
+    /// # Errors
+    /// As [`Start::start`].
+    pub async fn handoff_async(
+        &self,
+        from: impl Into<String>,
+        to: impl Into<String>,
+    ) -> Result<Receipt> {
+        let mut entry = self.entry(EntryKind::Handoff);
+        (entry.agent, entry.name) = (Some(from.into()), Some(to.into()));
+        self.handle.record_async(&mut entry, self.level, Place::Any).await
+    }
+
+    /// [`Session::error`] for async code: holds no thread while it waits.
+    ///
+    /// # Errors
+    /// As [`Start::start`].
+    ///
+    /// ```
+    /// # use annals_observer::{JsonText, Observer};
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    /// # runtime.block_on(async {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let observer = Observer::on(annals_wal::Log::open(dir.path().join("log"))?)?;
+    /// let session = observer.session("s-1")?;
+    /// let agent = session.agent("planner").start_async().await?;
+    /// agent.error_async(JsonText::string("the model repeats itself")).await?;
+    /// session.handoff_async("planner", "writer").await?;
+    /// let told = session.error_async(JsonText::string("no more credit")).await?;
+    /// assert!(told.lsn.is_some(), "durable, as the session's level is");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn error_async(&self, error: JsonText) -> Result<Receipt> {
+        let mut entry = self.entry(EntryKind::Error);
+        entry.error = Some(error);
+        self.handle.record_async(&mut entry, self.level, Place::Kept).await
+    }
+
     /// Records the end of a call whose [`Call`] is not at hand: in another process, after a
     /// restart. If this observer recorded its start and has not written it off, the end has span
     /// and duration; otherwise it has neither, because nobody here knows them, and readers pair it

@@ -263,7 +263,10 @@ fn calls_of_one_id_in_two_sessions_and_of_two_kinds_are_not_mixed() {
     chrome::write(entries(&log).unwrap(), &mut trace).unwrap();
     let trace: Value = serde_json::from_slice(&trace).unwrap();
     let events = trace["traceEvents"].as_array().unwrap().iter();
-    let whole = events.filter(|event| event["ph"] == "X");
+    let calls: Vec<&Value> = events.filter(|event| event["ph"] == "X").collect();
+    let is_whole = |event: &&&Value| event["args"]["unfinished"] != true;
+    let whole = calls.iter().filter(is_whole);
+    assert_eq!((calls.len(), whole.clone().count()), (5, 4), "one that never ended");
     let mut took: Vec<(u64, String, f64)> = whole
         .map(|e| (e["pid"].as_u64().unwrap(), e["name"].to_string(), e["dur"].as_f64().unwrap()))
         .collect();
