@@ -96,15 +96,17 @@ fn an_unproven_follower_reads_again_what_it_saw_half_written() {
     let disk = MemDir::new(3);
     let log = open(&disk).unwrap();
     fill(&log, 1, 100);
-    let mut half = disk.bytes(&name(1)).unwrap();
+    let (mut half, before) = (disk.bytes(&name(1)).unwrap(), disk.bytes("CONTROL").unwrap());
     let mut follow = reader(&disk).unproven(true).follow(lsn(1)).unwrap();
     log.append(vec![2; 5000]).unwrap();
-    let whole = disk.bytes(&name(1)).unwrap();
-    // The first page of the write has arrived.
+    let (whole, after) = (disk.bytes(&name(1)).unwrap(), disk.bytes("CONTROL").unwrap());
+    // The first page of the write has arrived, and no sync has covered any of it.
     half[..4096].copy_from_slice(&whole[..4096]);
     disk.set_bytes(&name(1), half);
+    disk.set_bytes("CONTROL", before);
     assert_eq!([next(&mut follow), next(&mut follow)], [Ok(Some(1)), Ok(None)]);
     disk.set_bytes(&name(1), whole);
+    disk.set_bytes("CONTROL", after);
     assert_eq!(next(&mut follow), Ok(Some(2)));
     fill(&log, 1, 10);
     assert_eq!([next(&mut follow), next(&mut follow)], [Ok(Some(3)), Ok(None)]);
