@@ -39,7 +39,7 @@ const MENU: &str = "cargo xtask VERB
                     one line of the code left out at a time: which proof dies of it?
   schedules [--iterations N] [NAME]
                     N schedules (default 2000) of each scenario of the commit queue, by shuttle
-  model             explores the protocol of a shared log, and four broken ones
+  model             explores the protocol of a shared log, and five broken ones
   races [--iterations N]
                     N times (default 1000) 10 threads x 100 status transitions in a registry
   fuzz [--minutes N] [--target T]
