@@ -66,6 +66,9 @@ pub(crate) fn or_damaged(
         Ok(exit) => *exit,
         Err(failure) => failure.exit(),
     };
+    if exit == Exit::Usage {
+        return outcome; // nothing was read
+    }
     let plain = exit;
     // Where it cannot be looked at, what the verb says counts.
     if check_the_end(dir, &mut exit).is_err() || exit == plain {

@@ -301,8 +301,8 @@ fn is_archive(report: &Report) -> bool {
 /// is there for the sake of later ones.
 fn records_text(report: &Report) -> String {
     let Some(held) = report.records else { return "it is not known how many records".to_owned() };
-    let last = report.last_lsn.map_or(0, Lsn::get);
-    let kept = (last + 1).saturating_sub(report.head.get());
+    let kept = report.last_lsn.and_then(|last| last.get().checked_sub(report.head.get()));
+    let kept = kept.map_or(0, |steps| steps.saturating_add(1));
     match held.checked_sub(kept) {
         Some(below @ 1..) if report.state < State::Corrupt => {
             format!("{} and {below} below the head", counted(kept, "record"))

@@ -68,6 +68,18 @@ impl Capture {
         }
     }
 
+    /// Whether prompts are captured.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn takes_prompts(&self) -> bool {
+        self.detail >= Detail::Standard && self.input && self.prompts
+    }
+
+    /// Whether outputs are captured.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn takes_output(&self) -> bool {
+        self.detail >= Detail::Standard && self.output
+    }
+
     fn select(&self, entry: &mut Entry) {
         let texts = self.detail >= Detail::Standard;
         let prompts = self.prompts || !matches!(entry.kind, crate::EntryKind::LlmStart);

@@ -84,10 +84,10 @@ struct Calls {
 impl Calls {
     fn add(&mut self, stored: StoredEntry) {
         let StoredEntry { lsn, entry } = stored;
+        if entry.source.is_some() {
+            return; // what a file tells of a run elsewhere: it is no call of ours, and ends none
+        }
         if let Some(kind) = entry.kind.starts() {
-            if entry.source.is_some() {
-                return; // what a file tells of a run elsewhere: no crash of ours has cut it
-            }
             let (span, call_id) = keys(&entry, kind);
             self.by_span.extend(span.map(|key| (key, lsn)));
             if let Some(key) = call_id {
@@ -159,6 +159,8 @@ fn keys(entry: &Entry, kind: CallKind) -> (Option<Key>, Option<Key>) {
 
 fn without_texts(mut entry: Entry) -> Entry {
     (entry.input, entry.output, entry.error, entry.metadata) = (None, None, None, None);
+    // They speak of texts that are not here, and of records before another entry.
+    entry.notes = crate::Notes::default();
     entry
 }
 
@@ -365,6 +367,9 @@ impl Seen {
 
     /// Takes the next entry; whether it settles the call.
     fn settles(&mut self, entry: &Entry) -> bool {
+        if entry.source.is_some() {
+            return false; // what a file tells of a run elsewhere settles nothing here
+        }
         let of_run = self.run.is_none() || entry.run == self.run;
         if self.run.is_some() && of_run {
             self.declared.get_or_insert_with(|| {

@@ -21,6 +21,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::call::{Call, Outcome};
+use crate::capture::Capture;
 use crate::drain::Handle;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
@@ -142,7 +143,10 @@ impl ObserverLayer {
         if let Some(around) = around {
             start = start.inside_of(&around.end);
         }
-        if let Some(fields) = fields.as_json() {
+        // They may be a prompt or an answer.
+        let capture = &self.session.handle.options.capture;
+        let whole = capture.takes_prompts() && capture.takes_output();
+        if let Some(fields) = fields.as_json().filter(|_| whole) {
             start = start.input(fields);
         }
         let ended = start.start().and_then(|mut call| {
@@ -175,6 +179,8 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for ObserverLayer {
         } else if let Some(input) = fields.take(names::INPUT_MESSAGES) {
             start = start.input(json(input));
         }
+        let capture = &self.session.handle.options.capture;
+        fields.leave_out(capture);
         let later = fields.split_off();
         if let Some(metadata) = fields.as_json() {
             start = start.metadata(metadata);
@@ -258,6 +264,7 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for ObserverLayer {
                 Outcome::Ok(output.map_or_else(|| JsonText::string(""), json))
             }
         };
+        later.leave_out(&self.session.handle.options.capture);
         if let Some(metadata) = later.as_json() {
             call.metadata(metadata);
         }
@@ -281,6 +288,18 @@ struct Fields(BTreeMap<&'static str, String>);
 impl Fields {
     fn take(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)
+    }
+
+    /// What is not to be captured is no metadata either.
+    fn leave_out(&mut self, capture: &Capture) {
+        if !capture.takes_prompts() {
+            self.take(names::INPUT_MESSAGES);
+            self.take(names::TOOL_ARGUMENTS);
+        }
+        if !capture.takes_output() {
+            self.take(names::TOOL_RESULT);
+            self.take(names::OUTPUT_MESSAGES);
+        }
     }
 
     /// Those that the end says.

@@ -22,6 +22,39 @@ fn recorded(work: impl FnOnce()) -> Vec<Entry> {
     entries(&log).unwrap().map(|stored| stored.unwrap().entry).collect()
 }
 
+/// What is switched off is not written by another way: as an event's fields, or as metadata.
+#[test]
+fn what_is_not_captured_is_nowhere() {
+    let log: Log = annals_wal::Options::new().open_in(MemDir::new(2).dir()).unwrap();
+    let options = annals_observer::Options::new().detail(annals_observer::Detail::Full);
+    let options = options.include_prompts(false).include_output(false);
+    let observer = options.on(log.clone()).unwrap();
+    let layer = ObserverLayer::new(&observer, "s-1").unwrap();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let chat = tracing::info_span!(
+            "chat",
+            gen_ai.operation.name = "chat",
+            gen_ai.input.messages = "the prompt",
+            gen_ai.output.messages = "the answer",
+            gen_ai.tool.call.result = "the result",
+            error = "it failed"
+        );
+        chat.in_scope(|| {
+            tracing::debug!(event.name = "gen_ai.user.message", content = "the prompt");
+            tracing::info!(event.name = "gen_ai.choice", message = "the answer");
+        });
+    });
+    observer.flush().unwrap();
+    for stored in entries(&log).unwrap() {
+        let entry = stored.unwrap().entry;
+        let texts = [&entry.input, &entry.output, &entry.error, &entry.metadata];
+        for said in texts.into_iter().flatten().map(JsonText::as_str) {
+            let bad = ["the prompt", "the answer", "the result"].iter().any(|t| said.contains(t));
+            assert!(!bad, "{}: {said}", entry.kind);
+        }
+    }
+}
+
 #[test]
 fn an_agent_s_spans_become_calls_inside_one_another() {
     let entries = recorded(|| {

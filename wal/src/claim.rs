@@ -101,8 +101,9 @@ impl Log {
         let value = {
             let mut values =
                 self.core_arc().shared.common.lock().unwrap_or_else(PoisonError::into_inner);
-            values.entry(TypeId::of::<T>()).or_insert(fresh).clone()
+            values.entry(TypeId::of::<T>()).or_insert_with(|| fresh.clone()).clone()
         };
+        drop(fresh); // the caller's code again, if it is not the one
         // It lies under its own type, so it is always of it.
         Ok(value.downcast::<T>().unwrap_or_default())
     }

@@ -128,11 +128,14 @@ impl ControlBlock {
         Ok(())
     }
 
-    /// Says that all that was written is durable. A mark that cannot be cleared stays, and the next
-    /// holder recovers.
-    pub(crate) fn clear(&mut self) {
+    /// Says that all that was written is durable, and what that is. A mark that cannot be cleared
+    /// stays, and the next holder recovers.
+    ///
+    /// # Errors
+    /// What the file said. It matters to whoever has told nobody yet what the block is to say.
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
         self.block.marks = 0;
-        let _ = self.write();
+        self.write()
     }
 
     fn write(&self) -> io::Result<()> {

@@ -17,6 +17,7 @@ use crate::mutant;
 use crate::recover::Facts;
 use crate::recover::apply::SegmentSpan;
 use crate::recover::facts::{Active, is_same_file, read_control};
+use crate::survey::Survey;
 
 /// Where the answers come from.
 #[derive(Clone, Debug)]
@@ -151,7 +152,8 @@ fn foreign_snapshot(facts: &Facts, unproven: bool) -> Snapshot {
     snapshot.proven_end = snapshot.bound.end;
     if facts.archive {
         // All of it, to the seal; or to the close record of a log that was made one when it was done.
-        let closed = active.survey.as_ref().filter(|survey| survey.ends_in_close());
+        let ends = |survey: &&Survey| survey.ends_in_close() && survey.damages.is_empty();
+        let closed = active.survey.as_ref().filter(ends);
         let end = closed.map_or(u64::MAX, |survey| survey.kept.end.max(witness));
         (snapshot.bound.end, snapshot.proven_end) = (end, end);
     } else if unproven && !mutant::is("readers:all-is-unproven") {

@@ -8,7 +8,7 @@
     reason = "a test may fail loudly"
 )]
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -483,6 +483,35 @@ fn an_opening_that_cannot_mark_the_control_block_fails() {
     let b = open(&two).unwrap();
     b.append("b").unwrap();
     assert_eq!(payloads(&b), ["a", "b"]);
+}
+
+/// Who recovers while others live shows what it found to its caller: the others must find it, too.
+#[test]
+fn an_opening_that_cannot_tell_of_its_recovery_fails() {
+    let disk = MemDir::new(1);
+    let [one, two, three] = [11, 22, 33].map(|pid| disk.as_process(pid));
+    let (a, c) = (open(&one).unwrap(), open(&three).unwrap());
+    a.append("a").unwrap();
+    c.refresh().unwrap();
+    // Marked, written and synced, and killed before anybody was told.
+    one.kill_at(one.process_ops() + 3);
+    a.append("synced").unwrap_err();
+    assert!(one.is_dead());
+    let writes = AtomicUsize::new(0);
+    let failing = Gate::new(two.dir(), move |what| match what {
+        // The first one marks.
+        "write CONTROL" if writes.fetch_add(1, Ordering::SeqCst) > 0 => Err(eio()),
+        _ => Ok(()),
+    });
+    match options().open_in(failing) {
+        Ok(log) => {
+            let seen = payloads(&log);
+            assert_eq!(payloads(&c), seen, "the others do not find what it shows");
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Io, "{error}"),
+    }
+    c.append("c").unwrap();
+    assert_eq!(payloads(&c), ["a", "synced", "c"]);
 }
 
 #[test]

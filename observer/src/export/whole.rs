@@ -5,6 +5,7 @@
 //! [`crate::read_field`].
 
 use crate::error::Result;
+use crate::kind::EntryKind;
 use crate::notes::Field;
 use crate::payload::read_field;
 use crate::read::{ReadRecords, StoredEntry};
@@ -12,7 +13,8 @@ use crate::read::{ReadRecords, StoredEntry};
 /// The same entries, each with the texts that stand in records of their own.
 ///
 /// Memory: one entry with its texts. A text that cannot be read is an `Err` item before its entry,
-/// which then comes without it: nothing is left out in silence, and no other entry for it.
+/// which then comes without it: nothing is left out in silence, and no other entry for it. What lies
+/// below the log's head was trimmed away: its entry keeps the note that says so.
 ///
 /// ```
 /// use annals_observer::{JsonText, Options, entries, export};
@@ -51,8 +53,17 @@ impl<R: ReadRecords, I: Iterator<Item = Result<StoredEntry>>> Iterator for Whole
             None => match self.entries.next()? {
                 Err(error) => return Some(Err(error)),
                 Ok(stored) => {
+                    // What a trim has parted from its entry, and what an entry that writes a start
+                    // off says of the start's texts, is not there: the entry is exported without.
+                    let mut head = None;
                     let elsewhere = |field: &Field| {
-                        stored.entry.notes.get(*field).is_some_and(|note| note.payload.is_some())
+                        let note = stored.entry.notes.get(*field);
+                        let payload = note.and_then(|note| note.payload);
+                        payload.is_some_and(|payload| {
+                            let head = *head.get_or_insert_with(|| self.from.head().get());
+                            let first = stored.lsn.get().saturating_sub(u64::from(payload.back));
+                            stored.entry.kind != EntryKind::Abandoned && first >= head
+                        })
                     };
                     let fields = Field::ALL.into_iter().filter(elsewhere).collect();
                     (stored, fields)

@@ -102,7 +102,7 @@ fn say(entry: &mut Entry, members: &Members<'_>, room: usize) {
         let millis: f64 = members.get("duration_ms")?.get().parse().ok()?;
         Duration::try_from_secs_f64(millis / 1000.0).ok()
     });
-    let fits = |raw: &&RawValue| raw.get().len() <= room / 2;
+    let fits = |raw: &&RawValue| raw.get().len() <= room / 3;
     entry.error = members.get("error").filter(is_said).filter(fits).map(text_or_json);
     let output = OUTPUT.iter().find_map(|name| members.get(name).filter(is_said));
     entry.output = output.filter(fits).map(text_or_json);

@@ -26,6 +26,10 @@ pub(super) fn ends(text: &str, start: usize, end: usize, whose: Assigned) -> Opt
     if value.quote.is_none() && next == Some(b'(') && value.text.contains('.') {
         return None;
     }
+    // `PASS: TestFoo2`: what a test program says of a test.
+    if value.quote.is_none() && candidate.starts_with("PASS:") {
+        return None;
+    }
     // `token:`, and in the next line a name with its own value.
     if value.quote.is_none() && value.text.ends_with(':') {
         return None;

@@ -112,7 +112,8 @@ impl Scan<'_> {
         let candidate = self.text.get(start..end)?;
         SHAPES.iter().zip(EACH.iter()).find_map(|(shape, alone)| {
             let found = alone.as_ref()?.find(candidate.as_bytes())?;
-            let whole = found.end() == candidate.len();
+            // A look may end inside of a character, as the candidate's did before it was rounded.
+            let whole = ceil(candidate, found.end()) == candidate.len();
             let (start, end) = whole.then(|| self.reach(shape, start, end)).flatten()?;
             Some(Secret { marker: shape.marker, start, end })
         })

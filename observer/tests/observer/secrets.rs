@@ -49,6 +49,36 @@ const LOWER: &str = "a7q0w9e8r7t6y5u4i3o2p1s9d8f7g6h5j4k3l2";
 const HEX: &str = "7d1e2f3a4b5c6d7e8f90a1b2c3d4e5f6";
 const UPPER: &str = "A7QW0E9RT8YU7IO6PA5SD4FG3HJ2KL1";
 
+/// A look that ends inside of a character was of no shape, and its secret stayed.
+#[test]
+fn a_secret_beside_characters_of_many_bytes_is_found() {
+    let chinese = "，".repeat(90);
+    let mut found = rows(&[
+        ("postgres://admin:ünlock99@db/app", "ünlock99"),
+        ("mysql://root:пароль12@h/x", "пароль12"),
+    ]);
+    for pad in ["", "a", "ab"] {
+        let secret = format!("Xy12345678{pad}");
+        found.push((format!("password={secret}{chinese}"), secret));
+        let secret = format!("ab12cd34ef56gh{pad}");
+        found.push((format!("api_key={secret}{chinese}"), secret));
+    }
+    all_gone(&found);
+}
+
+#[test]
+fn what_a_test_program_says_of_a_test_stays() {
+    let observer = observer();
+    for line in [
+        "--- PASS: TestFoo2 (0.00s)",
+        "--- PASS: TestParse/case#01 (0.00s)",
+        "PASS: t0001-init.sh",
+        "PASS: gcc.dg/20000108-1.c (test for excess errors)",
+    ] {
+        assert!(kept(&observer, JsonText::string(line)).contains(line), "{line}");
+    }
+}
+
 #[test]
 fn a_password_that_a_person_chose_is_found() {
     all_gone(&rows(&[

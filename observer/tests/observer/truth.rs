@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annals_observer::export::{chrome, otlp};
+use annals_observer::export::{self, chrome, otlp};
 use annals_observer::{
     CallId, Entry, EntryKind, Field, FieldNote, InstanceId, JsonText, Level, Observer, Options,
     Outcome, PayloadRef, Position, Query, Retention, SessionId, Source, SpanId, Ticket, TimeOrigin,
@@ -235,6 +235,66 @@ fn an_imported_start_is_no_call_that_a_crash_has_cut() {
 }
 
 // Intents and write-offs.
+
+/// Ids repeat between runs and machines: an end that a file tells of is not that of a call of ours.
+#[test]
+fn an_imported_end_settles_no_call_of_ours() {
+    let disk = MemDir::new(81);
+    let log = open(&disk);
+    let first = Observer::on(log.clone()).unwrap();
+    let session = first.session("s-1").unwrap();
+    let id = CallId::new("a").unwrap();
+    let call = session.tool("charge").call_id(id.clone()).start().unwrap();
+    let crashed = disk.killed();
+    drop(call);
+    let log = open(&crashed);
+    let kind = EntryKind::ToolEnd;
+    let mut end = imported(kind, "a", 1);
+    end.session = Some(SessionId::new("s-1").unwrap());
+    let payload = encode_entry(&end).unwrap();
+    log.append(Record::new(&payload).kind(kind.record_kind()).codec(Codec::BINCODE)).unwrap();
+    let (observer, _) = observer(&log);
+    let recovered = observer.recover().unwrap();
+    assert_eq!((recovered.settled, recovered.open.len()), (0, 1));
+}
+
+/// What a write-off says of a large text would be said of records before another entry.
+#[test]
+fn a_write_off_points_at_no_texts_of_its_start() {
+    let disk = MemDir::new(82);
+    let log = open(&disk);
+    let first = Options::new().inline_bytes_max(100).on(log.clone()).unwrap();
+    let session = first.session("s-1").unwrap();
+    let call = session.tool("t").input(text(&"x".repeat(5_000))).start().unwrap();
+    let crashed = disk.killed();
+    drop(call);
+    let log = open(&crashed);
+    let (observer, _) = observer(&log);
+    assert_eq!(observer.recover().unwrap().written_off, 1);
+    observer.flush().unwrap();
+    let whole: Vec<_> = export::whole(&log, entries(&log).unwrap()).collect();
+    assert!(whole.iter().all(Result::is_ok), "{whole:?}");
+    let written = whole.into_iter().map(Result::unwrap);
+    let abandoned = written.filter(|stored| stored.entry.kind == EntryKind::Abandoned);
+    let noted = abandoned.map(|stored| stored.entry.notes.get(Field::Input).is_some());
+    assert_eq!(noted.collect::<Vec<_>>(), [false]);
+}
+
+/// A trim may part an entry from the text before it: the entry is exported all the same.
+#[test]
+fn a_text_below_the_head_stops_no_export() {
+    let disk = MemDir::new(83);
+    let log = open(&disk);
+    let observer = Options::new().inline_bytes_max(100).on(log.clone()).unwrap();
+    let session = observer.session("s-1").unwrap();
+    session.error(text("before")).unwrap();
+    let told = session.error(text(&"x".repeat(5_000))).unwrap();
+    session.error(text("after")).unwrap();
+    assert_eq!(log.trim(told.lsn.unwrap()).unwrap(), told.lsn.unwrap());
+    let whole: Vec<_> = export::whole(&log, entries(&log).unwrap()).collect();
+    let lsns: Vec<_> = whole.into_iter().map(|stored| stored.unwrap().lsn).collect();
+    assert_eq!((lsns.len(), lsns[0]), (2, told.lsn.unwrap()));
+}
 
 /// A given-up intent stayed in the table, and was written off an hour later though it said itself
 /// that it never ran.

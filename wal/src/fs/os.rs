@@ -83,7 +83,7 @@ pub fn resolved(path: &Path) -> Option<PathBuf> {
 /// As the system says.
 pub fn take_mode(from: &Path, to: &Path) -> io::Result<()> {
     fs::set_permissions(to, fs::metadata(from)?.permissions())?;
-    fs::File::open(to)?.sync_all()
+    sync_once(&fs::File::open(to)?)
 }
 
 fn sync_parent_of(path: &Path) -> io::Result<()> {

@@ -86,7 +86,7 @@ impl Core {
         let read = self.read_to(member, writer, &control);
         if read.is_err() && !recovered {
             // Nothing was written under it: no reason for others to recover.
-            writer.control().clear();
+            let _ = writer.control().clear();
         }
         read.map_err(Failed::poisons)
     }

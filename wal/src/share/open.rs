@@ -129,7 +129,9 @@ pub(crate) fn open(dir: Arc<dyn Dir>, options: Options) -> Result<Log> {
         None => {
             let bytes = options.segment_bytes;
             let mut opened = apply(&dir, &facts, &plan, bytes, &watch, true)?;
-            opened.writer.control().clear();
+            // The caller will see what was recovered, and may tell the members, who look here.
+            let told = opened.writer.control().clear();
+            told.map_err(|e| Error::io("telling other processes of a recovery", e))?;
             // The next turn that needs it makes it anew.
             opened.spare = None;
             opened

@@ -280,7 +280,7 @@ impl Core {
             (queue.writer.take(), queue.spare.take())
         };
         if let Some(writer) = &mut writer {
-            writer.control().clear();
+            let _ = writer.control().clear();
         }
         member.append.release();
         drop(spare);
@@ -304,7 +304,7 @@ impl Core {
 /// While the queue is still locked: whoever comes next must not find the writer gone and the log
 /// open, and go round and round under the lock that [`Core::poison`] waits for.
 pub(super) fn poison_at_once(queue: &mut Queue, error: &Error) {
-    if matches!(queue.mode, Mode::Open) {
+    if !matches!(queue.mode, Mode::Poisoned(_)) {
         queue.mode = Mode::Poisoned(error.clone().with_kind(ErrorKind::Poisoned));
     }
 }
