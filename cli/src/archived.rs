@@ -12,6 +12,7 @@ use annals_observer::ErrorKind;
 use annals_observer::archive::manifest::{Archived, Manifest};
 use annals_observer::archive::verify::differences;
 use annals_wal::diagnose::{Class, DAMAGES_MAX, Damaged, Diagnosis, Loss};
+use annals_wal::fs::os::OsDir;
 use annals_wal::inspect::State;
 use annals_wal::{Lsn, Sequence};
 
@@ -54,7 +55,7 @@ pub(crate) fn complete(dir: &Path, diagnosis: &mut Diagnosis, read: bool) -> Res
     let explained: BTreeSet<Option<Sequence>> =
         diagnosis.damages.iter().map(|damage| damage.segment).collect();
     let mut found = Vec::new();
-    for (segment, why) in differences(dir, &manifest, read)? {
+    for (segment, why) in differences(&OsDir::new(dir), &manifest, read)? {
         if !explained.contains(&segment.sequence()) {
             found.push(different(segment, why));
         }
@@ -93,7 +94,7 @@ pub(crate) fn complaints(dir: &Path) -> Result<(State, Vec<String>), Failure> {
             return Ok((state, vec![error.to_string()]));
         }
     };
-    let wrong = differences(dir, &manifest, false)?;
+    let wrong = differences(&OsDir::new(dir), &manifest, false)?;
     let wrong: Vec<String> =
         wrong.iter().map(|(segment, why)| format!("{} {why}", segment.name)).collect();
     Ok((if wrong.is_empty() { State::Clean } else { State::Corrupt }, wrong))

@@ -10,17 +10,13 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use annals_observer::archive::manifest::Manifest;
 use annals_registry::RegistryReader;
 use annals_wal::LogReader;
 use annals_wal::diagnose::{Diagnosis, Scope, diagnose_in};
 use annals_wal::format::{ARCHIVE_NAME, Name, parse_name};
-use annals_wal::fs::{
-    Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Standing, Status, SyncPoint,
-    os::OsDir,
-};
+use annals_wal::fs::{Dir, DirEntry, DirLayer, os::OsDir};
 use annals_wal::inspect::{Depth, Report, inspect_in};
 
 use crate::exit::Failure;
@@ -73,84 +69,19 @@ struct Place {
     dir: OsDir,
 }
 
-impl Dir for Place {
+impl DirLayer for Place {
+    fn below(&self) -> &dyn Dir {
+        &self.dir
+    }
+
     fn list(&self) -> io::Result<Vec<DirEntry>> {
         let mut entries = self.dir.list()?;
         // After the listing, never before: a segment that the manifest names was there already.
         if entries.iter().any(|entry| entry.name == ARCHIVE_NAME)
-            && let Ok(Some(manifest)) = Manifest::read(self.dir.path())
+            && let Ok(Some(manifest)) = Manifest::read_in(&self.dir)
         {
             entries.retain(|entry| is_in(&manifest, entry));
         }
         Ok(entries)
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn standing(&self) -> io::Result<Standing> {
-        self.dir.standing()
-    }
-
-    fn make(&self) -> io::Result<()> {
-        self.dir.make()
-    }
-
-    fn sync_parent(&self, point: SyncPoint) -> io::Result<()> {
-        self.dir.sync_parent(point)
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.dir.create(name)
-    }
-
-    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        self.dir.open(name, access)
-    }
-
-    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
-        self.dir.hard_link(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.dir.remove(name)
-    }
-
-    fn sync(&self, point: SyncPoint) -> io::Result<()> {
-        self.dir.sync(point)
-    }
-
-    fn try_lock(
-        &self,
-        name: &str,
-        mode: LockMode,
-        create: bool,
-    ) -> io::Result<Option<Box<dyn DirLock>>> {
-        self.dir.try_lock(name, mode, create)
-    }
-
-    fn identity(&self, name: &str) -> io::Result<Identity> {
-        self.dir.identity(name)
-    }
-
-    fn status(&self, name: &str) -> io::Result<Status> {
-        self.dir.status(name)
-    }
-
-    fn random(&self, out: &mut [u8]) -> io::Result<()> {
-        self.dir.random(out)
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.dir.now_ms()
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.dir.elapsed()
-    }
-
-    fn pid(&self) -> u32 {
-        self.dir.pid()
     }
 }

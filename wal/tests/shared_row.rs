@@ -12,15 +12,12 @@
 )]
 
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use annals_wal::fs::gate::eio;
 use annals_wal::fs::mem::MemDir;
-use annals_wal::fs::{
-    Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Standing, Status, SyncPoint,
-};
+use annals_wal::fs::{Dir, DirLayer, DirLock, LockMode, Status};
 use annals_wal::{ErrorKind, Log, Options, Sharing};
 
 /// What is done to the locks of this name from now on.
@@ -98,45 +95,9 @@ impl DirLock for Lock {
     }
 }
 
-impl Dir for Locks {
-    fn path(&self) -> &Path {
-        self.inner.path()
-    }
-
-    fn standing(&self) -> io::Result<Standing> {
-        self.inner.standing()
-    }
-
-    fn make(&self) -> io::Result<()> {
-        self.inner.make()
-    }
-
-    fn sync_parent(&self, point: SyncPoint) -> io::Result<()> {
-        self.inner.sync_parent(point)
-    }
-
-    fn list(&self) -> io::Result<Vec<DirEntry>> {
-        self.inner.list()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.inner.create(name)
-    }
-
-    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        self.inner.open(name, access)
-    }
-
-    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
-        self.inner.hard_link(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.inner.remove(name)
-    }
-
-    fn sync(&self, point: SyncPoint) -> io::Result<()> {
-        self.inner.sync(point)
+impl DirLayer for Locks {
+    fn below(&self) -> &dyn Dir {
+        &self.inner
     }
 
     fn try_lock(
@@ -148,30 +109,6 @@ impl Dir for Locks {
         let taken = ask(&self.state, name, || self.inner.try_lock(name, mode, create))?;
         let (name, state) = (name.to_owned(), self.state.clone());
         Ok(taken.map(|inner| Box::new(Lock { name, inner, state }) as Box<dyn DirLock>))
-    }
-
-    fn identity(&self, name: &str) -> io::Result<Identity> {
-        self.inner.identity(name)
-    }
-
-    fn status(&self, name: &str) -> io::Result<Status> {
-        self.inner.status(name)
-    }
-
-    fn random(&self, out: &mut [u8]) -> io::Result<()> {
-        self.inner.random(out)
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.inner.now_ms()
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.inner.elapsed()
-    }
-
-    fn pid(&self) -> u32 {
-        self.inner.pid()
     }
 }
 

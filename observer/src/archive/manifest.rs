@@ -14,7 +14,7 @@ use annals_wal::{Lsn, Sequence};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{MANIFEST, Steps, replace};
+use super::MANIFEST;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ContentHash;
 
@@ -80,12 +80,20 @@ impl Manifest {
     /// `Io`; `Unsupported` for a newer version; `Corrupt` for anything else that is no manifest,
     /// the mark of a backup that was not finished included.
     pub fn read(dir: &Path) -> Result<Option<Manifest>> {
-        let path = dir.join(MANIFEST);
+        Manifest::read_in(&OsDir::new(dir))
+    }
+
+    /// [`Manifest::read`] behind the log's seam to the file system.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`].
+    pub fn read_in(dir: &dyn Dir) -> Result<Option<Manifest>> {
+        let path = dir.path().join(MANIFEST);
         let bad = |why: &str| {
             Error::new(ErrorKind::Corrupt, format!("{} is no manifest: {why}", path.display()))
         };
         // Through no link, and only a regular file: a pipe never ends, and /dev/zero is large.
-        let read = OsDir::new(dir).open(MANIFEST, Access::Read).and_then(|file| {
+        let read = dir.open(MANIFEST, Access::Read).and_then(|file| {
             let len = file.len()?;
             if len > MANIFEST_MAX_BYTES {
                 return Ok(None);
@@ -117,10 +125,11 @@ impl Manifest {
             .ok_or_else(|| bad("a member is missing or its segments are out of order"))
     }
 
-    pub(super) fn write(&self, dir: &Path, steps: &Steps) -> Result<()> {
+    /// What the file says.
+    pub(super) fn text(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self)
             .map_err(|_| Error::invalid("the manifest cannot be written as JSON"))?;
-        replace(dir, MANIFEST, format!("{text}\n").as_bytes(), steps)
+        Ok(format!("{text}\n"))
     }
 
     pub(super) fn add(&mut self, segment: Archived) {

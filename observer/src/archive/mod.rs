@@ -12,29 +12,29 @@
 //! sleep, a look at a file's size to guess whether it is finished. A segment may be handed over once a record of a
 //! later one is durable: then its seal is, and its successor's open record. Invariant: every
 //! durable record is in the archive, in the log, or in both, and a union by LSN has it once. Rooms:
-//! [`manifest`], [`verify`], [`union`]; `turn`, which lets one hand-over
-//! of a log work at a time; `sums`, so that one file is hashed once for all targets that link it.
+//! [`manifest`], [`verify`], [`union`]; `bring`, which puts files there; `turn`, which lets one hand-over
+//! of a log work at a time; `sums`, so that one file is hashed once for all targets that link it. A target
+//! is a directory behind the log's own seam, so crashes of both are swept together.
 
+mod bring;
 pub mod manifest;
 mod sums;
 mod turn;
 pub mod union;
 pub mod verify;
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use annals_wal::format::{ARCHIVE_NAME, Identity, segment_name};
-use annals_wal::fs::{Dir, os::OsDir};
-use annals_wal::inspect::{Depth, Role, SegmentReport, inspect};
+use annals_wal::fs::os::{OsDir, make_above};
+use annals_wal::fs::{Dir, DirLock, LockMode, SyncPoint};
+use annals_wal::inspect::{Depth, Role, SegmentReport, inspect_in};
 use annals_wal::{Log, Lsn};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::ContentHash;
+use bring::failed;
 use manifest::{Archived, Manifest};
 use turn::Turns;
 
@@ -45,27 +45,13 @@ pub const NAME_BYTES_MAX: usize = 24;
 #[derive(Clone, Debug)]
 pub struct Target {
     name: String,
-    dir: PathBuf,
+    dir: Arc<dyn Dir>,
+    /// Whether the directories above it are made, too.
+    above: bool,
     copy: bool,
-    steps: Steps,
     /// The manifest as it was last made durable here: a directory that still has that very file
     /// needs nothing before the next segment.
     left: Arc<Mutex<Option<Identity>>>,
-}
-
-/// Counts what changes a file, a name or a hold, so that a test can stop before each of them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Steps(Option<Arc<AtomicU64>>);
-
-impl Steps {
-    /// Before each operation that changes something.
-    fn step(&self) -> io::Result<()> {
-        let Some(left) = &self.0 else { return Ok(()) };
-        match left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(io::Error::other("stopped here by a test")),
-        }
-    }
 }
 
 /// What a hand-over did.
@@ -81,28 +67,29 @@ pub struct HandedOver {
 }
 
 impl Target {
-    /// A target by name and directory.
+    /// A target by name and directory. The first hand-over makes the directory, and those above it that are
+    /// missing; each belongs to its owner alone (mode 0700), as the log's does.
     ///
     /// # Errors
     /// `Invalid` for a name of 0 or more than [`NAME_BYTES_MAX`] bytes.
     pub fn new(name: impl Into<String>, dir: impl Into<PathBuf>) -> Result<Target> {
+        let target = Target::in_dir(name, Arc::new(OsDir::new(dir)))?;
+        Ok(Target { above: true, ..target })
+    }
+
+    /// A target behind the seam: a directory of tests, say. What is above it must be there. Where the
+    /// directory and the log's can share files, segments are linked, else copied.
+    ///
+    /// # Errors
+    /// As [`Target::new`].
+    pub fn in_dir(name: impl Into<String>, dir: Arc<dyn Dir>) -> Result<Target> {
         let name = name.into();
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             let why =
                 format!("an archive's name has 1 to {NAME_BYTES_MAX} bytes, not {}", name.len());
             return Err(Error::invalid(why));
         }
-        let (steps, left) = (Steps::default(), Arc::default());
-        Ok(Target { name, dir: dir.into(), copy: false, steps, left })
-    }
-
-    /// For tests: fails before the operation after so many that change something. It knows nothing
-    /// of what was handed over before, as in a new process.
-    #[doc(hidden)]
-    pub fn stop_after(mut self, steps: u64) -> Target {
-        self.left = Arc::default();
-        self.steps = Steps(Some(Arc::new(AtomicU64::new(steps))));
-        self
+        Ok(Target { name, dir, above: false, copy: false, left: Arc::default() })
     }
 
     /// Whether to copy the segments where a hard link would do: for another disk, or for an archive
@@ -173,7 +160,7 @@ impl Target {
                 format!(
                     "the archive {} ends before LSN {} and the log begins at LSN {}: what lies \
                      between is gone. Use a new directory under a new name",
-                    self.dir.display(),
+                    self.dir.path().display(),
                     manifest.next(),
                     log.head_lsn()
                 ),
@@ -191,7 +178,6 @@ impl Target {
             self.set_hold(log, manifest.next())?;
         }
         if holds.iter().any(|(name, _)| *name == self.waiting_hold()) {
-            self.steps.step().map_err(|e| Error::file("hold for", &self.dir, e))?;
             log.release_hold(&self.waiting_hold())?;
         }
         let mut handed = HandedOver { segments: 0, bytes: 0, next_lsn: manifest.next() };
@@ -201,10 +187,11 @@ impl Target {
             let Some((first, last)) = segment.lsns else { continue };
             let _turn = turns.take();
             self.follows(&manifest, &segment, first)?;
-            let bytes = self.bring(log, &segment)?;
             let name = segment_name(segment.sequence);
-            let sha256 = turns.sums().of(&self.dir, &name)?;
-            sync_dir(&self.dir, &self.steps)?;
+            let bytes = bring::segment(log, &*self.dir, &name, self.copy)?;
+            let sha256 = turns.sums().of(&*self.dir, &name)?;
+            let synced = self.dir.sync(SyncPoint::ArchiveNames);
+            synced.map_err(|e| Error::file("sync", self.dir.path(), e))?;
             let (first, last) = (first.get(), last.get());
             manifest.add(Archived { name, first_lsn: first, last_lsn: last, bytes, sha256 });
             self.write(&manifest)?;
@@ -222,19 +209,26 @@ impl Target {
     /// fails from here on, the log waits for this target.
     fn prepare(&self, log: &Log) -> Result<()> {
         let holds = log.holds();
-        if self.dir.exists() {
+        if !self.dir.list().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             match self.manifest(log, &holds) {
                 Err(e) if e.kind() != ErrorKind::Io => return Err(e),
                 _ => {}
             }
         }
         let waiting = self.waiting_hold();
-        let has_one = self.dir.join(MANIFEST).exists() || !self.is_new(&holds);
+        let has_one = self.dir.status(MANIFEST).is_ok() || !self.is_new(&holds);
         if !has_one && holds.iter().all(|(name, _)| *name != waiting) {
-            self.steps.step().map_err(|e| Error::file("hold for", &self.dir, e))?;
             log.set_hold(&waiting, log.head_lsn())?;
         }
-        make_dir(&self.dir, &self.steps)
+        let made = || -> io::Result<()> {
+            if self.above {
+                make_above(self.dir.absolute())?;
+            }
+            self.dir.make()?;
+            // Also of one that was there: a crash of an earlier call may have come before its sync.
+            self.dir.sync_parent(SyncPoint::ArchiveParent)
+        };
+        made().map_err(|e| Error::file("make", self.dir.path(), e))
     }
 
     /// The hold of a target that has no directory yet, as long as that of one that has.
@@ -245,19 +239,18 @@ impl Target {
     /// Whether the manifest is the file that this target has made durable there.
     fn is_as_left(&self) -> bool {
         let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.is_some() && left == OsDir::new(&self.dir).identity(MANIFEST).ok()
+        left.is_some() && left == self.dir.identity(MANIFEST).ok()
     }
 
     fn write(&self, manifest: &Manifest) -> Result<()> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         *left = None;
-        manifest.write(&self.dir, &self.steps)?;
-        *left = OsDir::new(&self.dir).identity(MANIFEST).ok();
+        bring::manifest(&*self.dir, manifest.text()?.as_bytes())?;
+        *left = self.dir.identity(MANIFEST).ok();
         Ok(())
     }
 
     fn set_hold(&self, log: &Log, lsn: Lsn) -> Result<()> {
-        self.steps.step().map_err(|e| Error::file("hold for", &self.dir, e))?;
         Ok(log.set_hold(&self.hold(), lsn)?)
     }
 
@@ -278,7 +271,7 @@ impl Target {
                 "segment {name} of the log begins at LSN {first}, and the archive {} {}: the log was \
                  repaired or restored since, or a segment before it cannot be read. Nothing was \
                  changed there. Run `wal verify` on both, then use a new directory under a new name",
-                self.dir.display(),
+                self.dir.path().display(),
                 if known {
                     "has another segment of that name or a later one".to_owned()
                 } else {
@@ -293,7 +286,9 @@ impl Target {
     fn check_name(&self, manifest: Option<&Manifest>, holds: &[(String, Lsn)]) -> Result<()> {
         let other = match manifest {
             Some(manifest) if manifest.name == self.name => return Ok(()),
-            Some(manifest) => format!("{} is the archive {}", self.dir.display(), manifest.name),
+            Some(manifest) => {
+                format!("{} is the archive {}", self.dir.path().display(), manifest.name)
+            }
             None if self.is_new(holds) => return Ok(()),
             None => format!("the hold {} is of another directory", self.hold()),
         };
@@ -309,86 +304,37 @@ impl Target {
     }
 
     /// One hand-over at a time to one directory.
-    fn lock(&self) -> Result<File> {
-        let path = self.dir.join("ARCHIVE.lock");
-        let file = File::options().create(true).append(true).open(&path);
-        let file = file.map_err(|e| Error::file("open", &path, e))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(fs::TryLockError::WouldBlock) => Err(Error::invalid(format!(
+    fn lock(&self) -> Result<Box<dyn DirLock>> {
+        let lock = self.dir.try_lock(LOCK, LockMode::Exclusive, true);
+        lock.map_err(|e| failed("lock", &*self.dir, LOCK, e))?.ok_or_else(|| {
+            Error::invalid(format!(
                 "somebody else hands over to {} right now: wait, or use another directory",
-                self.dir.display()
-            ))),
-            Err(fs::TryLockError::Error(e)) => Err(Error::file("lock", &path, e)),
-        }
+                self.dir.path().display()
+            ))
+        })
     }
 
     /// The manifest that is there, or the first one.
     fn manifest(&self, log: &Log, holds: &[(String, Lsn)]) -> Result<Manifest> {
         let log_id = log.log_id().to_string();
-        let found = Manifest::read(&self.dir)?;
+        let found = Manifest::read_in(&*self.dir)?;
         match &found {
-            None if !is_empty(&self.dir)? => {
+            None if !bring::is_empty(&*self.dir)? => {
                 return Err(Error::invalid(format!(
                     "{} is neither empty nor an archive: name another directory",
-                    self.dir.display()
+                    self.dir.path().display()
                 )));
             }
             Some(manifest) if manifest.log_id != log_id => {
                 return Err(Error::invalid(format!(
                     "{} is an archive of another log ({}, this one is {log_id})",
-                    self.dir.display(),
+                    self.dir.path().display(),
                     manifest.log_id
                 )));
             }
             _ => self.check_name(found.as_ref(), holds)?,
         }
         Ok(found.unwrap_or_else(|| Manifest::new(log_id, self.name.clone())))
-    }
-
-    /// Brings one segment's bytes to the target under its own name, durable but for that name. A
-    /// file that is there and not in the manifest is what a crash left. A copy has another name until
-    /// it is whole: who reads the archive meanwhile, or after a crash, meets no half segment.
-    fn bring(&self, log: &Log, segment: &SegmentReport) -> Result<u64> {
-        let name = segment_name(segment.sequence);
-        let (from, to) = (log.path().join(&name), self.dir.join(&name));
-        let half = self.dir.join(HALF_COPY);
-        for old in [&to, &half] {
-            match self.steps.step().and_then(|()| fs::remove_file(old)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::file("replace", old, e));
-                }
-                _ => {}
-            }
-        }
-        // The log has synced what it wrote there, but a log that was copied here and opened was never
-        // synced by anybody. Before the link: after it the sync would be one of the inode's new link
-        // count, too, which the writers wait behind.
-        let synced = self.steps.step().and_then(|()| File::open(&from)).and_then(|f| f.sync_data());
-        synced.map_err(|e| Error::file("sync", &from, e))?;
-        self.steps.step().map_err(|e| Error::file("link", &from, e))?;
-        let linked = if self.copy {
-            Err(io::ErrorKind::CrossesDevices.into())
-        } else {
-            fs::hard_link(&from, &to)
-        };
-        match linked {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::file("link", &from, e));
-            }
-            // Another file system, or one without links.
-            Err(_) => {
-                fs::copy(&from, &half).map_err(|e| Error::file("copy", &from, e))?;
-                let synced =
-                    self.steps.step().and_then(|()| File::open(&half)).and_then(|f| f.sync_all());
-                synced.map_err(|e| Error::file("sync", &half, e))?;
-                let named = self.steps.step().and_then(|()| fs::rename(&half, &to));
-                named.map_err(|e| Error::file("rename", &half, e))?;
-            }
-        }
-        let about = fs::metadata(&to).map_err(|e| Error::file("look at", &to, e))?;
-        Ok(about.len())
     }
 }
 
@@ -414,7 +360,7 @@ pub fn hand_over_all(log: &Log, targets: &[Target]) -> Vec<(String, Result<Hande
 /// The sealed segments from an LSN on whose successor holds a durable record, lowest first.
 fn ready(log: &Log, from: Lsn) -> Result<Vec<SegmentReport>> {
     let durable = log.durable_lsn();
-    let report = inspect(log.path(), Depth::Seals, &mut |_| ())?;
+    let report = inspect_in(log.dir(), Depth::Seals, &mut |_| ())?;
     let mut ready = Vec::new();
     for segment in report.segments {
         let Some((_, last)) = segment.lsns.filter(|_| segment.role == Role::Sealed) else {
@@ -430,77 +376,8 @@ fn ready(log: &Log, from: Lsn) -> Result<Vec<SegmentReport>> {
     Ok(ready)
 }
 
-/// Makes a directory and those above it; the name of each that it made is durable on return.
-fn make_dir(dir: &Path, steps: &Steps) -> Result<()> {
-    let dir = std::path::absolute(dir).map_err(|e| Error::file("find", dir, e))?;
-    let missing: Vec<&Path> = dir.ancestors().take_while(|above| !above.exists()).collect();
-    for dir in missing.iter().rev() {
-        match steps.step().and_then(|()| fs::create_dir(dir)) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::file("make", dir, e));
-            }
-            _ => {}
-        }
-    }
-    // Also of one that was there: a crash of an earlier call may have come before its sync.
-    let parents = dir.ancestors().skip(1).take(missing.len().max(1));
-    parents
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .try_for_each(|parent| sync_dir(parent, steps))
-}
-
-fn is_empty(dir: &Path) -> Result<bool> {
-    let failed = |e| Error::file("list", dir, e);
-    for entry in fs::read_dir(dir).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        // A hand-over that stopped before its first manifest had its name leaves no more than these.
-        if name != "ARCHIVE.lock" && name != "ARCHIVE.tmp" {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn sync_dir(dir: &Path, steps: &Steps) -> Result<()> {
-    let synced = steps.step().and_then(|()| File::open(dir)?.sync_all());
-    synced.map_err(|e| Error::file("sync", dir, e))
-}
-
-/// SHA-256 of a file, read as it lies there.
-pub(crate) fn hash(path: &Path) -> Result<ContentHash> {
-    let mut file = File::open(path).map_err(|e| Error::file("open", path, e))?;
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 256 << 10]);
-    loop {
-        let read = file.read(&mut buffer).map_err(|e| Error::file("read", path, e))?;
-        match buffer.get(..read) {
-            Some(bytes) if !bytes.is_empty() => hash.update(bytes),
-            _ => return Ok(ContentHash(hash.finalize().into())),
-        }
-    }
-}
-
-/// Replaces a small file: temporary name, sync, rename, directory sync.
-fn replace(dir: &Path, name: &str, content: &[u8], steps: &Steps) -> Result<()> {
-    let (tmp, path) = (dir.join(format!("{name}.tmp")), dir.join(name));
-    let write = || -> io::Result<()> {
-        steps.step()?;
-        let mut file = File::create(&tmp)?;
-        // Stopped between, it is half a file.
-        let (first, rest) = content.split_at(content.len() / 2);
-        file.write_all(first)?;
-        steps.step()?;
-        file.write_all(rest)?;
-        steps.step()?;
-        file.sync_all()?;
-        steps.step()?;
-        fs::rename(&tmp, &path)
-    };
-    write().map_err(|e| Error::file("write", &path, e))?;
-    sync_dir(dir, steps)
-}
-
-/// Under this name a segment is copied. One that a crash left is removed by the next hand-over.
-const HALF_COPY: &str = "ARCHIVE.segment";
+/// Held by who hands over to a directory.
+const LOCK: &str = "ARCHIVE.lock";
 
 /// The name of the manifest in an archive's directory.
 pub const MANIFEST: &str = ARCHIVE_NAME;

@@ -7,19 +7,18 @@
 //! handed over that nobody can read there.
 //!
 //! Never here: a sum kept past the open log; verification, which always reads. Invariant: a sum is
-//! given for that very file only, by inode and birth time: a number may be used again. Next room:
+//! given for that very file only, by device, inode and birth time: a number may be used again. Next room:
 //! [`crate::archive`].
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use annals_wal::Window;
 use annals_wal::format::{HeaderVerdict, Identity, KIND_SEAL, SEGMENT_HEADER_LEN, SegmentHeader};
-use annals_wal::fs::{Access, Dir, os::OsDir, read_full};
+use annals_wal::fs::{Access, Dir, read_full};
 use annals_wal::scan::{Step, Walker};
 
-use super::hash;
+use super::bring::{failed, hash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ContentHash;
 
@@ -28,20 +27,22 @@ const KEPT: usize = 256;
 
 /// The last sums taken, newest last.
 #[derive(Debug, Default)]
-pub(super) struct Sums(Mutex<VecDeque<(Identity, ContentHash)>>);
+pub(super) struct Sums(Mutex<VecDeque<(File, ContentHash)>>);
+
+/// One file of one device.
+type File = (u64, Identity);
 
 impl Sums {
     /// The sum of a file in a directory.
-    pub(super) fn of(&self, dir: &Path, name: &str) -> Result<ContentHash> {
-        let path = dir.join(name);
-        let identity =
-            OsDir::new(dir).identity(name).map_err(|e| Error::file("look at", &path, e))?;
+    pub(super) fn of(&self, dir: &dyn Dir, name: &str) -> Result<ContentHash> {
+        let looked = dir.status(name).and_then(|status| Ok((status.device, dir.identity(name)?)));
+        let file = looked.map_err(|e| failed("look at", dir, name, e))?;
         // Of a file system that tells no birth a number may be another file's by now.
-        if identity.born_ns == 0 {
+        if file.1.born_ns == 0 {
             return sound(dir, name);
         }
-        let known = |sums: &VecDeque<(Identity, ContentHash)>| {
-            sums.iter().find(|(of, _)| *of == identity).map(|(_, sum)| *sum)
+        let known = |sums: &VecDeque<(File, ContentHash)>| {
+            sums.iter().find(|(of, _)| *of == file).map(|(_, sum)| *sum)
         };
         if let Some(sum) = known(&self.0.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(sum);
@@ -51,20 +52,19 @@ impl Sums {
         if sums.len() == KEPT {
             sums.pop_front();
         }
-        sums.push_back((identity, sum));
+        sums.push_back((file, sum));
         Ok(sum)
     }
 }
 
 /// The sum of a segment whose every frame checks out, to its seal.
-fn sound(dir: &Path, name: &str) -> Result<ContentHash> {
-    let path = dir.join(name);
-    let failed = |e| Error::file("read", &path, e);
-    let file = OsDir::new(dir).open(name, Access::Read).map_err(failed)?;
+fn sound(dir: &dyn Dir, name: &str) -> Result<ContentHash> {
+    let failed = |e| failed("read", dir, name, e);
+    let file = dir.open(name, Access::Read).map_err(failed)?;
     let mut head = [0; SEGMENT_HEADER_LEN];
     let read = read_full(&*file, &mut head, 0).map_err(failed)?;
     let HeaderVerdict::Good(header) = SegmentHeader::decode(&head[..read]) else {
-        return Err(rotten(&path, 0));
+        return Err(rotten(dir, name, 0));
     };
     let mut walker = Walker::new(Window::limited(file, header.capacity), &header);
     loop {
@@ -72,15 +72,16 @@ fn sound(dir: &Path, name: &str) -> Result<ContentHash> {
         match walker.step().map_err(failed)? {
             Some(Step::Frame(frame)) if frame.trouble.is_none() => {
                 if frame.header.is_own() && frame.header.kind == KIND_SEAL {
-                    return hash(&path);
+                    return hash(dir, name);
                 }
             }
-            _ => return Err(rotten(&path, at)),
+            _ => return Err(rotten(dir, name, at)),
         }
     }
 }
 
-fn rotten(path: &Path, at: u64) -> Error {
+fn rotten(dir: &dyn Dir, name: &str, at: u64) -> Error {
+    let path = dir.path().join(name);
     let why = format!(
         "{} is damaged at byte {at}, so it was not handed over and the log keeps it: `wal verify` \
          shows what is lost; after a `wal repair`, use a new directory under a new name",

@@ -4,7 +4,9 @@
 //! gap passed over: an LSN that neither has is an error that names it.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use annals_wal::fs::{Dir, os::OsDir};
 use annals_wal::{LogReader, Lsn, Records, StoredRecord};
 
 use super::manifest::Manifest;
@@ -42,25 +44,34 @@ pub(super) fn range(reader: &LogReader, first: u64, last: u64) -> Result<Records
 /// `Corrupt` for a directory whose manifest is bad, `Log`, and `Corrupt` for an LSN that neither
 /// the archives nor the log have.
 pub fn union(from: &impl ReadRecords, archives: &[&Path], first: Lsn) -> Result<Union> {
+    let dirs = archives.iter().map(|path| Arc::new(OsDir::new(*path)) as Arc<dyn Dir>);
+    union_in(from, &dirs.collect::<Vec<_>>(), first)
+}
+
+/// [`union()`] behind the log's seam to the file system.
+///
+/// # Errors
+/// As [`union()`].
+pub fn union_in(from: &impl ReadRecords, archives: &[Arc<dyn Dir>], first: Lsn) -> Result<Union> {
     // The head before the range: a trim in between makes the range fail, not the union wrong.
     let head = from.head();
     let mut parts: Vec<Records> = Vec::new();
     let mut next = first.get();
     let mut pieces = Vec::new();
     for dir in archives {
-        let Some(manifest) = Manifest::read(dir)? else {
-            let why = format!("{} is no archive: it has no manifest", dir.display());
+        let Some(manifest) = Manifest::read_in(&**dir)? else {
+            let why = format!("{} is no archive: it has no manifest", dir.path().display());
             return Err(Error::invalid(why));
         };
         if let Some(segment) = manifest.segments.first() {
-            pieces.push((segment.first_lsn, manifest.next_lsn - 1, *dir));
+            pieces.push((segment.first_lsn, manifest.next_lsn - 1, dir));
         }
     }
-    pieces.sort_unstable();
+    pieces.sort_unstable_by_key(|(begins, ends, _)| (*begins, *ends));
     for (begins, ends, dir) in pieces {
         let last = ends.min(head.get() - 1);
         if begins <= next && next <= last {
-            parts.push(range(&LogReader::open(dir)?, next, last)?);
+            parts.push(range(&LogReader::open_in(dir.clone())?, next, last)?);
             next = last + 1;
         }
     }

@@ -4,10 +4,12 @@
 //! segments are whole by the log's own checksums.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use annals_wal::LogReader;
+use annals_wal::fs::{Access, Dir, os::OsDir};
 
-use super::hash;
+use super::bring::{failed, hash};
 use super::manifest::{Archived, Manifest};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -29,24 +31,29 @@ pub struct Verified {
 /// # Errors
 /// `Io`.
 pub fn differences<'m>(
-    dir: &Path,
+    dir: &dyn Dir,
     manifest: &'m Manifest,
     read: bool,
 ) -> Result<Vec<(&'m Archived, &'static str)>> {
+    let entries = dir.list().map_err(|e| Error::file("list", dir.path(), e))?;
     let mut wrong = Vec::new();
     for segment in &manifest.segments {
-        let path = dir.join(&segment.name);
-        let why = match std::fs::symlink_metadata(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some("is missing"),
-            Err(e) => return Err(Error::file("look at", &path, e)),
-            Ok(about) if !about.is_file() => Some("is no regular file"),
-            Ok(about) if about.len() != segment.bytes => {
-                Some("has another length than the manifest says")
+        let name = &segment.name;
+        let why = match entries.iter().find(|entry| entry.name == *name) {
+            None => Some("is missing"),
+            Some(entry) if !entry.regular => Some("is no regular file"),
+            Some(_) => {
+                let len = dir.open(name, Access::Read).and_then(|file| file.len());
+                match len.map_err(|e| failed("look at", dir, name, e))? {
+                    len if len != segment.bytes => {
+                        Some("has another length than the manifest says")
+                    }
+                    _ if read && hash(dir, name)? != segment.sha256 => {
+                        Some("has another SHA-256 than the manifest says")
+                    }
+                    _ => None,
+                }
             }
-            Ok(_) if read && hash(&path)? != segment.sha256 => {
-                Some("has another SHA-256 than the manifest says")
-            }
-            Ok(_) => None,
         };
         wrong.extend(why.map(|why| (segment, why)));
     }
@@ -59,12 +66,20 @@ pub fn differences<'m>(
 /// `Invalid` if the directory is no archive; `Corrupt` naming the first file that is missing, has
 /// another length or another SHA-256; `Log` for records that are bad all the same; `Io`.
 pub fn verify(dir: &Path) -> Result<Verified> {
-    let manifest = Manifest::read(dir)?.ok_or_else(|| {
-        Error::invalid(format!("{} is no archive: it has no manifest", dir.display()))
+    verify_in(&(Arc::new(OsDir::new(dir)) as Arc<dyn Dir>))
+}
+
+/// [`verify()`] behind the log's seam to the file system.
+///
+/// # Errors
+/// As [`verify()`].
+pub fn verify_in(dir: &Arc<dyn Dir>) -> Result<Verified> {
+    let manifest = Manifest::read_in(&**dir)?.ok_or_else(|| {
+        Error::invalid(format!("{} is no archive: it has no manifest", dir.path().display()))
     })?;
     let mut verified = Verified::default();
-    if let Some((segment, why)) = differences(dir, &manifest, true)?.first() {
-        let (path, lsns) = (dir.join(&segment.name), (segment.first_lsn, segment.last_lsn));
+    if let Some((segment, why)) = differences(&**dir, &manifest, true)?.first() {
+        let (path, lsns) = (dir.path().join(&segment.name), (segment.first_lsn, segment.last_lsn));
         let why = format!("{} (LSNs {} to {}) {why}", path.display(), lsns.0, lsns.1);
         return Err(Error::new(ErrorKind::Corrupt, why));
     }
@@ -74,16 +89,19 @@ pub fn verify(dir: &Path) -> Result<Verified> {
     }
     if let (Some(first), Some(last)) = (manifest.segments.first(), manifest.segments.last()) {
         let mut next = first.first_lsn;
-        for record in super::union::range(&LogReader::open(dir)?, first.first_lsn, last.last_lsn)? {
+        for record in
+            super::union::range(&LogReader::open_in(dir.clone())?, first.first_lsn, last.last_lsn)?
+        {
             if record?.lsn.get() != next {
-                let why = format!("{}: LSN {next} is missing", dir.display());
+                let why = format!("{}: LSN {next} is missing", dir.path().display());
                 return Err(Error::new(ErrorKind::Corrupt, why));
             }
             next += 1;
             verified.records += 1;
         }
         if next != last.last_lsn + 1 {
-            let why = format!("{}: its records end before LSN {}", dir.display(), last.last_lsn);
+            let why =
+                format!("{}: its records end before LSN {}", dir.path().display(), last.last_lsn);
             return Err(Error::new(ErrorKind::Corrupt, why));
         }
     }

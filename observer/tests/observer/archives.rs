@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use annals_observer::archive::{MANIFEST, Target, hand_over_all, union, verify};
 use annals_observer::{ErrorKind, JsonText, Observer, Retention, WallTime};
+use annals_wal::fs::gate::{Door, Gate};
 use annals_wal::fs::mem::MemDir;
-use annals_wal::{Batch, Log, Lsn, Options, Record};
+use annals_wal::fs::os::OsDir;
+use annals_wal::{Log, Lsn, Options};
 
 fn small(path: &Path) -> Log {
     Options::new().segment_bytes(64 << 10).open(path).unwrap()
@@ -346,87 +348,6 @@ fn an_archive_is_not_gone_on_with_by_a_log_that_went_another_way() {
     assert_eq!(verify::verify(&to).unwrap().segments, handed.segments);
 }
 
-/// Stopped before each operation that changes something: nothing that was acknowledged is nowhere,
-/// whatever a trim drops then, and the same call goes on to the same archive.
-#[test]
-fn a_hand_over_that_stops_anywhere_loses_nothing_and_is_gone_on_with() {
-    let (mut held, mut stopped, mut half) = (0, 0, 0);
-    for steps in 0.. {
-        let dir = tempfile::tempdir().unwrap();
-        let to = dir.path().join("above").join("to");
-        let log = small(&dir.path().join("log"));
-        for n in 0..4u8 {
-            let batch: Batch = (0..2).map(|_| Record::new(vec![n; 25_000])).collect();
-            log.append_batch(batch).unwrap();
-        }
-        let target = Target::new("t", &to).unwrap().copy(steps % 2 == 1);
-        let done = target.clone().stop_after(steps).hand_over(&log);
-        // A copy has a segment's name only when it is whole and synced.
-        half += u32::from(to.join("ARCHIVE.segment").exists());
-        // The process dies there, too, and the next one goes on.
-        let path = log.path().to_owned();
-        drop(log);
-        let log = reopen(&path);
-        if log.holds().iter().any(|(name, _)| name == "archive:t") {
-            held += 1;
-            log.trim(Lsn::new(9).unwrap()).unwrap();
-            let archives: Vec<&Path> = if to.join(MANIFEST).exists() { vec![&to] } else { vec![] };
-            assert_eq!(everything(&log, &archives).len(), 8, "after {steps} steps");
-        }
-        let finished = target.hand_over(&log).unwrap();
-        assert_eq!(finished.next_lsn.get(), 7, "after {steps} steps");
-        assert_eq!(verify::verify(&to).unwrap().segments, 3);
-        assert_eq!(everything(&log, &[&to]).len(), 8);
-        assert!(!to.join("ARCHIVE.segment").exists(), "after {steps} steps");
-        if done.is_ok() {
-            break;
-        }
-        stopped += 1;
-    }
-    assert!(stopped > 30 && held > 20, "{stopped} stops, {held} with a hold");
-    assert!(half >= 3, "{half} copies stopped before they had a name");
-}
-
-/// The same in the hand-overs that come after the first: what is known to be durable there is not
-/// made so again, and the process may die in those, too.
-#[test]
-fn a_later_hand_over_that_stops_anywhere_loses_nothing_either() {
-    let mut stopped_later = 0;
-    for steps in 0.. {
-        let dir = tempfile::tempdir().unwrap();
-        let to = dir.path().join("to");
-        let log = small(&dir.path().join("log"));
-        let two = |n: u8| (0..2).map(|_| Record::new(vec![n; 25_000])).collect::<Batch>();
-        let target = Target::new("t", &to).unwrap().stop_after(steps).copy(steps % 2 == 1);
-        let mut done = true;
-        for n in 0..5u8 {
-            log.append_batch(two(n)).unwrap();
-            done = target.hand_over(&log).is_ok();
-            if !done {
-                stopped_later += u32::from(n > 1);
-                break;
-            }
-        }
-        let path = log.path().to_owned();
-        let durable = log.durable_lsn().unwrap();
-        drop(log);
-        let log = reopen(&path);
-        if log.holds().iter().any(|(name, _)| name == "archive:t") {
-            log.trim(durable.next().unwrap()).unwrap();
-            let archives: Vec<&Path> = if to.join(MANIFEST).exists() { vec![&to] } else { vec![] };
-            let kept = everything(&log, &archives).len() as u64;
-            assert_eq!(kept, durable.get(), "after {steps} steps");
-        }
-        Target::new("t", &to).unwrap().hand_over(&log).unwrap();
-        verify::verify(&to).unwrap();
-        assert_eq!(everything(&log, &[&to]).len() as u64, durable.get(), "after {steps} steps");
-        if done {
-            break;
-        }
-    }
-    assert!(stopped_later > 30, "{stopped_later} stops in a hand-over after the first");
-}
-
 /// A directory that was cleared, or that has another manifest by now, is not taken for the one that
 /// was left.
 #[test]
@@ -452,20 +373,18 @@ fn a_target_that_somebody_changed_is_looked_at_anew() {
 fn a_target_that_hangs_stops_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let log = filled(&dir.path().join("log"), 100);
-    let hung = dir.path().join("hung");
-    std::fs::create_dir(&hung).unwrap();
-    // Who opens a pipe to write waits for a reader.
-    let pipe = hung.join("ARCHIVE.lock");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let begun = std::sync::Barrier::new(2);
+    let door = Arc::new(Door::default());
+    let (at, behind) = (dir.path().join("hung"), door.clone());
+    let hung = Gate::new(Arc::new(OsDir::new(&at)), move |what| match what {
+        "dirsync ArchiveNames" => behind.pass(),
+        _ => Ok(()),
+    });
+    let hung = Target::in_dir("hung", hung).unwrap();
     std::thread::scope(|scope| {
-        let (log, begun, at) = (&log, &begun, &hung);
-        scope.spawn(move || {
-            begun.wait();
-            // However it ends once the pipe has a reader.
-            let _ = Target::new("hung", at).unwrap().hand_over(log);
-        });
-        begun.wait();
+        let shut = door.shut_for_now();
+        let log = &log;
+        let waiting = scope.spawn(move || hung.hand_over(log).unwrap().segments);
+        door.await_guest();
         let (tell, told) = std::sync::mpsc::channel();
         for n in 0..3 {
             let (to, tell) = (dir.path().join(format!("to-{n}")), tell.clone());
@@ -478,8 +397,9 @@ fn a_target_that_hangs_stops_no_other() {
         }
         let others: std::result::Result<Vec<u64>, _> =
             (0..3).map(|_| told.recv_timeout(Duration::from_secs(30))).collect();
-        drop(std::fs::File::open(&pipe).unwrap());
+        drop(shut);
         assert!(others.as_ref().is_ok_and(|all| all.iter().all(|n| *n > 2)), "{others:?}");
+        assert!(waiting.join().unwrap() > 2, "and it goes on when its disk answers");
     });
 }
 

@@ -13,10 +13,9 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::{
-    Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Map, Standing, Status, SyncPoint,
+    Access, Dir, DirEntry, DirLayer, DirLock, File, Identity, LockMode, Map, Status, SyncPoint,
 };
 
 /// Told the operation before it happens; an error stands for the operation's own.
@@ -120,21 +119,9 @@ impl fmt::Debug for Gate {
     }
 }
 
-impl Dir for Gate {
-    fn path(&self) -> &Path {
-        self.inner.path()
-    }
-
-    fn standing(&self) -> io::Result<Standing> {
-        self.inner.standing()
-    }
-
-    fn make(&self) -> io::Result<()> {
-        self.inner.make()
-    }
-
-    fn sync_parent(&self, point: SyncPoint) -> io::Result<()> {
-        self.inner.sync_parent(point)
+impl DirLayer for Gate {
+    fn below(&self) -> &dyn Dir {
+        &*self.inner
     }
 
     fn list(&self) -> io::Result<Vec<DirEntry>> {
@@ -157,6 +144,16 @@ impl Dir for Gate {
         self.inner.hard_link(from, to)
     }
 
+    fn hard_link_from(&self, dir: &Path, from: &str, to: &str) -> io::Result<()> {
+        (self.hook)(&format!("link {to}"))?;
+        self.inner.hard_link_from(dir, from, to)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        (self.hook)(&format!("rename {to}"))?;
+        self.inner.rename(from, to)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         (self.hook)(&format!("remove {name}"))?;
         self.inner.remove(name)
@@ -177,34 +174,6 @@ impl Dir for Gate {
         let lock = self.inner.try_lock(name, mode, create)?;
         let (name, locks) = (name.to_owned(), self.locks.clone());
         Ok(lock.map(|inner| Box::new(GateLock { inner, name, locks }) as Box<dyn DirLock>))
-    }
-
-    fn identity(&self, name: &str) -> io::Result<Identity> {
-        self.inner.identity(name)
-    }
-
-    fn status(&self, name: &str) -> io::Result<Status> {
-        self.inner.status(name)
-    }
-
-    fn random(&self, out: &mut [u8]) -> io::Result<()> {
-        self.inner.random(out)
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.inner.now_ms()
-    }
-
-    fn has_background(&self) -> bool {
-        self.inner.has_background()
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.inner.elapsed()
-    }
-
-    fn pid(&self) -> u32 {
-        self.inner.pid()
     }
 }
 

@@ -6,7 +6,7 @@
 //! carries the [`SyncPoint`] that says which crash it survives, so that the crashable directory
 //! of `mem` can leave any one of them out and a test can show that it was needed.
 //! Next rooms: [`os`] (the real one), `mem` (the crashable one) and `gate` (a hook before either),
-//! these two with feature `testing`.
+//! these two with feature `testing`; [`DirLayer`] for a directory that stands before another.
 
 use std::fmt::Debug;
 use std::io;
@@ -16,11 +16,13 @@ use std::time::Duration;
 
 pub use crate::format::Identity;
 use crate::mutant;
+pub use layer::DirLayer;
 pub use map::Map;
 pub use standing::{FileSystem, Standing, Status};
 
 #[cfg(any(test, feature = "testing"))]
 pub mod gate;
+mod layer;
 mod map;
 #[cfg(any(test, feature = "testing"))]
 pub mod mem;
@@ -79,11 +81,24 @@ pub enum SyncPoint {
     SnapshotFile,
     /// The directory, after a registry snapshot got its name and before the log may be trimmed to it.
     SnapshotName,
+    /// The parent of an archive's directory, before anything in it counts.
+    ArchiveParent,
+    /// A sealed segment of the log, before an archive gets it by a link: a log that was copied to where
+    /// it is was synced by nobody.
+    ArchivedSegment,
+    /// A segment copied to an archive, before it has a segment's name there.
+    ArchiveCopy,
+    /// The names of an archive's segments, before its manifest lists them.
+    ArchiveNames,
+    /// An archive's manifest, before it takes the place of the one before it.
+    ArchiveManifest,
+    /// The directory, after the manifest took its place and before the hold of the log moves.
+    ArchiveListed,
 }
 
 impl SyncPoint {
     /// Every sync point: for tests that must miss none.
-    pub const ALL: [SyncPoint; 21] = [
+    pub const ALL: [SyncPoint; 27] = [
         SyncPoint::Parent,
         SyncPoint::DirectoryBeforeWrite,
         SyncPoint::Prepared,
@@ -105,6 +120,12 @@ impl SyncPoint {
         SyncPoint::BackupDone,
         SyncPoint::SnapshotFile,
         SyncPoint::SnapshotName,
+        SyncPoint::ArchiveParent,
+        SyncPoint::ArchivedSegment,
+        SyncPoint::ArchiveCopy,
+        SyncPoint::ArchiveNames,
+        SyncPoint::ArchiveManifest,
+        SyncPoint::ArchiveListed,
     ];
 }
 
@@ -161,6 +182,11 @@ pub trait Dir: Send + Sync + Debug {
     /// For messages only.
     fn path(&self) -> &Path;
 
+    /// Where it is, from the root on, wherever the process works by now.
+    fn absolute(&self) -> &Path {
+        self.path()
+    }
+
     /// Who may change the directory, and what kind of file system holds it.
     fn standing(&self) -> io::Result<Standing>;
 
@@ -181,6 +207,13 @@ pub trait Dir: Send + Sync + Debug {
 
     /// Gives a file a second name that must not exist.
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Gives a file of another directory, which is at this [`Dir::absolute`], a name here that must not
+    /// exist. `CrossesDevices` where no file can have names in both.
+    fn hard_link_from(&self, dir: &Path, from: &str, to: &str) -> io::Result<()>;
+
+    /// Gives a file another name in one step; what had that name has it no more.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a name.
     fn remove(&self, name: &str) -> io::Result<()>;

@@ -62,6 +62,24 @@ pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes the directories above this one (mode 0700), and makes the name of each that it made durable.
+///
+/// # Errors
+/// As the system says.
+pub fn make_above(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let Some(above) = path.parent() else { return Ok(()) };
+    let missing: Vec<&Path> = above.ancestors().take_while(|dir| !dir.exists()).collect();
+    for dir in missing.iter().rev() {
+        match fs::DirBuilder::new().mode(0o700).create(dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => sync_parent_of(dir)?,
+        }
+    }
+    // Also of one that was there: a crash of an earlier call may have come before its sync.
+    if missing.is_empty() { sync_parent_of(above) } else { Ok(()) }
+}
+
 /// A directory gets another name, which must not exist, and its parent is synced.
 ///
 /// # Errors
@@ -125,6 +143,10 @@ impl Dir for OsDir {
         &self.path
     }
 
+    fn absolute(&self) -> &Path {
+        &self.absolute
+    }
+
     fn standing(&self) -> io::Result<Standing> {
         let metadata = fs::metadata(&self.absolute)?;
         Ok(Standing {
@@ -179,6 +201,14 @@ impl Dir for OsDir {
             let _ = fs::remove_file(self.at(to));
         }
         fs::hard_link(self.at(from), self.at(to))
+    }
+
+    fn hard_link_from(&self, dir: &Path, from: &str, to: &str) -> io::Result<()> {
+        fs::hard_link(dir.join(from), self.at(to))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.at(from), self.at(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

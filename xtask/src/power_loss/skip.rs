@@ -7,12 +7,9 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use annals_wal::fs::os::OsDir;
-use annals_wal::fs::{
-    Access, Dir, DirEntry, DirLock, File, Identity, LockMode, Standing, Status, SyncPoint,
-};
+use annals_wal::fs::{Access, Dir, DirLayer, File, Identity, Status, SyncPoint};
 
 /// The sync point of this name.
 pub(crate) fn point(name: &str) -> Option<SyncPoint> {
@@ -46,13 +43,9 @@ impl Skipping {
     }
 }
 
-impl Dir for Skipping {
-    fn standing(&self) -> io::Result<Standing> {
-        self.dir.standing()
-    }
-
-    fn status(&self, name: &str) -> io::Result<Status> {
-        self.dir.status(name)
+impl DirLayer for Skipping {
+    fn below(&self) -> &dyn Dir {
+        &self.dir
     }
 
     fn sync_parent(&self, point: SyncPoint) -> io::Result<()> {
@@ -69,59 +62,6 @@ impl Dir for Skipping {
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         Ok(self.file(self.dir.open(name, access)?))
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn make(&self) -> io::Result<()> {
-        self.dir.make()
-    }
-
-    fn list(&self) -> io::Result<Vec<DirEntry>> {
-        self.dir.list()
-    }
-
-    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
-        self.dir.hard_link(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.dir.remove(name)
-    }
-
-    fn try_lock(
-        &self,
-        name: &str,
-        mode: LockMode,
-        create: bool,
-    ) -> io::Result<Option<Box<dyn DirLock>>> {
-        self.dir.try_lock(name, mode, create)
-    }
-
-    fn identity(&self, name: &str) -> io::Result<Identity> {
-        self.dir.identity(name)
-    }
-
-    fn random(&self, out: &mut [u8]) -> io::Result<()> {
-        self.dir.random(out)
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.dir.now_ms()
-    }
-
-    fn has_background(&self) -> bool {
-        self.dir.has_background()
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.dir.elapsed()
-    }
-
-    fn pid(&self) -> u32 {
-        self.dir.pid()
     }
 }
 

@@ -27,8 +27,8 @@ pub(super) struct Disk {
     pub(super) names: BTreeMap<String, u64>,
     pub(super) durable_names: BTreeMap<String, u64>,
     pub(super) name_changes: Vec<(String, Option<u64>)>,
-    pub(super) made: bool,
-    pub(super) made_durable: bool,
+    /// By what its names begin with here: nothing for the log's own directory.
+    pub(super) dirs: BTreeMap<String, Made>,
     /// By inode, as flock has it: a lock file that lost its name is another file than the next.
     pub(super) locks: Vec<Held>,
     pub(super) last_lock: u64,
@@ -56,6 +56,18 @@ pub(super) struct Disk {
     pub(super) trace: Vec<String>,
 }
 
+/// Whether a directory was made, and whether its own name is durable.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Made {
+    pub(super) made: bool,
+    pub(super) durable: bool,
+}
+
+/// Whether a name is one of this directory's.
+pub(super) fn is_in(room: &str, name: &str) -> bool {
+    name.strip_prefix(room).is_some_and(|name| !name.contains('/'))
+}
+
 /// A lock that is held.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
@@ -76,7 +88,8 @@ impl Disk {
     pub(super) fn new(seed: u64, standing: Standing) -> Disk {
         let standing = Some(standing);
         let tick = Duration::from_micros(1);
-        Disk { random: seed, clock_ms: 1_000, pid: 4242, standing, tick, ..Disk::default() }
+        let dirs = BTreeMap::from([(String::new(), Made::default())]);
+        Disk { random: seed, clock_ms: 1_000, pid: 4242, dirs, standing, tick, ..Disk::default() }
     }
 
     /// Counts a changing operation that is neither a write nor a sync of a file; fails it if a
@@ -173,6 +186,18 @@ impl Disk {
         true
     }
 
+    pub(super) fn dir(&self, room: &str) -> Made {
+        self.dirs.get(room).copied().unwrap_or_default()
+    }
+
+    /// Makes the name changes of one directory durable.
+    pub(super) fn sync_names(&mut self, room: &str) {
+        self.durable_names.retain(|name, _| !is_in(room, name));
+        let names = self.names.iter().filter(|(name, _)| is_in(room, name));
+        self.durable_names.extend(names.map(|(name, ino)| (name.clone(), *ino)));
+        self.name_changes.retain(|(name, _)| !is_in(room, name));
+    }
+
     pub(super) fn named(&self, name: &str) -> io::Result<u64> {
         self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -222,7 +247,11 @@ impl Disk {
     }
 
     pub(super) fn state_hash(&self) -> u64 {
-        let mut hash = StateHash(u64::from(self.made) | u64::from(self.made_durable) << 1);
+        let mut hash = StateHash(0);
+        for (room, made) in &self.dirs {
+            hash.bytes(room.as_bytes());
+            hash.number(u64::from(made.made) | u64::from(made.durable) << 1);
+        }
         for (name, ino) in self.names.iter().chain(&self.durable_names) {
             hash.bytes(name.as_bytes());
             hash.number(*ino);
@@ -244,11 +273,13 @@ impl Disk {
     }
 
     pub(super) fn crash(&mut self, chooser: &mut Chooser) {
-        if !self.made_durable && !chooser.keeps_name() {
-            self.made = false;
-            self.names.clear();
-            self.durable_names.clear();
-            self.name_changes.clear();
+        for (room, dir) in &mut self.dirs {
+            if !dir.durable && !chooser.keeps_name() {
+                dir.made = false;
+                self.durable_names.retain(|name, _| !is_in(room, name));
+                self.name_changes.retain(|(name, _)| !is_in(room, name));
+            }
+            dir.durable = dir.made;
         }
         for (name, ino) in std::mem::take(&mut self.name_changes) {
             if chooser.keeps_name() {
@@ -259,7 +290,6 @@ impl Disk {
             }
         }
         self.names = self.durable_names.clone();
-        self.made_durable = self.made;
         for inode in self.inodes.values_mut() {
             inode.crash(chooser, self.tear_sectors);
         }

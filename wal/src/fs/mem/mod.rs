@@ -39,11 +39,18 @@ pub use keep::Keep;
 /// The user that owns all of it.
 const OWNER: u32 = 1000;
 
+/// Above every directory of a disk.
+const ROOT: &str = "/memory";
+/// The directory that a disk begins with.
+const LOG: &str = "log";
+
 /// A crashable directory. Clones are the same disk.
 #[derive(Clone, Debug)]
 pub struct MemDir {
     disk: Arc<Mutex<Disk>>,
     path: PathBuf,
+    /// What its names begin with on the disk.
+    room: Arc<str>,
     process: Process,
 }
 
@@ -56,8 +63,25 @@ impl MemDir {
     }
 
     fn with(disk: Disk) -> MemDir {
-        let path = PathBuf::from("/memory/log");
-        MemDir { disk: Arc::new(Mutex::new(disk)), path, process: Process::default() }
+        let (path, room) = (Path::new(ROOT).join(LOG), "".into());
+        MemDir { disk: Arc::new(Mutex::new(disk)), path, room, process: Process::default() }
+    }
+
+    /// Another directory of the same disk, which stops, fails and crashes with this one. It does not
+    /// exist until somebody makes it; no sync of another directory makes its names durable, and no
+    /// other one's parent is its own.
+    ///
+    /// # Panics
+    /// For a name with a slash, and for the name of the directory that every disk begins with.
+    pub fn beside(&self, name: &str) -> MemDir {
+        assert!(!name.contains('/') && name != LOG, "{name} is no other directory");
+        let room = format!("{name}/").into();
+        MemDir { path: Path::new(ROOT).join(name), room, ..self.clone() }
+    }
+
+    /// A name as the disk has it.
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.room)
     }
 
     /// The same disk as another process of this machine sees it: with a number and locks of its own.
@@ -244,13 +268,14 @@ impl MemDir {
     /// The bytes of a file as a reader sees them.
     pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
         let disk = self.lock();
-        disk.names.get(name).and_then(|ino| disk.inodes.get(ino)).map(|i| i.cached.to_vec())
+        let ino = disk.names.get(&self.full(name));
+        ino.and_then(|ino| disk.inodes.get(ino)).map(|i| i.cached.to_vec())
     }
 
     /// Replaces a file's bytes, durable at once, in the same inode: damage.
     pub fn set_bytes(&self, name: &str, bytes: Vec<u8>) {
         let mut disk = self.lock();
-        if let Some(ino) = disk.names.get(name).copied() {
+        if let Some(ino) = disk.names.get(&self.full(name)).copied() {
             disk.inodes.insert(ino, Inode::durable(bytes));
         }
     }
@@ -258,34 +283,35 @@ impl MemDir {
     /// Removes a name, durable at once: damage.
     pub fn lose(&self, name: &str) {
         let mut disk = self.lock();
-        disk.names.remove(name);
-        disk.durable_names.remove(name);
+        disk.names.remove(&self.full(name));
+        disk.durable_names.remove(&self.full(name));
     }
 
     /// Takes a name away from its file, durable at once; tells which file it was.
     pub fn take_name(&self, name: &str) -> Option<u64> {
         let mut disk = self.lock();
-        disk.durable_names.remove(name);
-        disk.names.remove(name)
+        disk.durable_names.remove(&self.full(name));
+        disk.names.remove(&self.full(name))
     }
 
     /// Gives a file a name, durable at once: the one that [`MemDir::take_name`] took, say.
     pub fn give_name(&self, name: &str, inode: u64) {
         let mut disk = self.lock();
-        disk.durable_names.insert(name.to_owned(), inode);
-        disk.names.insert(name.to_owned(), inode);
+        disk.durable_names.insert(self.full(name), inode);
+        disk.names.insert(self.full(name), inode);
     }
 
     /// Puts a copy of a file in its place, durable at once: same bytes, another inode.
     pub fn replace(&self, name: &str) {
         let mut disk = self.lock();
-        let copy = disk.names.get(name).and_then(|ino| disk.inodes.get(ino)).cloned();
+        let name = self.full(name);
+        let copy = disk.names.get(&name).and_then(|ino| disk.inodes.get(ino)).cloned();
         let Some(copy) = copy else { return };
         disk.last_inode += 1;
         let ino = disk.last_inode;
         disk.inodes.insert(ino, copy);
-        disk.names.insert(name.to_owned(), ino);
-        disk.durable_names.insert(name.to_owned(), ino);
+        disk.names.insert(name.clone(), ino);
+        disk.durable_names.insert(name, ino);
     }
 
     /// Says who may change the directory and what holds it.
@@ -313,7 +339,12 @@ impl MemDir {
 
     /// The names a reader sees.
     pub fn names(&self) -> Vec<String> {
-        self.lock().names.keys().cloned().collect()
+        self.own_names(&self.lock()).map(str::to_owned).collect()
+    }
+
+    fn own_names<'d>(&'d self, disk: &'d Disk) -> impl Iterator<Item = &'d str> {
+        let own = disk.names.keys().filter(|name| disk::is_in(&self.room, name));
+        own.filter_map(|name| name.get(self.room.len()..))
     }
 
     /// A copy without the trace, which is long and nobody's who comes after.
@@ -350,37 +381,43 @@ impl Dir for MemDir {
 
     fn standing(&self) -> io::Result<Standing> {
         let disk = self.lock();
-        disk.standing.filter(|_| disk.made).ok_or_else(|| io::ErrorKind::NotFound.into())
+        disk.standing
+            .filter(|_| disk.dir(&self.room).made)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn make(&self) -> io::Result<()> {
         let mut disk = self.lock();
-        if disk.made {
+        if disk.dir(&self.room).made {
             return Ok(());
         }
-        disk.op(|| "mkdir".to_owned())?;
-        disk.made = true;
+        disk.op(|| format!("mkdir {}", self.room))?;
+        disk.dirs.entry(self.room.to_string()).or_default().made = true;
         Ok(())
     }
 
     fn sync_parent(&self, point: SyncPoint) -> io::Result<()> {
         let mut disk = self.lock();
         self.process.changes(&mut disk)?;
-        if disk.dir_sync_op(point, "..")? {
-            disk.made_durable = disk.made;
+        if disk.dir_sync_op(point, "..")?
+            && let Some(dir) = disk.dirs.get_mut(&*self.room)
+        {
+            dir.durable = dir.made;
         }
         Ok(())
     }
 
     fn list(&self) -> io::Result<Vec<DirEntry>> {
         let disk = self.lock();
-        if !disk.made {
+        if !disk.dir(&self.room).made {
             return Err(io::ErrorKind::NotFound.into());
         }
-        Ok(disk.names.keys().map(|name| DirEntry { name: name.clone(), regular: true }).collect())
+        let entry = |name: &str| DirEntry { name: name.to_owned(), regular: true };
+        Ok(self.own_names(&disk).map(entry).collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let name = &self.full(name);
         let mut disk = self.lock();
         self.process.changes(&mut disk)?;
         disk.op(|| format!("create {name}"))?;
@@ -395,6 +432,7 @@ impl Dir for MemDir {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        let name = &self.full(name);
         let disk = self.lock();
         let ino = disk.named(name)?;
         let write = access == Access::Write;
@@ -402,6 +440,16 @@ impl Dir for MemDir {
     }
 
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.hard_link_from(&self.path, from, to)
+    }
+
+    fn hard_link_from(&self, dir: &Path, from: &str, to: &str) -> io::Result<()> {
+        let room = match dir.strip_prefix(ROOT).ok().and_then(Path::to_str) {
+            Some(LOG) => String::new(),
+            Some(name) => format!("{name}/"),
+            None => return Err(io::ErrorKind::CrossesDevices.into()),
+        };
+        let (from, to) = (&format!("{room}{from}"), &self.full(to));
         let mut disk = self.lock();
         self.process.changes(&mut disk)?;
         disk.op(|| format!("link {from} {to}"))?;
@@ -413,7 +461,21 @@ impl Dir for MemDir {
         Ok(())
     }
 
+    /// As two changes, each kept or lost for itself: more than a journal would do.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (&self.full(from), &self.full(to));
+        let mut disk = self.lock();
+        self.process.changes(&mut disk)?;
+        disk.op(|| format!("rename {from} {to}"))?;
+        let (ino, replaced) = (disk.named(from)?, disk.named(to).ok());
+        disk.set_name(to, Some(ino));
+        disk.set_name(from, None);
+        replaced.into_iter().for_each(|ino| disk.give_back(ino));
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
+        let name = &self.full(name);
         let mut disk = self.lock();
         disk.named(name)?;
         self.process.changes(&mut disk)?;
@@ -428,8 +490,7 @@ impl Dir for MemDir {
         let mut disk = self.lock();
         self.process.changes(&mut disk)?;
         if disk.dir_sync_op(point, ".")? {
-            disk.durable_names = disk.names.clone();
-            disk.name_changes.clear();
+            disk.sync_names(&self.room);
         }
         Ok(())
     }
@@ -440,24 +501,24 @@ impl Dir for MemDir {
         mode: LockMode,
         create: bool,
     ) -> io::Result<Option<Box<dyn DirLock>>> {
-        let exists = self.lock().names.contains_key(name);
+        let exists = self.lock().names.contains_key(&self.full(name));
         if !exists && create {
             self.create(name)?;
         }
         let mut disk = self.lock();
-        let ino = disk.named(name)?;
+        let ino = disk.named(&self.full(name))?;
         self.process.lives()?;
         let lock = MemLock::take(&self.disk, &mut disk, ino, mode, &self.process);
         Ok(lock.map(|lock| Box::new(lock) as Box<dyn DirLock>))
     }
 
     fn identity(&self, name: &str) -> io::Result<Identity> {
-        self.lock().named(name).map(identity)
+        self.lock().named(&self.full(name)).map(identity)
     }
 
     fn status(&self, name: &str) -> io::Result<Status> {
         let disk = self.lock();
-        disk.named(name).map(|ino| disk.status(ino))
+        disk.named(&self.full(name)).map(|ino| disk.status(ino))
     }
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
