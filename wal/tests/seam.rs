@@ -68,6 +68,105 @@ fn creating_and_linking_never_replace() {
     });
 }
 
+/// Runs a check on two directories of one file system.
+fn on_two(check: fn(&dyn Dir, &dyn Dir)) {
+    let base = tempfile::tempdir().unwrap();
+    let (one, two) = (OsDir::new(base.path().join("log")), OsDir::new(base.path().join("to")));
+    check(&one, &two);
+    let disk = MemDir::new(2);
+    check(&disk, &disk.beside("to"));
+}
+
+fn content(dir: &dyn Dir, name: &str) -> Vec<u8> {
+    let file = dir.open(name, Access::Read).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+    bytes
+}
+
+#[test]
+fn a_rename_replaces_and_moves_the_file_itself() {
+    on_both(|dir| {
+        dir.make().unwrap();
+        dir.create("old").unwrap().write_at(b"old", 0).unwrap();
+        dir.create("new").unwrap().write_at(b"new one", 0).unwrap();
+        let moved = dir.identity("new").unwrap();
+        dir.rename("new", "old").unwrap();
+        assert_eq!((names(dir), dir.identity("old").unwrap()), (vec!["old".to_owned()], moved));
+        assert_eq!(content(dir, "old"), b"new one");
+        assert_eq!(dir.rename("new", "old").unwrap_err().kind(), ErrorKind::NotFound);
+        dir.rename("old", "other").unwrap();
+        assert_eq!(names(dir), ["other"]);
+    });
+}
+
+#[test]
+fn a_file_may_have_names_in_two_directories() {
+    on_two(|one, two| {
+        one.make().unwrap();
+        one.create("a").unwrap().write_at(b"one", 0).unwrap();
+        let absent = two.hard_link_from(one.absolute(), "a", "b").unwrap_err();
+        assert_eq!(absent.kind(), ErrorKind::NotFound);
+        assert_eq!(two.create("c").unwrap_err().kind(), ErrorKind::NotFound);
+        two.make().unwrap();
+        two.hard_link_from(one.absolute(), "a", "b").unwrap();
+        two.create("c").unwrap();
+        let there = two.hard_link_from(one.absolute(), "a", "c").unwrap_err();
+        assert_eq!(there.kind(), ErrorKind::AlreadyExists);
+        let none = two.hard_link_from(one.absolute(), "x", "y").unwrap_err();
+        assert_eq!(none.kind(), ErrorKind::NotFound);
+        assert_eq!((names(one), names(two)), (vec!["a".to_owned()], vec!["b".into(), "c".into()]));
+        assert_eq!(one.identity("a").unwrap(), two.identity("b").unwrap());
+        assert_eq!((one.status("a").unwrap().links, two.status("b").unwrap().links), (2, 2));
+        one.open("a", Access::Write).unwrap().write_at(b"two", 0).unwrap();
+        one.remove("a").unwrap();
+        assert_eq!(content(two, "b"), b"two");
+    });
+}
+
+/// One disk, and yet each directory's names are made durable by its own syncs alone.
+#[test]
+fn directories_of_one_disk_are_synced_each_for_itself() {
+    let disk = MemDir::new(3);
+    let (one, two) = (disk.dir(), disk.beside("to").dir());
+    for dir in [&one, &two] {
+        dir.make().unwrap();
+        dir.sync_parent(SyncPoint::Parent).unwrap();
+        dir.create("a").unwrap();
+    }
+    one.sync(SyncPoint::Published).unwrap();
+    let crashed = disk.crash(Keep::Nothing);
+    assert_eq!((crashed.names(), crashed.beside("to").names()), (vec!["a".to_owned()], vec![]));
+    two.sync(SyncPoint::Published).unwrap();
+    one.remove("a").unwrap();
+    two.rename("a", "b").unwrap();
+    let crashed = disk.crash(Keep::Nothing);
+    assert_eq!(crashed.beside("to").names(), ["a"]);
+    let crashed = disk.crash(Keep::Everything);
+    assert_eq!((crashed.names(), crashed.beside("to").names()), (vec![], vec!["b".to_owned()]));
+    // A parent that was not synced may lose the directory, and only that one.
+    disk.beside("third").dir().make().unwrap();
+    let crashed = disk.crash(Keep::Nothing);
+    assert!(
+        crashed.beside("third").dir().list().is_err() && crashed.beside("to").dir().list().is_ok()
+    );
+}
+
+#[test]
+fn what_is_above_a_directory_is_made_and_is_its_owners() {
+    use std::os::unix::fs::PermissionsExt;
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("a").join("b").join("c");
+    for _ in 0..2 {
+        annals_wal::fs::os::make_above(&path).unwrap();
+    }
+    assert!(!path.exists() && path.parent().unwrap().is_dir());
+    let mode = std::fs::metadata(base.path().join("a")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    std::fs::write(base.path().join("file"), "").unwrap();
+    assert!(annals_wal::fs::os::make_above(&base.path().join("file").join("x").join("y")).is_err());
+}
+
 #[test]
 fn reads_end_at_the_end_and_writes_extend_with_zeros() {
     on_both(|dir| {

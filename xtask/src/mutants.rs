@@ -1,6 +1,6 @@
 //! `cargo xtask mutants`: leaves one line of the code out at a time ([`table`]) and sees which proof
 //! dies of it: the conformance suite of the directory seam, the test of real threads, that of
-//! several processes, the registry's tests, a sweep, or the simulation, of one process or of two.
+//! several processes, the registry's tests, those of archives, a sweep, or the simulation, of one process or of two.
 //!
 //! Never here: a unit test that names a mutant. Invariants: one build for all, the mutant is chosen
 //! by the environment (`wal/src/mutant.rs`); without a mutant every proof passes, or nothing is
@@ -112,9 +112,12 @@ fn build() -> Option<Proofs> {
     let shared = cargo(&["test", "-p", "annals-wal", "--test", "shared", "--no-run"])?;
     let seconds_max = option("--seconds").and_then(|text| text.parse().ok()).unwrap_or(600);
     let rooms = cargo(&["test", "-p", "annals-registry", "--test", "it", "--no-run"])?;
+    let archives = ["test", "-p", "annals-observer", "--test", "archive_crashes", "--no-run"];
+    let archives = cargo(&archives)?;
     let levels = cargo(&["test", "-p", "annals-wal", "--test", "levels", "--no-run"])?;
     let room = cargo(&["test", "-p", "annals-wal", "--test", "room", "--no-run"])?;
-    Some(Proofs { seam, threads, shared, rooms, waits: [levels, room], xtask, seconds_max })
+    let waits = [levels, room];
+    Some(Proofs { seam, threads, shared, rooms, archives, waits, xtask, seconds_max })
 }
 
 /// Runs cargo; the last program that it says it has made.

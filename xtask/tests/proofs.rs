@@ -35,6 +35,8 @@ fn there_are_twenty_scripts_of_thirty_operations() {
         }
         let ops = world.tally.ops + world.disk.ops();
         assert!(ops >= 30, "{} has {ops} operations", script.name);
+        let archived = world.tally.archived;
+        assert!(archived >= 3 || !script.name.contains("archives"), "{}: {archived}", script.name);
     }
 }
 
@@ -46,6 +48,7 @@ fn a_fixed_set_of_seeds_lives_and_visits_every_row() {
     for row in ROWS {
         assert!(done.tally.rows.contains_key(row), "no life met row {row}: {:?}", done.tally.rows);
     }
+    assert!(done.tally.archived > 100, "{} segments were handed over", done.tally.archived);
     let mean = |count: u64| count / done.seeds;
     assert!(mean(done.tally.ops) >= 200, "{} operations a seed", mean(done.tally.ops));
     assert!(mean(done.tally.crashes) >= 2, "{} crashes a seed", mean(done.tally.crashes));

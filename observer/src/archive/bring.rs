@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{LOCK, MANIFEST};
 use crate::error::{Error, Result};
 use crate::ids::ContentHash;
+use crate::mutant;
 
 /// Under this name a segment is copied. One that a crash left is removed by the next hand-over.
 const HALF_COPY: &str = "ARCHIVE.segment";
@@ -28,7 +29,11 @@ const CHUNK: usize = 256 << 10;
 /// not in the manifest is what a crash left. A copy has another name until it is whole: who reads the
 /// archive meanwhile, or after a crash, meets no half segment.
 pub(super) fn segment(log: &Log, to: &dyn Dir, name: &str, copy: bool) -> Result<u64> {
+    let half = if mutant::is("archive:copied-in-place") { name } else { HALF_COPY };
     for old in [name, HALF_COPY] {
+        if mutant::is("archive:leftovers-stay") {
+            break;
+        }
         remove(to, old).map_err(|e| failed("replace", to, old, e))?;
     }
     let from = &**log.dir();
@@ -49,16 +54,18 @@ pub(super) fn segment(log: &Log, to: &dyn Dir, name: &str, copy: bool) -> Result
         }
         // Another file system, or one without links.
         Err(_) => {
-            copied(&*source, to).map_err(|e| failed("copy to", to, HALF_COPY, e))?;
-            to.rename(HALF_COPY, name).map_err(|e| failed("rename", to, HALF_COPY, e))?;
+            copied(&*source, to, half).map_err(|e| failed("copy to", to, half, e))?;
+            if half != name {
+                to.rename(half, name).map_err(|e| failed("rename", to, half, e))?;
+            }
         }
     }
     let len = to.open(name, Access::Read).and_then(|file| file.len());
     len.map_err(|e| failed("look at", to, name, e))
 }
 
-fn copied(source: &dyn File, to: &dyn Dir) -> io::Result<()> {
-    let copy = to.create(HALF_COPY)?;
+fn copied(source: &dyn File, to: &dyn Dir, half: &str) -> io::Result<()> {
+    let copy = to.create(half)?;
     let (mut buffer, mut at) = (vec![0; CHUNK], 0);
     loop {
         let read = read_full(source, &mut buffer, at)?;
@@ -72,12 +79,16 @@ fn copied(source: &dyn File, to: &dyn Dir) -> io::Result<()> {
 
 /// Puts a manifest in the place of the one before it: temporary name, sync, rename, directory sync.
 pub(super) fn manifest(dir: &dyn Dir, content: &[u8]) -> Result<()> {
+    let in_place = mutant::is("archive:manifest-in-place");
+    let half = if in_place { MANIFEST } else { HALF_MANIFEST };
     let write = || -> io::Result<()> {
-        remove(dir, HALF_MANIFEST)?;
-        let file = dir.create(HALF_MANIFEST)?;
+        remove(dir, half)?;
+        let file = dir.create(half)?;
         write_once(&*file, content, 0)?;
         file.sync_data(SyncPoint::ArchiveManifest)?;
-        dir.rename(HALF_MANIFEST, MANIFEST)?;
+        if !in_place {
+            dir.rename(half, MANIFEST)?;
+        }
         dir.sync(SyncPoint::ArchiveListed)
     };
     write().map_err(|e| failed("write", dir, MANIFEST, e))

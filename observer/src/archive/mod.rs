@@ -34,6 +34,7 @@ use annals_wal::inspect::{Depth, Role, SegmentReport, inspect_in};
 use annals_wal::{Log, Lsn};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::mutant;
 use bring::failed;
 use manifest::{Archived, Manifest};
 use turn::Turns;
@@ -169,6 +170,9 @@ impl Target {
         let known = manifest.next_lsn;
         manifest.next_lsn = known.max(log.head_lsn().get());
         let held = holds.iter().find(|(name, _)| *name == hold).map(|(_, lsn)| *lsn);
+        if mutant::is("archive:hold-before-the-manifest") {
+            self.set_hold(log, manifest.next())?;
+        }
         // Before the first segment: from now on this is no directory to open for writing. And before
         // the hold: a hold without this manifest is another directory's (`check_name`).
         if !as_left || manifest.next_lsn != known {
@@ -185,6 +189,9 @@ impl Target {
         drop(turn);
         for segment in ready {
             let Some((first, last)) = segment.lsns else { continue };
+            if mutant::is("archive:hold-before-the-segment") {
+                self.set_hold(log, last.next().unwrap_or(last))?;
+            }
             let _turn = turns.take();
             self.follows(&manifest, &segment, first)?;
             let name = segment_name(segment.sequence);
@@ -217,6 +224,7 @@ impl Target {
         }
         let waiting = self.waiting_hold();
         let has_one = self.dir.status(MANIFEST).is_ok() || !self.is_new(&holds);
+        let has_one = has_one || mutant::is("archive:no-hold-before-the-directory");
         if !has_one && holds.iter().all(|(name, _)| *name != waiting) {
             log.set_hold(&waiting, log.head_lsn())?;
         }

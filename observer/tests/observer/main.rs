@@ -8,7 +8,6 @@
     reason = "clippy sees helpers of tests as libraries; a failure in one is its test's failure"
 )]
 
-mod archive_crashes;
 mod archives;
 mod batched;
 mod codec;

@@ -39,6 +39,8 @@ pub(crate) struct Proofs {
     pub(crate) shared: PathBuf,
     /// The registry's tests on the crashable directory.
     pub(crate) rooms: PathBuf,
+    /// The observer's tests of archives on it: nobody copies a log to the world's disk without a sync.
+    pub(crate) archives: PathBuf,
     /// The tests of levels and of the waits for room: the world waits for durability alone.
     pub(crate) waits: [PathBuf; 2],
     /// This program, built with the mutants.
@@ -49,9 +51,10 @@ pub(crate) struct Proofs {
 
 impl Proofs {
     /// What is run.
-    pub(crate) fn programs(&self) -> [&PathBuf; 7] {
+    pub(crate) fn programs(&self) -> [&PathBuf; 8] {
         let [levels, room] = &self.waits;
-        [&self.seam, &self.threads, &self.shared, levels, room, &self.rooms, &self.xtask]
+        let Proofs { seam, threads, shared, rooms, archives, xtask, .. } = self;
+        [seam, threads, shared, levels, room, rooms, archives, xtask]
     }
 
     /// The proofs against this mutant, or against the code as it is.
@@ -73,6 +76,9 @@ impl Proofs {
             ["written:", "room:", "close:futures"].iter().any(|w| mutant.name.starts_with(w))
         });
         let shared = mutant.is_none_or(|mutant| mutant.name.starts_with("share:"));
+        let archives = mutant.is_none_or(|mutant| {
+            ["archive:", "sync:Archive"].iter().any(|a| mutant.name.starts_with(a))
+        });
         let suites = [
             (true, "conformance", &self.seam, "1"),
             (threads, "threads", &self.threads, "1"),
@@ -80,6 +86,7 @@ impl Proofs {
             (waits, "levels", &self.waits[0], "2"),
             (waits, "room", &self.waits[1], "2"),
             (rooms, "registry", &self.rooms, "2"),
+            (archives, "archives", &self.archives, "2"),
         ];
         let died = suites.into_iter().filter(|(wanted, ..)| *wanted).find_map(
             |(_, label, program, jobs)| suite(label, run(program, &["--test-threads", jobs])),

@@ -38,6 +38,8 @@ const CATCH_UP: &str = "wal/src/share/catch_up.rs";
 const CONTROL: &str = "wal/src/control.rs";
 const TURN: &str = "wal/src/share/turn.rs";
 const JOIN: &str = "wal/src/share/open.rs";
+const ARCHIVE: &str = "observer/src/archive/mod.rs";
+const BRING: &str = "observer/src/archive/bring.rs";
 const DRAIN: &str = "observer/src/drain.rs";
 
 const fn m(name: &'static str, file: &'static str, removed: &'static str) -> Mutant {
@@ -68,6 +70,12 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("sync:BackupDone", DISK, "the sync that ends a backup"),
     m("sync:SnapshotFile", DISK, "the sync of a registry snapshot"),
     m("sync:SnapshotName", DISK, "the directory sync after a registry snapshot got its name"),
+    m("sync:ArchiveParent", DISK, "the sync of the parent of an archive"),
+    m("sync:ArchivedSegment", DISK, "the sync of a segment before its link in an archive"),
+    m("sync:ArchiveCopy", DISK, "the sync of a segment copied to an archive"),
+    m("sync:ArchiveNames", DISK, "the sync of an archive's names, before its manifest lists them"),
+    m("sync:ArchiveManifest", DISK, "the sync of an archive's manifest, before it has its name"),
+    m("sync:ArchiveListed", DISK, "the directory sync behind a manifest, before the hold moves"),
     // What recovery writes.
     m("rewrite:A", APPLY, "row A rewrites what no witness covers"),
     m("rewrite:APrime", APPLY, "row A' rewrites what no witness covers"),
@@ -247,6 +255,16 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("lease:granted-is-seen", SWEEPER, "a sweep looks at the clock after the leases"),
     m("import:any-key", "registry/src/import.rs", "an import changes no key that no import made"),
     m("export:keys-left-out", "registry/src/import/export.rs", "an export says all or refuses"),
+    m(
+        "archive:no-hold-before-the-directory",
+        ARCHIVE,
+        "the log waits for a target from its first call",
+    ),
+    m("archive:hold-before-the-manifest", ARCHIVE, "a hold says that a manifest is there"),
+    m("archive:hold-before-the-segment", ARCHIVE, "a hold moves past what a manifest lists"),
+    m("archive:copied-in-place", BRING, "a segment has its name when it is whole"),
+    m("archive:leftovers-stay", BRING, "what a hand-over left that was broken off is replaced"),
+    m("archive:manifest-in-place", BRING, "a manifest takes the place of a whole one, whole"),
     m("observer:flush-does-not-wait", DRAIN, "a flush waits for the sync"),
     m("observer:tickets-twice", DRAIN, "a ticket is given once"),
     m(

@@ -46,6 +46,7 @@ pub fn scripts() -> Vec<Script> {
     scripts.extend(of_the_rooms());
     scripts.extend(of_the_observer());
     scripts.extend(of_others());
+    scripts.extend(of_archives());
     scripts
 }
 
@@ -263,6 +264,76 @@ fn of_trims() -> Vec<Script> {
                 big,
                 Act::Close,
                 small,
+            ],
+        ),
+    ]
+}
+
+/// Sealed segments go to archives, and the log lets go of them.
+fn of_archives() -> Vec<Script> {
+    let (small, big) = (append(1, 100), append(1, 30 * KIB));
+    let archive = |name, copy| Act::Archive { name, copy };
+    let trim = Act::Trim { permille: 1000 };
+    vec![
+        plain(
+            "archives by links",
+            vec![
+                big,
+                big,
+                big,
+                archive(0, false),
+                trim,
+                big,
+                big,
+                archive(0, false),
+                Act::Kill,
+                small,
+                archive(0, false),
+                trim,
+            ],
+        ),
+        plain(
+            "archives by copies",
+            vec![
+                big,
+                big,
+                big,
+                archive(0, true),
+                trim,
+                big,
+                big,
+                Act::Close,
+                archive(0, true),
+                trim,
+            ],
+        ),
+        plain(
+            "two archives and retention",
+            vec![
+                append(1, 60 * KIB),
+                call(1, false),
+                archive(0, false),
+                append(1, 60 * KIB),
+                archive(1, true),
+                Act::Retain { records: 1 },
+                archive(0, false),
+                Act::Retain { records: 1 },
+                small,
+            ],
+        ),
+        plain(
+            "archives of what is empty",
+            vec![
+                archive(0, false),
+                small,
+                archive(0, false),
+                Act::Kill,
+                append(1, 50 * KIB),
+                archive(1, false),
+                append(1, 50 * KIB),
+                archive(0, true),
+                archive(1, false),
+                trim,
             ],
         ),
     ]

@@ -56,6 +56,8 @@ pub enum Act {
     Import { lines: u16 },
     /// A backup into another directory, which may fail at one of its operations.
     Backup { fault_in: Option<u8> },
+    /// Observer: hands over to an archive beside the log, by links or by copies.
+    Archive { name: u8, copy: bool },
     /// While a batch is being synced, so many others come and wait behind it.
     Overlap { records: u8, bytes: u32, behind: u8 },
     /// Registry: somebody changes what a transaction has read, while it runs.

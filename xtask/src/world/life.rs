@@ -4,6 +4,7 @@
 //! before the next act; an outcome that is unknown stays an open question until an opening answers
 //! it; with no fault armed an opening succeeds. Next rooms: [`super::model`], [`super::damage`].
 
+pub(crate) mod archives;
 mod calls;
 mod disk;
 mod entries;
@@ -12,11 +13,13 @@ mod visitors;
 
 pub(crate) use opening::rows;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use annals_observer::archive::Target;
 use annals_observer::{Clock, MonoTime, Observer, WallTime};
 use annals_registry::Registry;
 use annals_wal::fs::mem::{Fault, Keep, MemDir, SyncFailure};
@@ -43,6 +46,8 @@ pub struct Tally {
     pub openings: u64,
     /// Batches, changes and entries acknowledged.
     pub acknowledged: u64,
+    /// Segments handed over to archives.
+    pub archived: u64,
 }
 
 impl Tally {
@@ -56,6 +61,7 @@ impl Tally {
         self.faults += other.faults;
         self.openings += other.openings;
         self.acknowledged += other.acknowledged;
+        self.archived += other.archived;
     }
 
     pub(crate) fn row(&mut self, row: &'static str) {
@@ -112,6 +118,8 @@ struct Rooms {
     log: Log,
     registry: Option<Registry>,
     observer: Observer,
+    /// Archives that were handed over to since the log was opened.
+    targets: RefCell<BTreeMap<u8, Target>>,
 }
 
 /// A clock that moves with every act. (It moved when it was asked, and the observer's thread asks
@@ -265,6 +273,7 @@ impl World {
         self.ensure_open()?;
         self.check_leftovers()?;
         self.call(&Act::Append { records: 2, bytes: 300 })?;
+        self.finish_archives()?;
         self.call(&Act::Close)?;
         let dir = self.disk.dir();
         let report = inspect_in(&dir, Depth::Everything, &mut |_| ()).map_err(|e| e.to_string())?;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use super::life::archives::HOLDS;
 use annals_observer::EntryKind;
 use annals_registry::{Change, Prefix, Registry};
 use annals_wal::{ErrorKind, Filter, Log, Lsn, Records, StoredRecord};
@@ -24,6 +25,18 @@ pub struct Maybe {
     pub prints: Vec<u64>,
     /// What it does to the registry.
     pub changes: Vec<(String, Option<Arc<[u8]>>)>,
+}
+
+/// What an archive was promised.
+#[derive(Clone, Copy, Debug, Default, Hash)]
+pub struct Archive {
+    /// From this LSN on it has everything that the log lets go of; `None` as long as no hold of it is
+    /// known.
+    pub base: Option<u64>,
+    /// That LSN, if the hold that was asked for last is there.
+    pub base_maybe: u64,
+    /// A hand-over said that everything below is there; 0 if none did.
+    pub next: u64,
 }
 
 /// The model.
@@ -51,6 +64,8 @@ pub struct Model {
     pub evidence: BTreeMap<String, u64>,
     /// No segment below this sequence comes back.
     pub lowest_segment: u64,
+    /// Archives beside the log, by name.
+    pub archives: BTreeMap<u8, Archive>,
     /// Makes contents unique.
     pub stamp: u64,
 }
@@ -69,6 +84,7 @@ impl Default for Model {
             may_be_clean: false,
             evidence: BTreeMap::new(),
             lowest_segment: 0,
+            archives: BTreeMap::new(),
             stamp: 0,
         }
     }
@@ -108,7 +124,9 @@ impl Model {
         if !(self.head..=self.head_max).contains(&head) {
             return Err(format!("head {head} not in {}..={}", self.head, self.head_max));
         }
-        let holds: Holds = log.holds().into_iter().map(|(name, l)| (name, l.get())).collect();
+        // Those of archives are checked with the archives.
+        let own = log.holds().into_iter().filter(|(name, _)| !name.starts_with(HOLDS));
+        let holds: Holds = own.map(|(name, lsn)| (name, lsn.get())).collect();
         if holds != self.holds && Some(&holds) != self.holds_maybe.as_ref() {
             return Err(format!("holds {holds:?}, not {:?} or {:?}", self.holds, self.holds_maybe));
         }
@@ -189,6 +207,22 @@ impl Model {
             return Err(format!("acknowledged LSNs {next} to {} are lost", self.history.len()));
         }
         Ok(extra)
+    }
+
+    /// What an archive holds, from its first record on, is history.
+    ///
+    /// # Errors
+    /// Other bytes than were written there, a gap, or a record that nobody was shown.
+    pub fn archived(&self, first: u64, records: Records) -> Result<(), String> {
+        for (due, record) in (first..).zip(records) {
+            let record = record.map_err(|e| format!("reading LSN {due}: {e:?}"))?;
+            let print = print(&record).map_err(|e| format!("decoding LSN {due}: {e}"))?;
+            let known = self.history.get(due as usize - 1);
+            if record.lsn.get() != due || known != Some(&print) {
+                return Err(format!("LSN {} with other bytes where {due} was due", record.lsn));
+            }
+        }
+        Ok(())
     }
 
     /// What lies beyond the history must be the first of the open questions, whole batches.
@@ -277,7 +311,7 @@ impl Model {
         hash_of(&(
             (&self.history, &self.maybe, self.head, self.head_max),
             (&self.holds, &self.holds_maybe, &self.keys, self.generation),
-            (self.may_be_clean, &self.evidence, self.lowest_segment),
+            (self.may_be_clean, &self.evidence, self.lowest_segment, &self.archives),
         ))
     }
 }

@@ -190,6 +190,11 @@ impl Disk {
         self.dirs.get(room).copied().unwrap_or_default()
     }
 
+    /// No file is made in a directory that is not there.
+    pub(super) fn check_made(&self, room: &str) -> io::Result<()> {
+        if self.dir(room).made { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
     /// Makes the name changes of one directory durable.
     pub(super) fn sync_names(&mut self, room: &str) {
         self.durable_names.retain(|name, _| !is_in(room, name));

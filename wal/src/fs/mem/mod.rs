@@ -421,6 +421,7 @@ impl Dir for MemDir {
         let mut disk = self.lock();
         self.process.changes(&mut disk)?;
         disk.op(|| format!("create {name}"))?;
+        disk.check_made(&self.room)?;
         if disk.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -453,6 +454,7 @@ impl Dir for MemDir {
         let mut disk = self.lock();
         self.process.changes(&mut disk)?;
         disk.op(|| format!("link {from} {to}"))?;
+        disk.check_made(&self.room)?;
         let ino = disk.named(from)?;
         if disk.names.contains_key(to) && !mutant::is("link:replaces") {
             return Err(io::ErrorKind::AlreadyExists.into());

@@ -11,6 +11,7 @@ use annals_registry::{
 use annals_wal::fs::mem::{Fault, Keep, MemDir};
 use annals_wal::{Batch, Lsn, Record};
 
+use super::archives::lowest_hold;
 use super::{Rooms, World, options};
 use crate::world::act::Act;
 use crate::world::model::{
@@ -50,6 +51,7 @@ impl World {
             Act::Recover => self.recover(rooms)?,
             Act::Import { lines } => self.import(rooms, lines)?,
             Act::Backup { fault_in } => self.backup(rooms, fault_in)?,
+            Act::Archive { name, copy } => self.archive(rooms, name, copy)?,
             Act::Prepare => {
                 let prepared = rooms.log.prepare_ahead();
                 if let Err(e) = prepared
@@ -128,7 +130,7 @@ impl World {
 
     fn trim(&mut self, rooms: &Rooms, permille: u16) -> Result<(), String> {
         let to = self.lsn_at(permille);
-        let lowest = self.model.holds.values().copied().min().unwrap_or(u64::MAX);
+        let lowest = lowest_hold(&rooms.log, &self.model.holds);
         let want = to.min(lowest).min(self.model.next_lsn()).max(self.model.head);
         self.model.head_max = self.model.head_max.max(want);
         let Some(to) = Lsn::new(to) else { return Ok(()) };

@@ -17,6 +17,7 @@ use annals_observer::{
 use annals_registry::{Change, Written};
 use annals_wal::Lsn;
 
+use super::archives::lowest_hold;
 use super::calls::path;
 use super::{Rooms, World};
 use crate::world::model::{Maybe, effects, print_changes, print_entry, print_plain};
@@ -143,7 +144,7 @@ impl World {
         let mut want = self.model.holds.clone();
         let holds = rooms.log.holds().into_iter();
         want.extend(holds.filter(|(name, _)| name == HOLD).map(|(name, lsn)| (name, lsn.get())));
-        let lowest = want.values().copied().min().unwrap_or(u64::MAX);
+        let lowest = lowest_hold(&rooms.log, &want);
         let to = self.model.next_lsn().saturating_sub(u64::from(records)).min(lowest);
         self.model.head_max = self.model.head_max.max(to);
         let oldest = open.as_ref().and_then(|open| open.keys().next()).copied();

@@ -2,6 +2,7 @@
 //!
 //! Never here: acts. Invariant: what an opening shows is checked before anybody goes on.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use annals_registry::{Registry, Trim};
@@ -87,12 +88,13 @@ impl World {
             _ => Opening::Violated(format!("opening: {e:?}")),
         })?;
         self.model.check(&log).map_err(World::unless_faulty)?;
+        self.check_archives(&log).map_err(World::unless_faulty)?;
         // An entry leaves its queue when an act asks for it, never because time went by.
         let options = annals_observer::Options::new().clock(self.clock.clone());
         let observer = options.batch_age_max(Duration::MAX).on(log.clone());
         let observer = observer.map_err(|e| Opening::failed(&e))?;
         let registry = if self.life.registry { Some(self.open_registry(&log)?) } else { None };
-        Ok(Rooms { log, registry, observer })
+        Ok(Rooms { log, registry, observer, targets: RefCell::default() })
     }
 
     /// The registry's hold is a change of the log like any other.

@@ -4,6 +4,14 @@
 //! Log and archive are directories of one crashable disk. The sweep of `cargo xtask crash-sweep` goes
 //! further (`xtask/src/world/life/archives.rs`); here is what a test suite has time for.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail loudly"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
