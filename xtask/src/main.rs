@@ -68,11 +68,32 @@ const MENU: &str = "cargo xtask VERB
   demo-rounds [N]   N rounds (default 200) of `wal demo`, kills after 5 to 300 ms
   lossy-demo [N]    the same against a build that acknowledges before it writes: it must fail";
 
+/// Verbs whose lines above are all there is to say. (`crash-sweep --help` swept for four minutes.)
+const SAID_ABOVE: [&str; 12] = [
+    "crash-sweep",
+    "simulate",
+    "two-processes",
+    "mutants",
+    "schedules",
+    "model",
+    "races",
+    "coverage",
+    "fuzz",
+    "pairing",
+    "damage-table",
+    "instructions",
+];
+
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let verb = args.next();
     let rest: Vec<String> = args.collect();
+    let asks = rest.iter().any(|arg| arg == "--help");
     match verb.as_deref() {
+        Some(verb) if asks && SAID_ABOVE.contains(&verb) => {
+            say(MENU);
+            ExitCode::SUCCESS
+        }
         Some("crash-sweep") => proofs::crash_sweep(),
         Some("simulate") => proofs::simulation(),
         Some("two-processes") => two_processes::command(),

@@ -22,3 +22,15 @@ fn a_name_that_nothing_has_fails_and_lists_the_names() {
         assert!(said.trim_end().ends_with("0 passed, 1 failed"), "{verb}: {said}");
     }
 }
+
+/// `crash-sweep --help` swept for four minutes.
+#[test]
+fn who_asks_for_help_gets_it_and_nothing_is_run() {
+    for verb in ["crash-sweep", "simulate", "mutants", "model", "races", "kill-loop", "archives"] {
+        let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let output = xtask.args([verb, "--help"]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{verb}: {said}");
+        assert!(said.contains(verb) && !said.contains("passed"), "{verb}: {said}");
+    }
+}

@@ -318,6 +318,8 @@ fn of_archives() -> Vec<Script> {
                 Act::Retain { records: 1 },
                 archive(0, false),
                 Act::Retain { records: 1 },
+                append(1, 60 * KIB),
+                archive(1, true),
                 small,
             ],
         ),

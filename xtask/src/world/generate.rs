@@ -44,10 +44,8 @@ fn act(random: &mut Random, registry: bool) -> Act {
             bytes: random.pick(&[10, 200, 3000]),
             flushed: random.one_in(3),
         },
-        56 if random.one_in(2) => {
-            Act::Archive { name: random.below(2) as u8, copy: random.one_in(3) }
-        }
-        56..58 => Act::Backup { fault_in: random.one_in(2).then(|| random.below(24) as u8) },
+        56 => Act::Archive { name: random.below(2) as u8, copy: random.one_in(3) },
+        57 => Act::Backup { fault_in: random.one_in(2).then(|| random.below(24) as u8) },
         58..62 => Act::Read,
         62..69 => Act::Close,
         69..72 => Act::Drop,
