@@ -72,6 +72,7 @@ pub(super) fn explain(
     {
         active = Some(index - 1);
     }
+    set.excuse_the_unsealed(&chain, active);
     set.gaps(&chain, active);
     let known: Vec<Known> = facts.segments.iter().filter_map(known).collect();
     for (index, segment) in chain.iter().enumerate() {
@@ -140,6 +141,16 @@ impl<'a> Set<'a> {
         self.report.leftovers.contains(&format::segment_name(segment.sequence))
     }
 
+    /// The table takes the highest file for the active segment, one under another's name too, and
+    /// all below for sealed. That file is explained; those that were never sealed are looked at as
+    /// what they are.
+    fn excuse_the_unsealed(&mut self, chain: &[&SegmentFacts], active: Option<usize>) {
+        let taken = self.facts.active.as_ref().map(|active| &self.facts.segments[active.index]);
+        let misplaced = |taken: &SegmentFacts| chain.iter().all(|s| s.sequence != taken.sequence);
+        let Some(active) = active.filter(|_| taken.is_some_and(misplaced)) else { return };
+        self.done.excused.extend(chain[active..].iter().map(|segment| segment.sequence));
+    }
+
     /// A close look at one segment of the chain.
     fn segment(
         &mut self,
@@ -176,7 +187,8 @@ impl<'a> Set<'a> {
             self.map(segment, spans, None);
             return Ok(());
         };
-        let sealed = Some(index) != active;
+        // An archive takes no appends: its last segment was whole when it was handed over, too.
+        let sealed = Some(index) != active || self.facts.archive && self.facts.mark.is_none();
         let mut around = self.around(chain, index, sealed, &header, known);
         let limit = header.capacity.min(segment.file_len);
         if !sealed && bad_header.is_some() {
@@ -199,6 +211,11 @@ impl<'a> Set<'a> {
         let next = chain.get(index + 1).filter(|_| sealed);
         let unnamed = next.is_some_and(|next| next.open.is_none());
         if looked.sealed && looked.damages.is_empty() && unnamed && bad_header.is_none() {
+            self.done.excused.push(segment.sequence);
+        }
+        // Nobody names its seal where an archive leaves a number out; what is damaged here has it.
+        let left_out = next.is_some() && around.seal_at.is_none() && !unnamed;
+        if left_out && !looked.sealed && !looked.damages.is_empty() {
             self.done.excused.push(segment.sequence);
         }
         if !sealed {
