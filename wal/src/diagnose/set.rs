@@ -67,6 +67,14 @@ pub(super) fn explain(
     let mut set = Set { dir, facts, decision, report, log_id, done: Explained::default() };
     let chain = set.chain();
     let mut active = chain.iter().rposition(|segment| segment.has_data);
+    if set.took_misplaced(&chain) {
+        // Below that file everything looks begun.
+        while let Some(index) = active.filter(|index| *index > 0)
+            && !set.is_begun(chain[index])?
+        {
+            active = Some(index - 1);
+        }
+    }
     if let Some(index) = active.filter(|index| *index > 0)
         && set.damaged_spare(chain[index], chain[index - 1])?
     {
@@ -141,16 +149,6 @@ impl<'a> Set<'a> {
         self.report.leftovers.contains(&format::segment_name(segment.sequence))
     }
 
-    /// The table takes the highest file for the active segment, one under another's name too, and
-    /// all below for sealed. That file is explained; those that were never sealed are looked at as
-    /// what they are.
-    fn excuse_the_unsealed(&mut self, chain: &[&SegmentFacts], active: Option<usize>) {
-        let taken = self.facts.active.as_ref().map(|active| &self.facts.segments[active.index]);
-        let misplaced = |taken: &SegmentFacts| chain.iter().all(|s| s.sequence != taken.sequence);
-        let Some(active) = active.filter(|_| taken.is_some_and(misplaced)) else { return };
-        self.done.excused.extend(chain[active..].iter().map(|segment| segment.sequence));
-    }
-
     /// A close look at one segment of the chain.
     fn segment(
         &mut self,
@@ -191,8 +189,9 @@ impl<'a> Set<'a> {
         let sealed = Some(index) != active || self.facts.archive && self.facts.mark.is_none();
         let mut around = self.around(chain, index, sealed, &header, known);
         let limit = header.capacity.min(segment.file_len);
-        if !sealed && bad_header.is_some() {
-            // An opening reads nothing behind a bad header; its frames are witnesses all the same.
+        if !sealed && (bad_header.is_some() || self.took_misplaced(chain)) {
+            // An opening reads nothing behind a bad header, nor what it does not take for the active
+            // segment; its frames are witnesses all the same.
             let survey = Survey::of(Window::limited(file.clone(), limit), &header);
             around.promised_end = around.promised_end.max(survey.map_err(failed)?.witness);
         }
