@@ -178,13 +178,12 @@ fn print_lost(
 ) -> Result<(), Failure> {
     let lost = report.lost_records();
     if lost == 0 {
-        return Ok(match report.last_lsn {
-            _ if all_in_it => out.line("  lost: none")?,
-            Some(last) => {
-                out.line(&format!("  lost among {}: none", range(report.first_lsn, last)))?
-            }
-            None => {}
-        });
+        let said = match report.last_lsn {
+            _ if all_in_it => "  lost: none".to_owned(),
+            Some(last) => format!("  lost among {}: none", range(report.first_lsn, last)),
+            None => return Ok(()),
+        };
+        return Ok(out.line(&said)?);
     }
     out.line(&format!("  lost: {lost} records; an empty record of kind `lost` stands for each"))?;
     for (first, last) in report.lost.iter().take(RANGES_SHOWN) {
