@@ -6,6 +6,7 @@
 //! that are there and not the numbers in a manifest. Next room: [`crate::inspect`].
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::path::Path;
 
 use annals_observer::ErrorKind;
@@ -45,6 +46,8 @@ pub(crate) fn complete(dir: &Path, diagnosis: &mut Diagnosis, read: bool) -> Res
         Err(error) => return Err(error.into()),
     };
     tell_of_those_above(dir, &manifest);
+    // Numbers between two files may be left out; which files are missing there the manifest knows, and
+    // the log's library can only guess.
     let listed: BTreeSet<Sequence> =
         manifest.segments.iter().filter_map(Archived::sequence).collect();
     for damage in &mut diagnosis.damages {
@@ -52,10 +55,23 @@ pub(crate) fn complete(dir: &Path, diagnosis: &mut Diagnosis, read: bool) -> Res
             damage.decided.push_str("; the manifest does not list this file");
         }
     }
+    let wrong = differences(&OsDir::new(dir), &manifest, read)?;
+    let gone: BTreeSet<Option<Sequence>> =
+        wrong.iter().filter(|(_, why)| is_gone(why)).map(|(gone, _)| gone.sequence()).collect();
+    let there = || listed.iter().filter(|listed| !gone.contains(&Some(**listed)));
+    diagnosis.damages.retain(|damage| {
+        let Some(first) = damage.segment.filter(|_| damage.class == Class::Gap) else {
+            return true;
+        };
+        let end =
+            there().find(|there| **there > first).map_or(Bound::Unbounded, |n| Bound::Excluded(*n));
+        let range = (Bound::Included(first), end);
+        listed.range::<Sequence, _>(range).next().is_none()
+    });
     let explained: BTreeSet<Option<Sequence>> =
         diagnosis.damages.iter().map(|damage| damage.segment).collect();
     let mut found = Vec::new();
-    for (segment, why) in differences(&OsDir::new(dir), &manifest, read)? {
+    for (segment, why) in wrong {
         if !explained.contains(&segment.sequence()) {
             found.push(different(segment, why));
         }
@@ -66,6 +82,11 @@ pub(crate) fn complete(dir: &Path, diagnosis: &mut Diagnosis, read: bool) -> Res
 
 /// As [`differences`] says it of a file that is not there.
 const MISSING: &str = "is missing";
+
+/// What stands in its place is no segment either.
+fn is_gone(why: &str) -> bool {
+    why == MISSING || why == "is no regular file"
+}
 
 fn different(segment: &Archived, why: &str) -> Damaged {
     let class = if why == MISSING { Class::Gap } else { Class::ForeignBytes };

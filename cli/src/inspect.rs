@@ -293,7 +293,7 @@ fn print_verdict(dir: &Path, report: &Report, out: &mut Out) -> Result<(), Failu
 
 /// Whether it is a whole archive: of one the table says no more than that it is not written to, in the
 /// row of what it cannot open.
-fn is_archive(report: &Report) -> bool {
+pub(crate) fn is_archive(report: &Report) -> bool {
     report.row == Row::F && report.state == State::Clean
 }
 

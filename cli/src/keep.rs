@@ -5,12 +5,12 @@
 use std::path::PathBuf;
 
 use annals_wal::Lsn;
-use annals_wal::inspect::State;
+use annals_wal::inspect::{Report, State};
 
 use crate::damage::shown;
 use crate::escape::escape;
 use crate::exit::{Exit, Failure};
-use crate::inspect::counted;
+use crate::inspect::{counted, is_archive};
 use crate::map::size;
 use crate::out::Out;
 use crate::{opening, place, target};
@@ -40,15 +40,25 @@ pub(crate) struct TrimArgs {
     dry_run: bool,
 }
 
+/// A dry run promises nothing that the real one, which opens the log for writing, would refuse.
+fn check_writable(dir: &str, report: &Report) -> Result<(), Failure> {
+    if is_archive(report) {
+        let why = format!("{dir} is an archive and never opened for writing: wal cat {dir}");
+        return Err(Failure::new(Exit::Failed, why));
+    }
+    if report.state >= State::Corrupt {
+        let why = format!("{dir} is damaged: wal inspect {dir}");
+        return Err(Failure::new(report.state.into(), why));
+    }
+    Ok(())
+}
+
 pub(crate) fn backup(args: &BackupArgs, out: &mut Out) -> Result<Exit, Failure> {
     let dir = shown(&args.dir);
     let to = shown(&args.to);
     if args.dry_run {
         let report = place::inspect(&args.dir)?;
-        if report.state >= State::Corrupt {
-            let why = format!("{dir} is damaged: wal inspect {dir}");
-            return Err(Failure::new(report.state.into(), why));
-        }
+        check_writable(&dir, &report)?;
         let bytes: u64 = report.segments.iter().map(|segment| segment.file_bytes).sum();
         let last = report.proven_lsn.map_or("none".to_owned(), |lsn| lsn.to_string());
         out.line(&format!(
@@ -75,6 +85,9 @@ pub(crate) fn backup(args: &BackupArgs, out: &mut Out) -> Result<Exit, Failure> 
 pub(crate) fn trim(args: &TrimArgs, out: &mut Out) -> Result<Exit, Failure> {
     let dir = shown(&args.dir);
     let before = place::inspect(&args.dir)?;
+    if args.dry_run {
+        check_writable(&dir, &before)?;
+    }
     let hold = before.holds.iter().min_by_key(|(_, lsn)| *lsn);
     let held = hold.filter(|(_, lsn)| *lsn < args.before);
     if let Some((name, lsn)) = held {

@@ -8,6 +8,7 @@
 
 #![allow(rustdoc::private_intra_doc_links, reason = "module docs name the next room")]
 
+mod absent;
 mod archive;
 mod archived;
 mod args;

@@ -15,6 +15,7 @@ use annals_wal::salvage::{SalvageOptions, SalvageReport, salvage_in};
 use annals_wal::scan::{Step, Walker};
 use serde_json::{Value, json};
 
+use crate::absent::{Absent, absent, causes, why};
 use crate::args::Format;
 use crate::damage::{class_word, place, shown};
 use crate::escape::{escape, escape_json, escape_pretty};
@@ -22,7 +23,7 @@ use crate::exit::{Exit, Failure};
 use crate::map::size;
 use crate::out::{Out, bytes_progress, message};
 use crate::target::new_directory;
-use crate::{place, target};
+use crate::{archived, place, target};
 
 /// Bytes of a segment in which a registry's transactions are looked for.
 const SEARCHED: u64 = 256 << 20;
@@ -89,7 +90,7 @@ pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure
     };
     bar.finish_and_clear();
     let report = report?;
-    let (damages, copied) = why(&args.dir);
+    let (damages, copied) = diagnosed(&args.dir);
     if args.format == Format::Json {
         let value = report_json(&report, &damages, "wal.salvage/1");
         out.line(&escape_json(&value.to_string()))?;
@@ -130,46 +131,29 @@ pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure
 
 /// The damages of the source, to say why something is lost, and what a copied control block says.
 /// Salvage goes without.
-fn why(dir: &Path) -> (Vec<Damaged>, Option<Lsn>) {
+fn diagnosed(dir: &Path) -> (Vec<Damaged>, Option<Lsn>) {
     let scope = Scope { depth: Depth::Everything, maps: false, threads: 2 };
-    place::diagnose(dir, scope, &mut |_| ())
-        .map(|d| (d.damages, d.report.copied_lsn))
-        .unwrap_or_default()
+    let Ok(mut diagnosis) = place::diagnose(dir, scope, &mut |_| ()) else {
+        return Default::default();
+    };
+    // Of an archive that lost its last file only the manifest tells; what it cannot tell is left out.
+    let _ = archived::complete(dir, &mut diagnosis, false);
+    (diagnosis.damages, diagnosis.report.copied_lsn)
 }
 
 fn print_report(report: &SalvageReport, damages: &[Damaged], out: &mut Out) -> Result<(), Failure> {
-    let last = report.last_lsn.map_or("none".to_owned(), |lsn| lsn.to_string());
-    out.line(&format!("  LSNs {} to {last} under their own numbers", report.first_lsn))?;
-    let before = before_first(report, damages);
-    for (first, last, damage) in before.iter().take(RANGES_SHOWN) {
-        let what = format!("{} in {}", class_word(damage.class), place(damage));
-        out.line(&format!("  not in it: {} ({})", range(*first, *last), escape(&what)))?;
+    out.line(&match report.last_lsn {
+        Some(last) => format!("  LSNs {} to {last} under their own numbers", report.first_lsn),
+        None => format!("  no record; it goes on with LSN {}", report.first_lsn),
+    })?;
+    let absent = absent(report, damages);
+    for Absent { first, last, why } in absent.iter().take(RANGES_SHOWN) {
+        out.line(&format!("  not in it: {} ({})", range(*first, *last), escape(why)))?;
     }
-    let lost = report.lost_records();
-    if lost == 0 {
-        let those = range(report.first_lsn, report.last_lsn.unwrap_or(report.first_lsn));
-        out.line(&if before.is_empty() {
-            "  lost: none".to_owned()
-        } else {
-            format!("  lost among {those}: none")
-        })?;
-    } else {
-        out.line(&format!(
-            "  lost: {lost} records; an empty record of kind `lost` stands for each"
-        ))?;
+    if absent.len() > RANGES_SHOWN {
+        out.line(&format!("  not in it: {} more runs", absent.len() - RANGES_SHOWN))?;
     }
-    for (first, last) in report.lost.iter().take(RANGES_SHOWN) {
-        let causes: Vec<String> = causes(damages, *first, *last)
-            .map(|damage| format!("{} in {}", class_word(damage.class), place(damage)))
-            .take(2)
-            .collect();
-        let causes =
-            if causes.is_empty() { "no sound frame".to_owned() } else { causes.join("; ") };
-        out.line(&format!("    {:<24} {}", range(*first, *last), escape(&causes)))?;
-    }
-    if report.lost.len() > RANGES_SHOWN {
-        out.line(&format!("    ... {} more runs", report.lost.len() - RANGES_SHOWN))?;
-    }
+    print_lost(report, damages, absent.is_empty(), out)?;
     for (first, last) in report.broken_batches.iter().take(RANGES_SHOWN) {
         out.line(&format!("  kept of a batch that is not whole: {}", range(*first, *last)))?;
     }
@@ -182,6 +166,32 @@ fn print_report(report: &SalvageReport, damages: &[Damaged], out: &mut Out) -> R
     }
     for (name, why) in &report.left_out {
         out.line(&format!("  {} left out: {}", escape(name), escape(why)))?;
+    }
+    Ok(())
+}
+
+fn print_lost(
+    report: &SalvageReport,
+    damages: &[Damaged],
+    all_in_it: bool,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let lost = report.lost_records();
+    if lost == 0 {
+        let said = match report.last_lsn {
+            _ if all_in_it => "  lost: none".to_owned(),
+            Some(last) => format!("  lost among {}: none", range(report.first_lsn, last)),
+            None => return Ok(()),
+        };
+        return Ok(out.line(&said)?);
+    }
+    out.line(&format!("  lost: {lost} records; an empty record of kind `lost` stands for each"))?;
+    for (first, last) in report.lost.iter().take(RANGES_SHOWN) {
+        let causes = why(damages, *first, *last).unwrap_or_else(|| "no sound frame".to_owned());
+        out.line(&format!("    {:<24} {}", range(*first, *last), escape(&causes)))?;
+    }
+    if report.lost.len() > RANGES_SHOWN {
+        out.line(&format!("    ... {} more runs", report.lost.len() - RANGES_SHOWN))?;
     }
     Ok(())
 }
@@ -228,25 +238,6 @@ fn holds_transactions(dir: &Path, report: &SalvageReport) -> Result<bool, Failur
     Ok(false)
 }
 
-/// What is gone below the first record that can be read: LSNs without a placeholder.
-fn before_first<'a>(
-    report: &SalvageReport,
-    damages: &'a [Damaged],
-) -> Vec<(Lsn, Lsn, &'a Damaged)> {
-    let lost = damages.iter().filter_map(|damage| Some((damage.lsns?, damage)));
-    lost.filter(|((first, last), damage)| {
-        *first <= *last && *last < report.first_lsn && damage.loss.records != Some(0)
-    })
-    .map(|((first, last), damage)| (first, last, damage))
-    .collect()
-}
-
-fn causes(damages: &[Damaged], first: Lsn, last: Lsn) -> impl Iterator<Item = &Damaged> {
-    damages
-        .iter()
-        .filter(move |damage| damage.lsns.is_some_and(|(low, high)| low <= last && high >= first))
-}
-
 fn range(first: Lsn, last: Lsn) -> String {
     if first == last { format!("LSN {first}") } else { format!("LSNs {first} to {last}") }
 }
@@ -272,9 +263,8 @@ fn report_json(report: &SalvageReport, damages: &[Damaged], schema: &str) -> Val
         "first_lsn": report.first_lsn.get(),
         "last_lsn": report.last_lsn.map(Lsn::get),
         "kept": report.kept,
-        "not_in_it": before_first(report, damages).iter()
-            .map(|(first, last, _)| (*first, *last))
-            .map(|(a, b)| json!({ "first_lsn": a.get(), "last_lsn": b.get() }))
+        "not_in_it": absent(report, damages).iter()
+            .map(|absent| json!({ "first_lsn": absent.first.get(), "last_lsn": absent.last.get() }))
             .collect::<Vec<_>>(),
         "lost_records": report.lost_records(),
         "lost": lost,
@@ -363,11 +353,11 @@ fn is_damaged(dir: &Path) -> Result<bool, Failure> {
         Ok(report) => report,
         // Without a segment it is a new archive, or everything is missing.
         Err(error) if error.kind() == annals_wal::ErrorKind::Corrupt => {
-            return Ok(!crate::archived::is_new(dir));
+            return Ok(!archived::is_new(dir));
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(report.state >= State::Corrupt || crate::archived::complaints(dir)?.0 >= State::Corrupt)
+    Ok(report.state >= State::Corrupt || archived::complaints(dir)?.0 >= State::Corrupt)
 }
 
 pub(crate) fn repair(args: &RepairArgs, out: &mut Out) -> Result<Exit, Failure> {
@@ -407,7 +397,7 @@ pub(crate) fn repair(args: &RepairArgs, out: &mut Out) -> Result<Exit, Failure> 
                 "{dir}: rebuilt with {} records; the damaged log, every byte of it, is {damaged}",
                 report.kept
             ))?;
-            print_report(&report, &why(&damaged_dir).0, out)?;
+            print_report(&report, &diagnosed(&damaged_dir).0, out)?;
             print_registry(&damaged_dir, &report, out)?;
         }
     }
@@ -425,7 +415,7 @@ fn print_plan(dir: &Path, plan: &RepairPlan, out: &mut Out) -> Result<(), Failur
     match (&plan.salvage, plan.method) {
         (Some(report), _) => {
             out.line(&format!("  a rebuilt log would keep {} records", report.kept))?;
-            print_report(report, &why(dir).0, out)?;
+            print_report(report, &diagnosed(dir).0, out)?;
             print_registry(dir, report, out)?;
             out.line(&format!(
                 "  it would take the name {dir_text}; the damaged one stays, whole, as \

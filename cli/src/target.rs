@@ -6,6 +6,9 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use annals_wal::fs::{Access, Dir, SyncPoint, os::OsDir};
 
 use crate::damage::shown;
 use crate::exit::{Exit, Failure};
@@ -72,9 +75,10 @@ impl Part {
         if file.symlink_metadata().is_ok() {
             return Err(not_made(file, &io::ErrorKind::AlreadyExists.into()));
         }
-        let mut name = file.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        Ok(Part { part: file.with_file_name(name), file: file.to_owned() })
+        // A name in UTF-8, whatever the file's is: the log's library opens no others.
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let part = format!("{name}.{}.part", std::process::id());
+        Ok(Part { part: file.with_file_name(part), file: file.to_owned() })
     }
 
     /// Where it is written.
@@ -89,10 +93,20 @@ impl Part {
         fill: impl FnOnce(&File) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let made = File::create_new(&self.part).map_err(|e| not_made(&self.file, &e))?;
+        // Before a byte is written, so that no failure of writing it back is older than this handle;
+        // and by the log's own way, for the standard library's asks again after a signal, and a second
+        // sync may say that all is well where the first one lost the bytes.
+        let synced = self.for_sync().map_err(|e| self.broken_off(e.into()))?;
         let filled = fill(&made).map_err(|failure| self.broken_off(failure))?;
-        made.sync_all().map_err(|e| self.broken_off(e.into()))?;
+        synced.sync_data(SyncPoint::BackupFile).map_err(|e| self.broken_off(e.into()))?;
         self.done()?;
         Ok(filled)
+    }
+
+    fn for_sync(&self) -> io::Result<Arc<dyn annals_wal::fs::File>> {
+        let parent = self.part.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let name = self.part.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        OsDir::new(parent.unwrap_or(Path::new("."))).open(name, Access::Write)
     }
 
     fn broken_off(&self, failure: Failure) -> Failure {

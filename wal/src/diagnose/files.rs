@@ -5,11 +5,15 @@
 
 use super::set::Set;
 use super::value::{Class, Damaged, Loss, SegmentMap, Span, SpanKind};
-use crate::format::{HeaderVerdict, SegmentHeader};
+use crate::error::Result;
+use crate::format::{self, FRAMES_START, HeaderVerdict, SegmentHeader};
+use crate::fs::Access;
 use crate::ids::{Lsn, Sequence};
 use crate::inspect::State;
-use crate::recover::facts::SegmentFacts;
+use crate::recover::facts::{SegmentFacts, reading};
 use crate::recover::{is_gap, trusted_control};
+use crate::source::zeros_from;
+use crate::window::Window;
 
 impl Set<'_> {
     /// Why a file does not count as the segment that its name says.
@@ -57,6 +61,31 @@ impl Set<'_> {
             }
             _ => None,
         }
+    }
+
+    /// The table takes the highest file for the active segment, one under another's name too, and
+    /// all below for sealed. That file is explained; those that were never sealed are looked at as
+    /// what they are.
+    pub(super) fn excuse_the_unsealed(&mut self, chain: &[&SegmentFacts], active: Option<usize>) {
+        let Some(active) = active.filter(|_| self.took_misplaced(chain)) else { return };
+        self.done.excused.extend(chain[active..].iter().map(|segment| segment.sequence));
+    }
+
+    pub(super) fn took_misplaced(&self, chain: &[&SegmentFacts]) -> bool {
+        let taken = self.facts.active.as_ref().map(|active| &self.facts.segments[active.index]);
+        taken.is_some_and(|taken| chain.iter().all(|s| s.sequence != taken.sequence))
+    }
+
+    /// Whether anything but zeros stands behind its header.
+    pub(super) fn is_begun(&self, segment: &SegmentFacts) -> Result<bool> {
+        let Some(header) = segment.good_header().filter(|_| segment.open.is_none()) else {
+            return Ok(true);
+        };
+        let name = format::segment_name(segment.sequence);
+        let failed = |e| reading(self.dir, &name, e);
+        let file = self.dir.open(&name, Access::Read).map_err(failed)?;
+        let mut window = Window::limited(file, header.capacity.min(segment.file_len));
+        Ok(!zeros_from(&mut window, FRAMES_START).map_err(failed)?)
     }
 
     /// Segments that are not there.

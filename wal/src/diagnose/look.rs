@@ -98,7 +98,8 @@ impl Look<'_> {
         };
         let (judged, range) = self.trouble(frame, trouble, source)?;
         let records = u64::from(!header.is_own());
-        let lsns = Lsn::new(header.lsn.max(1)).map(|lsn| (lsn, lsn));
+        // An own record bears the LSN of a record before it, which is somewhere else.
+        let lsns = Lsn::new(header.lsn).filter(|_| records > 0).map(|lsn| (lsn, lsn));
         let (from, to) = range;
         let body = frame.offset + FRAME_HEADER_LEN as u64;
         let expected = match trouble {
@@ -287,7 +288,8 @@ impl Look<'_> {
             return;
         };
         damage.loss.records = Some((high + 1).saturating_sub(low.get()));
-        damage.lsns = Lsn::new(high.max(low.get())).map(|high| (low, high));
+        // Of the log's own records alone: no LSN stood there.
+        damage.lsns = Lsn::new(high).filter(|high| *high >= low).map(|high| (low, high));
     }
 
     fn finish(&mut self) {

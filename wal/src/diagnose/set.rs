@@ -67,11 +67,20 @@ pub(super) fn explain(
     let mut set = Set { dir, facts, decision, report, log_id, done: Explained::default() };
     let chain = set.chain();
     let mut active = chain.iter().rposition(|segment| segment.has_data);
+    if set.took_misplaced(&chain) {
+        // Below that file everything looks begun.
+        while let Some(index) = active.filter(|index| *index > 0)
+            && !set.is_begun(chain[index])?
+        {
+            active = Some(index - 1);
+        }
+    }
     if let Some(index) = active.filter(|index| *index > 0)
         && set.damaged_spare(chain[index], chain[index - 1])?
     {
         active = Some(index - 1);
     }
+    set.excuse_the_unsealed(&chain, active);
     set.gaps(&chain, active);
     let known: Vec<Known> = facts.segments.iter().filter_map(known).collect();
     for (index, segment) in chain.iter().enumerate() {
@@ -176,11 +185,13 @@ impl<'a> Set<'a> {
             self.map(segment, spans, None);
             return Ok(());
         };
-        let sealed = Some(index) != active;
+        // An archive takes no appends: its last segment was whole when it was handed over, too.
+        let sealed = Some(index) != active || self.facts.archive && self.facts.mark.is_none();
         let mut around = self.around(chain, index, sealed, &header, known);
         let limit = header.capacity.min(segment.file_len);
-        if !sealed && bad_header.is_some() {
-            // An opening reads nothing behind a bad header; its frames are witnesses all the same.
+        if !sealed && (bad_header.is_some() || self.took_misplaced(chain)) {
+            // An opening reads nothing behind a bad header, nor what it does not take for the active
+            // segment; its frames are witnesses all the same.
             let survey = Survey::of(Window::limited(file.clone(), limit), &header);
             around.promised_end = around.promised_end.max(survey.map_err(failed)?.witness);
         }
@@ -199,6 +210,11 @@ impl<'a> Set<'a> {
         let next = chain.get(index + 1).filter(|_| sealed);
         let unnamed = next.is_some_and(|next| next.open.is_none());
         if looked.sealed && looked.damages.is_empty() && unnamed && bad_header.is_none() {
+            self.done.excused.push(segment.sequence);
+        }
+        // Nobody names its seal where an archive leaves a number out; what is damaged here has it.
+        let left_out = next.is_some() && around.seal_at.is_none() && !unnamed;
+        if left_out && !looked.sealed && !looked.damages.is_empty() {
             self.done.excused.push(segment.sequence);
         }
         if !sealed {

@@ -3,6 +3,7 @@
 //! Never here: judgement. Next room: [`super::set`].
 
 use super::flip::Flip;
+use crate::format::FRAME_HEADER_LEN;
 use crate::ids::{Lsn, Sequence};
 use crate::inspect::{Finding, State};
 
@@ -89,7 +90,13 @@ impl Damaged {
     /// Whether it speaks of what this finding speaks of.
     pub(crate) fn explains(&self, finding: &Finding) -> bool {
         let meets = match (self.bytes, finding.bytes) {
-            (Some((from, to)), Some((found, until))) => found < to && from < until.max(found + 1),
+            (Some((from, to)), Some((found, until))) => {
+                // Behind the end of a file everything is missing; and a file without bytes, or none,
+                // is bad from its first one on.
+                let to = if self.class == Class::LostTail { u64::MAX } else { to.max(from + 1) };
+                // Who names a place names the frame there, whose payload alone may be bad.
+                found < to && from < until.max(found + FRAME_HEADER_LEN as u64 + 1)
+            }
             _ => true,
         };
         self.segment == finding.segment && meets

@@ -74,8 +74,13 @@ fn check_sealed_body(report: &mut Report, segment: &SegmentFacts, survey: &Surve
         });
         return;
     }
+    let mut from = FRAMES_START;
     let why = match survey.seal().and_then(|own| own.body.seal.as_ref().map(|b| (own, b))) {
-        None => "its frames do not end in a seal".to_owned(),
+        None => {
+            // There it should stand; the frames before it are good.
+            from = survey.kept.end;
+            "its frames do not end in a seal".to_owned()
+        }
         Some((own, body)) => match digest_before(survey, own.offset, body) {
             true if survey.index_holds == Some(false) => {
                 "the index in its seal is not that of its frames".to_owned()
@@ -87,7 +92,7 @@ fn check_sealed_body(report: &mut Report, segment: &SegmentFacts, survey: &Surve
     report.note(Finding {
         state: State::Corrupt,
         segment: Some(segment.sequence),
-        bytes: Some((FRAMES_START, survey.kept.end)),
+        bytes: Some((from, survey.kept.end)),
         lsns: survey.kept.first_lsn.zip(Lsn::new(survey.kept.last_lsn)),
         why,
     });

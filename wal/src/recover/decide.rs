@@ -55,9 +55,14 @@ fn check_archive(facts: &Facts) -> Judged<()> {
     for segment in &facts.segments {
         check_supported(segment)?;
     }
-    let Some(active) = &facts.active else {
-        return facts.segments.iter().try_for_each(check_regular);
-    };
+    facts.segments.iter().try_for_each(check_regular)?;
+    let used = facts.active.as_ref().map_or(0, |active| active.index + 1);
+    if let Some(empty) = facts.segments.get(used) {
+        // What a hand-over that is at work, or was broken off, leaves has another name or is whole.
+        let why = "nothing stands in it, and no segment without a record is handed over";
+        return Err(corrupt(Row::E, empty.sequence, FRAMES_START, why));
+    }
+    let Some(active) = &facts.active else { return Ok(()) };
     let (kept, beyond) = facts.segments.split_at(active.index + 1);
     let segment = &facts.segments[active.index];
     if let Some(damage) = active.survey.as_ref().and_then(unsupported_damage) {

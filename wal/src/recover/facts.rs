@@ -16,6 +16,7 @@ use crate::format::{
 use crate::fs::{Access, Dir, File, read_full};
 use crate::ids::Sequence;
 use crate::mutant;
+use crate::scan::{Step, Walker};
 use crate::source::zeros_from;
 use crate::survey::{OwnRecord, Survey};
 use crate::tail::Tail;
@@ -239,11 +240,14 @@ impl Facts {
                         .unwrap_or_else(|what| note(&mut segment.unsupported, what))
                         .map(|(seal, _)| seal)
                 }
-                // Only a torn open record right after it makes this walk necessary, and in an archive
-                // an empty segment after it, which is not handed over.
-                _ if index + 1 == active.index
-                    || self.archive && segment.sequence.next() != next_sequence =>
-                {
+                // In an archive nobody names the seal before an empty segment, which is not handed
+                // over. Damage before it is told by who reads the body, and accuses no seal.
+                _ if self.archive && segment.sequence.next() != next_sequence => {
+                    let limit = header.capacity.min(segment.file_len);
+                    walk_to_seal(Window::limited(file, limit), &header).map_err(reading)?
+                }
+                // Else only a torn open record right after it makes this walk necessary.
+                _ if index + 1 == active.index => {
                     let limit = header.capacity.min(segment.file_len);
                     let window = Window::limited(file, limit);
                     let survey = Survey::of(window, &header).map_err(reading)?;
@@ -258,6 +262,21 @@ impl Facts {
         }
         Ok(())
     }
+}
+
+/// The seal that stands in a segment, also behind damage; no record's body is read.
+fn walk_to_seal(window: Window, header: &SegmentHeader) -> io::Result<Option<OwnRecord>> {
+    let mut walker = Walker::new(window, header);
+    while let Some(step) = walker.step_where(|_| false)? {
+        let Step::Frame(frame) = step else { continue };
+        if frame.trouble.is_some() || frame.header.kind != KIND_SEAL {
+            continue;
+        }
+        let (offset, kind, lsn) = (frame.offset, frame.header.kind, frame.header.lsn);
+        let body = OwnBody::decode(walker.payload(&frame)?).ok();
+        return Ok(body.map(|body| OwnRecord { offset, kind, lsn, body }));
+    }
+    Ok(None)
 }
 
 fn vanished(error: &Error) -> bool {

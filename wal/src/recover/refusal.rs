@@ -2,7 +2,7 @@
 //!
 //! Never here: the question whether to refuse. Next room: back to [`super::decide()`].
 
-use super::facts::Facts;
+use super::facts::{Facts, SegmentFacts};
 use super::plan::{Refusal, RefusalKind, Row};
 use crate::error::Location;
 use crate::format::FRAMES_START;
@@ -19,13 +19,22 @@ pub(super) fn with_lsns(facts: &Facts, mut refusal: Refusal) -> Refusal {
     let own = facts.segments.iter().find(|segment| segment.sequence == sequence);
     let mut after = facts.segments.iter().filter(|segment| segment.sequence > sequence);
     let open = own.and_then(|segment| segment.open.as_ref()).map(|open| open.lsn);
-    let low = open.or_else(|| before.filter_map(|s| s.seal.as_ref()).map(|s| s.lsn).next());
+    let low = open.or_else(|| before.filter_map(|segment| last_of(facts, segment)).next());
     let low = low.unwrap_or(0).saturating_add(1);
     let seal = own.and_then(|segment| segment.seal.as_ref()).map(|seal| seal.lsn);
     let next = after.find_map(|segment| segment.open.as_ref()).map(|open| open.lsn);
     let high = seal.or(next).unwrap_or(low).max(low);
     refusal.location.lsns = Lsn::new(low).zip(Lsn::new(high));
     refusal
+}
+
+/// The last LSN of a segment: at its seal, or of the active one, which was read, as far as it is kept.
+fn last_of(facts: &Facts, segment: &SegmentFacts) -> Option<u64> {
+    let seal = segment.seal.as_ref().map(|seal| seal.lsn);
+    let active = facts.active.as_ref().filter(|active| {
+        facts.segments.get(active.index).is_some_and(|own| own.sequence == segment.sequence)
+    });
+    seal.or(active.and_then(|active| active.survey.as_ref()).map(|survey| survey.kept.last_lsn))
 }
 
 pub(super) fn corrupt(row: Row, segment: Sequence, offset: u64, why: impl Into<String>) -> Refusal {

@@ -80,11 +80,9 @@ pub fn compare_in(a: &dyn Dir, b: &dyn Dir) -> Result<Comparison> {
     let options = SalvageOptions { fill_max: u64::MAX, ..SalvageOptions::default() };
     let (first, second) =
         (Harvest::of(a, options, &mut |_| ())?, Harvest::of(b, options, &mut |_| ())?);
-    let lsns =
-        |harvest: &Harvest| harvest.report.last_lsn.map(|last| (harvest.report.first_lsn, last));
     let mut comparison = Comparison {
         log_ids: (first.report.log_id, second.report.log_id),
-        lsns: (lsns(&first), lsns(&second)),
+        lsns: (first.readable, second.readable),
         same: 0,
         differences: Vec::new(),
         unreadable: (count(&first.unreadable), count(&second.unreadable)),

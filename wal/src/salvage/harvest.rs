@@ -2,10 +2,11 @@
 //!
 //! Never here: writing. A file counts as the segment that its header says, whatever its name; a
 //! header that is lost is put together from the frames. Invariant: memory is by the number of
-//! damages, not of records. Next room: [`super::write`].
+//! damages, not of records. Next rooms: [`super::known`], [`super::write`].
 
 use std::sync::Arc;
 
+use super::known::{self, Told};
 use super::{SalvageOptions, SalvageReport, SourceReport};
 use crate::diagnose::salt::header_from_frames;
 use crate::error::{Error, ErrorKind, Result};
@@ -41,6 +42,10 @@ pub(super) struct Source {
 pub(super) struct Harvest {
     pub(super) sources: Vec<Source>,
     pub(super) runs: Vec<Run>,
+    /// The LSN after the last one that it is known to have had.
+    pub(super) next: u64,
+    /// First and last LSN that can be read, from the head on.
+    pub(super) readable: Option<(Lsn, Lsn)>,
     pub(super) generation: Generation,
     /// Whether it was made for several processes: so is what is made of it, or a repair would lock
     /// out those who open it as they always did.
@@ -105,7 +110,10 @@ struct Gather {
     runs: Vec<Run>,
     generation: Generation,
     shared: bool,
-    head: Lsn,
+    /// The highest head that an own record names.
+    head: Option<Lsn>,
+    /// The highest LSN that a frame proves and that need not be in a run.
+    told: u64,
     /// The newest holds read: LSN, offset and what they are.
     holds: (u64, Vec<Hold>),
 }
@@ -120,7 +128,8 @@ impl Gather {
             runs: Vec::new(),
             generation: Generation::FIRST,
             shared: false,
-            head: Lsn::FIRST,
+            head: None,
+            told: 0,
             holds: (0, Vec::new()),
         }
     }
@@ -170,7 +179,9 @@ impl Gather {
         let window = Window::limited(source.file.clone(), source.len);
         let mut walker = Walker::new(window, &source.header);
         let (index, mut run, mut records) = (self.sources.len(), None, 0);
+        let mut told = Told::default();
         while let Some(step) = walker.step().map_err(failed)? {
+            told.step(&step);
             match step {
                 Step::Frame(frame) if frame.trouble.is_none() && frame.header.is_own() => {
                     self.own(&frame, walker.payload(&frame).map_err(failed)?);
@@ -184,6 +195,7 @@ impl Gather {
             }
         }
         self.end(&mut run);
+        self.told = self.told.max(told.last_lsn());
         self.reports.push(SourceReport {
             name: source.name.clone(),
             sequence: source.header.sequence,
@@ -198,7 +210,7 @@ impl Gather {
     fn own(&mut self, frame: &Frame, payload: &[u8]) {
         let Ok(body) = OwnBody::decode(payload) else { return };
         self.generation = self.generation.max(body.generation.unwrap_or(Generation::FIRST));
-        self.head = self.head.max(body.head.unwrap_or(Lsn::FIRST));
+        self.head = self.head.max(body.head);
         if body.head.is_some() && frame.header.lsn >= self.holds.0 {
             self.holds = (frame.header.lsn, body.holds);
         }
@@ -222,39 +234,27 @@ impl Gather {
         self.runs.extend(run.take());
     }
 
-    /// Merges the runs: each LSN once, lowest first, from the head on.
+    /// Merges the runs: each LSN once, lowest first, from the head on, to the last one known.
     fn finish(mut self, facts: &Facts, options: SalvageOptions) -> Result<Harvest> {
         if facts.archive && facts.unfinished().is_none() {
             // An archive keeps just what its log's later trims let go of (`crate::view` has it so).
-            self.head = Lsn::FIRST;
+            self.head = None;
         }
         self.runs.sort_by_key(|run| (run.first, run.source));
-        let last = self.runs.iter().map(|run| run.last).max().unwrap_or(0);
-        let lowest = self.runs.iter().find(|run| run.last >= self.head.get());
+        let begin = self.head.unwrap_or(Lsn::FIRST);
+        let read = self.runs.iter().map(|run| run.last).max().unwrap_or(0);
+        let last = read.max(self.told).max(known::outside(facts, self.log_id));
+        let lowest = self.runs.iter().find(|run| run.last >= begin.get());
         let head = match lowest {
-            Some(run) => self.head.max(Lsn::new(run.first).unwrap_or(Lsn::FIRST)),
-            None => self.head.min(Lsn::new(last.saturating_add(1)).unwrap_or(Lsn::FIRST)),
+            Some(run) => begin.max(Lsn::new(run.first).unwrap_or(Lsn::FIRST)),
+            // Nothing is left of what it kept: behind it, so that no LSN is given a second time.
+            None => Lsn::new(last.saturating_add(1)).unwrap_or(Lsn::FIRST),
         };
-        let mut next = head.get();
-        let mut lost = Vec::new();
-        for run in &self.runs {
-            if run.last < next {
-                continue;
-            }
-            if run.first > next {
-                lost.extend(Lsn::new(next).zip(Lsn::new(run.first - 1)));
-            }
-            next = run.last.saturating_add(1);
-        }
-        let filled: u64 = lost.iter().map(|(a, b)| (b.get() - a.get()).saturating_add(1)).sum();
-        if filled > options.fill_max {
-            return Err(Error::invalid(format!(
-                "{filled} LSNs are lost between the records that can be read, and at most {} are \
-                 filled: raise the limit (--fill-max) if that many can have been there",
-                options.fill_max
-            )));
-        }
-        let unreadable = unreadable(facts, self.head, (head.get(), next), &lost);
+        let (mut lost, end) = known::between(&self.runs, head);
+        let open = known::unreadable(facts, begin, (head.get(), end), &lost);
+        let next = end.max(last.saturating_add(1));
+        lost.extend(known::range(end, next - 1));
+        let filled = check_filled(&lost, options)?;
         let snapshots = facts
             .snapshots
             .iter()
@@ -266,6 +266,7 @@ impl Gather {
             last_lsn: Lsn::new(next - 1).filter(|last| *last >= head),
             kept: (next - head.get()) - filled,
             payload_bytes: 0,
+            before: known::before(facts, self.head, head),
             lost,
             broken_batches: Vec::new(),
             sources: self.reports,
@@ -275,9 +276,11 @@ impl Gather {
         };
         Ok(Harvest {
             snapshots: snapshots.collect(),
-            unreadable,
+            unreadable: open,
             sources: self.sources,
             runs: self.runs,
+            next,
+            readable: known::range(head.get(), end - 1),
             generation: self.generation.next(),
             shared: self.shared,
             head,
@@ -292,20 +295,16 @@ impl Gather {
     }
 }
 
-/// What is lost between the runs, and before the first of them and behind the last: there the open
-/// records of the first segment and of the last tell which LSNs stood in front of them.
-fn unreadable(
-    facts: &Facts,
-    head: Lsn,
-    (first, next): (u64, u64),
-    lost: &[(Lsn, Lsn)],
-) -> Vec<(Lsn, Lsn)> {
-    let opens = || facts.segments.iter().filter_map(|segment| segment.open.as_ref());
-    let begin = opens().map(|open| open.lsn.saturating_add(1)).min().unwrap_or(first);
-    let before = (begin.max(head.get()), first.saturating_sub(1));
-    let end = opens().map(|open| open.lsn).max().unwrap_or(0);
-    let behind = (next.max(head.get()), end);
-    let ends = [before, behind].into_iter().filter(|(from, to)| from <= to);
-    let ends = ends.filter_map(|(from, to)| Lsn::new(from).zip(Lsn::new(to)));
-    ends.chain(lost.iter().copied()).collect()
+/// How many placeholders the new log would have.
+fn check_filled(lost: &[(Lsn, Lsn)], options: SalvageOptions) -> Result<u64> {
+    let sizes = lost.iter().map(|(a, b)| (b.get() - a.get()).saturating_add(1));
+    let filled = sizes.fold(0, u64::saturating_add);
+    if filled <= options.fill_max {
+        return Ok(filled);
+    }
+    Err(Error::invalid(format!(
+        "{filled} LSNs are lost between the records that can be read and behind them, and at most {} \
+         are filled: raise the limit (--fill-max) if that many can have been there",
+        options.fill_max
+    )))
 }

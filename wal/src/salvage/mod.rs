@@ -6,11 +6,13 @@
 //! a hole. Never here: mending of bytes, not even where one flipped bit would explain them.
 //! Invariants: a record is kept exactly if header and payload have their checksums at their place;
 //! a salvage that was broken off leaves a mark that forbids opening, made durable before the first
-//! file. Rooms: [`harvest`] (what can be read), [`write`] (the new log), [`compare`] (two logs side by
+//! file. Rooms: [`harvest`] (what can be read), [`known`] (what is known to have been there), [`write`]
+//! (the new log), [`compare`] (two logs side by
 //! side), [`repair`] (a plan first, then the copy in the source's place).
 
 pub mod compare;
 mod harvest;
+mod known;
 pub mod repair;
 mod write;
 
@@ -54,7 +56,11 @@ pub struct SalvageReport {
     pub kept: u64,
     /// Bytes of payload in them.
     pub payload_bytes: u64,
-    /// LSNs between first and last whose record is not there any more.
+    /// LSNs that the log had by its own word, from its head on, below the first one in the copy:
+    /// nothing stands for them.
+    pub before: Option<(Lsn, Lsn)>,
+    /// LSNs between first and last whose record is not there any more: an empty record stands for each,
+    /// behind the last readable one too, as far as anything tells that they were there.
     pub lost: Vec<(Lsn, Lsn)>,
     /// Records kept though their batch is not whole: first and last of each run.
     pub broken_batches: Vec<(Lsn, Lsn)>,

@@ -45,6 +45,8 @@ pub(super) fn write(
         copy.run(run, &harvest.sources[run.source])?;
         progress(run.to - run.from);
     }
+    // Nothing that can be read follows these; that they were there is told all the same.
+    copy.lose_up_to(harvest.next)?;
     let Copy { log, mut report, next, .. } = copy;
     report.last_lsn = Lsn::new(next - 1).filter(|last| *last >= harvest.head);
     let sequences = log.finish(next - 1)?;
