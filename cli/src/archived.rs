@@ -129,7 +129,19 @@ pub(crate) fn is_new(dir: &Path) -> bool {
 /// Says of what lies above the last segment of the manifest that it is there. Nothing reads or judges it:
 /// nothing of the archive is damaged or missing there ([`crate::place`]).
 pub(crate) fn tell_of_those_above(dir: &Path, manifest: &Manifest) {
-    let what = match place::above(dir, manifest) {
+    let (between, above) = place::strays(dir, manifest);
+    if between > 0 {
+        let what = if between == 1 {
+            "1 segment file".to_owned()
+        } else {
+            format!("{between} segment files")
+        };
+        message(&format!(
+            "wal: the manifest does not list {what} below the last segment of the archive: not in it, \
+             and neither read nor judged. No hand-over puts any there"
+        ));
+    }
+    let what = match above {
         0 => return,
         1 => "1 file lies".to_owned(),
         above => format!("{above} files lie"),

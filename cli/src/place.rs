@@ -1,7 +1,7 @@
 //! A directory as the reading verbs see it: a log's whole, of an archive what its manifest names.
 //!
-//! What lies above the manifest's last segment was left by a hand-over that was broken off, or is being
-//! handed over: none of it is in the archive (`docs/adr/0018`). It is left out here, in the one listing
+//! What the manifest does not list is not in the archive (`docs/adr/0018`): above its last segment a
+//! hand-over left it that was broken off or is at work, elsewhere somebody put it there. It is left out here, in the one listing
 //! that every room of the log's library begins with, so that no verb can forget it. Never here: a
 //! writing verb; a log that is opened for writing is refused where there is an archive. Invariant: the
 //! manifest is asked at each listing, so that a reader that follows an archive sees it grow. Next
@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use annals_observer::archive::manifest::Manifest;
+use annals_observer::archive::manifest::{Archived, Manifest};
 use annals_registry::RegistryReader;
 use annals_wal::LogReader;
 use annals_wal::diagnose::{Diagnosis, Scope, diagnose_in};
@@ -51,15 +51,25 @@ pub(crate) fn diagnose(
     diagnose_in(&at(dir), scope, progress)
 }
 
-/// How many segment files lie above the last one that the manifest lists.
-pub(crate) fn above(dir: &Path, manifest: &Manifest) -> usize {
+/// How many segment files the manifest does not list: between those that it lists or below them, and
+/// above the last one.
+pub(crate) fn strays(dir: &Path, manifest: &Manifest) -> (usize, usize) {
     let entries = OsDir::new(dir).list().unwrap_or_default();
-    entries.iter().filter(|entry| !is_in(manifest, entry)).count()
+    let strays = entries.iter().filter(|entry| !is_in(manifest, entry));
+    let numbers = strays.filter_map(|entry| match parse_name(&entry.name) {
+        Some(Name::Segment(sequence)) => Some(Some(sequence) > manifest.last_sequence()),
+        _ => None,
+    });
+    let (above, between): (Vec<bool>, Vec<bool>) = numbers.partition(|above| *above);
+    (between.len(), above.len())
 }
 
 fn is_in(manifest: &Manifest, entry: &DirEntry) -> bool {
     match parse_name(&entry.name) {
-        Some(Name::Segment(sequence)) => Some(sequence) <= manifest.last_sequence(),
+        // A manifest's numbers rise.
+        Some(Name::Segment(sequence)) => {
+            manifest.segments.binary_search_by_key(&Some(sequence), Archived::sequence).is_ok()
+        }
         _ => true,
     }
 }

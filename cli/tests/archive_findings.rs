@@ -217,3 +217,26 @@ fn a_salvage_of_an_archive_names_the_end_that_is_gone() {
     assert!(said.contains("not in it: LSNs 1 to 50 (gap in segment 1"), "{said}");
     assert!(said.contains("lost among LSNs 51 to 150: none"), "{said}");
 }
+
+/// A file between those that are listed is no more in the archive than one above them.
+#[test]
+fn a_file_between_the_listed_ones_is_not_read() {
+    let home = tempfile::tempdir().unwrap();
+    let archive = made(home.path());
+    let verbs: [&[&str]; 6] =
+        [&["verify"], &["inspect"], &["cat"], &["stats"], &["salvage", "--dry-run"], &["tail"]];
+    let answers = || -> Vec<(i32, String)> {
+        let run = |verb: &&[&str]| wal(&[&[verb[0], text(&archive)], &verb[1..]].concat());
+        verbs.iter().map(run).map(|output| (code(&output), stdout(&output))).collect()
+    };
+    let before = answers();
+    let empty = fs::read(segment(&home.path().join("log"), 2)).unwrap();
+    let another = fs::read(segment(&archive, 1)).unwrap();
+    for (number, bytes) in [(2, &empty[..]), (4, &another[..]), (5, &[7; 300][..]), (2, &[])] {
+        fs::write(segment(&archive, number), bytes).unwrap();
+        assert!(answers() == before, "with {number}: {before:?}, now {:?}", answers());
+        let said = stderr(&wal(&["verify", text(&archive)]));
+        assert!(said.contains("does not list 1 segment file below"), "{said}");
+        fs::remove_file(segment(&archive, number)).unwrap();
+    }
+}
