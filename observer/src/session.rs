@@ -331,13 +331,14 @@ impl Start {
         };
         let reserved = matches!(recorded, Recorded::Queued(_));
         let end = Arc::new(self.end());
-        let started = self.handle.clock().mono(); // after the wait for room
-        let (end_entry, floor) = (end.clone(), coming.floor);
+        let (end_entry, floor, started) = (end.clone(), coming.floor, self.entry.mono);
         let open = OpenStart { end: end_entry, started, lsn, floor, reserved, ending: false };
-        let opening = match recorded {
+        let mut opening = match recorded {
             Recorded::Dropped(_) => None,
             _ => Some(Opening::of(&self.handle, ticket, open)),
         };
+        let started = self.handle.clock().mono(); // after the wait for room
+        opening.iter_mut().for_each(|opening| opening.enter(started));
         drop(coming); // it is in the table
         match self.handle.receipt(recorded, self.level) {
             Ok(receipt) => Ok(self.opened(opening, end, receipt, started)),
@@ -360,20 +361,22 @@ impl Start {
         let encoded = self.prepare()?;
         let coming = Coming::next(&self.handle)?;
         let (ticket, dropped) = self.handle.offer_async(encoded, self.level, Place::Start).await?;
-        let (end, started) = (Arc::new(self.end()), self.handle.clock().mono());
+        let end = Arc::new(self.end());
         let open = OpenStart {
             end: end.clone(),
-            started,
+            started: self.entry.mono,
             lsn: None,
             floor: coming.floor,
             reserved: true,
             ending: false,
         };
         // In the table before the wait for the sync: this future may be dropped there.
-        let opening = match dropped {
+        let mut opening = match dropped {
             true => None,
             false => Some(Opening::of(&self.handle, ticket, open)),
         };
+        let started = self.handle.clock().mono(); // after the wait for room
+        opening.iter_mut().for_each(|opening| opening.enter(started));
         drop(coming); // it is in the table
         match self.handle.receipt_async(ticket, dropped, self.level).await {
             Ok(receipt) => Ok(self.opened(opening, end, receipt, started)),

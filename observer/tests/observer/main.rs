@@ -25,6 +25,7 @@ mod mended;
 mod nine_bugs;
 mod open_calls;
 mod pairing;
+mod panics;
 mod real_input;
 mod redaction;
 mod resume;
