@@ -8,6 +8,8 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::lexeme;
+
 pub(super) fn always(_: &str) -> bool {
     true
 }
@@ -225,6 +227,7 @@ fn is_something_else(value: &str) -> bool {
         || is_path(value)
         || program.iter().any(|begin| value.starts_with(begin))
         || methods.iter().any(|method| value.eq_ignore_ascii_case(method))
+        || lexeme::is_sized_type(value)
         || is_placeholder(value)
 }
 
