@@ -347,46 +347,6 @@ impl Drop for Closing {
     }
 }
 
-/// An open call whose end is being recorded by its call id. Dropped, it can be found again.
-#[derive(Debug)]
-pub(crate) struct Ending {
-    drain: Arc<Drain>,
-    ticket: u64,
-    start: OpenStart,
-    waits: bool,
-}
-
-impl Ending {
-    pub(crate) fn of(drain: &Arc<Drain>, ticket: u64, start: OpenStart) -> Ending {
-        Ending { drain: drain.clone(), ticket, start, waits: true }
-    }
-
-    pub(crate) fn ticket(&self) -> u64 {
-        self.ticket
-    }
-
-    /// The end entry as far as it is known.
-    pub(crate) fn end(&self) -> Entry {
-        let mut entry = (*self.start.end).clone();
-        entry.duration = Some(self.drain.clock().mono().since(self.start.started));
-        entry
-    }
-
-    /// The end has this ticket, or may be in the log (`None`).
-    pub(crate) fn ended(mut self, end: Option<u64>) {
-        self.waits = false;
-        self.drain.close_start(self.ticket, end);
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        if self.waits && self.drain.log().check_process().is_ok() {
-            self.drain.lock().open.not_ending(self.ticket);
-        }
-    }
-}
-
 /// A start that is recorded and whose caller has no [`crate::Call`] yet. Dropped before it is
 /// [`Opening::done`], its end has no place without room any more; the start is in the table all the
 /// same, so that its end is found by its call id, or it is written off.

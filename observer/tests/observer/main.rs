@@ -9,6 +9,7 @@
 )]
 
 mod archives;
+mod async_forms;
 mod batched;
 mod codec;
 mod common;
