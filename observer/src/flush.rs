@@ -89,8 +89,19 @@ impl Drain {
         let until = Instant::now().checked_add(timeout);
         match self.ask_for_flush() {
             Ok(goal) => self.wait_until_flushed(self.lock_to_wait(), goal, until),
-            Err(cause) => FlushOutcome::Failed { durable: None, pending: 0, cause },
+            Err(cause) => self.cannot_flush(cause),
         }
+    }
+
+    /// A flush that could not begin. In a forked child, whose copy of the lock nobody may ever give
+    /// back, nothing is known of what is pending.
+    pub(crate) fn cannot_flush(&self, cause: Error) -> FlushOutcome {
+        let (mut durable, mut pending) = (None, 0);
+        if self.log().check_process().is_ok() {
+            let state = self.lock();
+            (durable, pending) = (state.durable_lsn, state.pending());
+        }
+        FlushOutcome::Failed { durable, pending, cause }
     }
 
     /// Asks the observer's thread for everything that was taken. Waits for nothing.

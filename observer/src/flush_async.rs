@@ -55,9 +55,7 @@ impl Future for Flushed {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<FlushOutcome> {
         let goal = match self.asked() {
             Ok(goal) => goal,
-            Err(cause) => {
-                return Poll::Ready(FlushOutcome::Failed { durable: None, pending: 0, cause });
-            }
+            Err(cause) => return Poll::Ready(self.drain.cannot_flush(cause)),
         };
         let (waker, key, drain) = (context.waker().clone(), self.key, self.drain.clone());
         let mut state = drain.lock();
