@@ -20,6 +20,12 @@ pub(super) fn mixed(text: &str) -> bool {
     seen.digits > 0 && seen.letters() > 0
 }
 
+/// Digits and letters of both cases, as no checksum has them.
+pub(super) fn of_both_cases(text: &str) -> bool {
+    let seen = Seen::of(text);
+    seen.digits > 0 && seen.upper >= 4 && seen.lower >= 4
+}
+
 /// The last part of a URL's path is no word.
 pub(super) fn last_part_mixed(text: &str) -> bool {
     text.rsplit('/').next().is_some_and(|part| part.len() >= 16 && mixed(part))

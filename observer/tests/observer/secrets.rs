@@ -691,6 +691,37 @@ fn a_secret_that_a_parser_names_is_found() {
     all_gone(&found);
 }
 
+/// Forty letters and digits are Cohere's key where its name says so, and anybody's id elsewhere.
+#[test]
+fn a_key_without_a_mark_is_found_beside_its_service() {
+    let key = |n: usize| made(n, ALNUM, 40);
+    let frames = [
+        "co = cohere.Client(\"{}\")",
+        "co = cohere.ClientV2('{}')",
+        "llm = CohereEmbeddings({})",
+        "COHERE_KEY={}",
+        "export COHERE_KEY={} && run",
+        "my cohere key is {}, keep it",
+        "cohere: {}",
+    ];
+    let found = frames.iter().enumerate().map(|(n, frame)| (frame.replace("{}", &key(n)), key(n)));
+    all_gone(&found.collect::<Vec<_>>());
+    let observer = observer();
+    let stays = [
+        format!("cohere-python at {}", &made(1, HEX, 40)),
+        format!("cohere.Client(\"{}\")", "your_api_key_goes_here_forty_chars_long_"),
+        "cohere.chat_stream(GetApplicationSettingsFromEnvironment12)".to_owned(),
+        format!("a coherent text\n{}", key(1)),
+        format!("the request {} has no mark", key(2)),
+    ];
+    for text in stays {
+        let text = JsonText::string(&text);
+        assert_eq!(kept(&observer, text.clone()), text.as_str());
+    }
+    let said = kept(&observer, JsonText::string(&format!("cohere.Client('{}')", key(3))));
+    assert_eq!(said, r#""cohere.Client('[redacted:api-key]')""#, "and nothing else is gone");
+}
+
 /// What begins inside of a candidate that was none is looked at again: not from there to the end.
 #[test]
 fn long_near_secrets_of_every_shape_are_looked_at_in_time() {
@@ -735,6 +766,8 @@ fn long_near_secrets_of_every_shape_are_looked_at_in_time() {
         "dp.pt.",
         "token=abc12&",
         "&",
+        "cohere ",
+        "cohere a(aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa ",
     ] {
         // Where the look once had no bound at all, a longer one, to tell.
         let bytes = if near.starts_with("eyJ-") { (1 << 20) - 512 } else { 256 << 10 };
