@@ -27,6 +27,9 @@ pub(crate) const ENTRY_BYTES_MAX: usize = 64 << 20;
 /// Where the ticket's sequence stands: after the version (4) and the instance (16).
 const SEQUENCE_AT: Range<usize> = 20..28;
 
+/// Where its wall time stands, in every version: behind the sequence.
+const WALL_AT: Range<usize> = 28..36;
+
 /// Little endian, fixed-width integers: what every bincode ever wrote by default, and wincode.
 const CONFIG: config::Configuration<
     config::LittleEndian,
@@ -263,6 +266,13 @@ pub fn decode_ref(record: &RecordRef<'_>) -> Result<Option<Entry>> {
         return Err(Error::new(ErrorKind::Unsupported, what).at(record.lsn));
     }
     decode(kind, record.payload).map(Some).map_err(|error| error.at(record.lsn))
+}
+
+/// The wall time of an entry that is not decoded; `None` where [`decode_ref`] may have more to say.
+pub(crate) fn wall_of(record: &RecordRef<'_>) -> Option<WallTime> {
+    let known = record.codec == Codec::BINCODE && check_version(record.payload).is_ok();
+    let nanos = record.payload.get(WALL_AT).filter(|_| known)?;
+    nanos.first_chunk().map(|nanos| WallTime(i64::from_le_bytes(*nanos)))
 }
 
 fn decode(kind: EntryKind, bytes: &[u8]) -> Result<Entry> {

@@ -243,6 +243,7 @@ impl Drain {
             state.refused += (own.entries.len() - accounts) as u64;
             state.last_error = Some(error.clone());
         }
+        state.wake_flushes(u64::MAX);
         drop(state);
         self.settled.notify_all();
         self.work.notify_one(); // the account may be what somebody waits for
@@ -321,6 +322,7 @@ impl Drain {
             let settled = state.waiters.range_mut(..=durable);
             let wakers: Vec<_> = settled.filter_map(|(_, waiter)| waiter.waker.take()).collect();
             state.to_wake.extend(wakers);
+            state.wake_flushes(durable);
             self.settled.notify_all();
         }
     }
@@ -360,6 +362,7 @@ impl Drain {
         state.last_error = Some(error.clone());
         self.advance(state);
         state.wake_room();
+        state.wake_flushes(u64::MAX);
         let Some(refusal) = refusal else {
             state.stuck = Some(error.clone());
             return;
@@ -462,6 +465,7 @@ impl Drain {
             state.tell_lost(ticket, &unknown);
         }
         state.wake_room();
+        state.wake_flushes(u64::MAX);
         drop(state);
         self.settled.notify_all();
         self.room.notify_all();

@@ -1,8 +1,8 @@
-//! Waiting until what was recorded is durable: with a time limit, and as a future.
+//! Waiting until what was recorded is durable: all of it with a time limit, one entry as a future.
 //!
 //! Never here: I/O on the caller's thread. The worker writes and syncs; whoever waits here holds no
 //! lock and needs no runtime, so it may be called from anywhere, the only thread of a runtime too.
-//! Next room: [`crate::observer`].
+//! Next room: [`crate::flush_async`].
 
 use std::future::Future;
 use std::pin::Pin;
@@ -52,59 +52,99 @@ impl FlushOutcome {
     }
 }
 
+/// What a flush waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Goal {
+    /// The last ticket that was taken before it.
+    pub(crate) target: u64,
+    /// How often what is queued had been tried by then.
+    tries: u64,
+}
+
+impl Goal {
+    /// Everything that was taken is wanted durable from now on.
+    fn of(state: &mut State) -> Goal {
+        let goal = Goal { target: state.last, tries: state.tries };
+        state.wanted = state.wanted.max(goal.target);
+        // A new try is owed to whoever asks, even while a full disk is left alone.
+        state.stuck = None;
+        goal
+    }
+
+    /// How the flush has ended, if it has.
+    pub(crate) fn outcome(self, state: &State) -> Option<FlushOutcome> {
+        let (durable, pending) = (state.durable_lsn, state.pending());
+        // A refused entry gives its ticket back, so the target may lie past the last one.
+        if state.durable >= self.target.min(state.last) {
+            return Some(FlushOutcome::Flushed(durable));
+        }
+        let stuck = state.stuck.clone().filter(|_| state.tries > self.tries);
+        let cause = state.failed.clone().or(stuck)?;
+        Some(FlushOutcome::Failed { durable, pending, cause })
+    }
+}
+
 impl Drain {
     pub(crate) fn force_flush(self: &Arc<Drain>, timeout: Duration) -> FlushOutcome {
         let until = Instant::now().checked_add(timeout);
-        let begun = self.log().check_process().map_err(Error::from);
-        let begun = begun.and_then(|()| Error::if_in_closure().map_or(Ok(()), Err));
-        if let Err(cause) = begun.and_then(|()| self.ensure_worker()) {
-            return FlushOutcome::Failed { durable: None, pending: 0, cause };
+        match self.ask_for_flush() {
+            Ok(goal) => self.wait_until_flushed(self.lock_to_wait(), goal, until),
+            Err(cause) => self.cannot_flush(cause),
         }
+    }
+
+    /// A flush that could not begin. In a forked child, whose copy of the lock nobody may ever give
+    /// back, nothing is known of what is pending.
+    pub(crate) fn cannot_flush(&self, cause: Error) -> FlushOutcome {
+        let (mut durable, mut pending) = (None, 0);
+        if self.log().check_process().is_ok() {
+            let state = self.lock();
+            (durable, pending) = (state.durable_lsn, state.pending());
+        }
+        FlushOutcome::Failed { durable, pending, cause }
+    }
+
+    /// Asks the observer's thread for everything that was taken. Waits for nothing.
+    pub(crate) fn ask_for_flush(self: &Arc<Drain>) -> Result<Goal> {
+        self.log().check_process()?;
+        Error::if_in_closure().map_or(Ok(()), Err)?;
+        self.ensure_worker()?;
         self.write_off_overdue(By::Caller);
         let now = self.now();
         self.settle();
-        let mut state = self.lock_to_wait();
-        if let Err(cause) = state.settle_account(false, |account| self.account_entry(account, now))
-        {
-            let (durable, pending) = (state.durable_lsn, state.pending());
-            return FlushOutcome::Failed { durable, pending, cause };
-        }
-        self.wait_until_flushed(state, until)
+        let mut state = self.lock();
+        state.settle_account(false, |account| self.account_entry(account, now))?;
+        let goal = Goal::of(&mut state);
+        self.work.notify_all();
+        Ok(goal)
     }
 
     /// Everything that was taken is durable, or cannot be, or the time is over. Not on a thread that
     /// somebody waits for: the observer's own, or one in a registry's closure.
     pub(crate) fn wait_at_the_end(&self, timeout: Duration) {
-        let state = self.lock_to_wait();
+        let mut state = self.lock_to_wait();
         let own = state.worker == Some(std::thread::current().id());
         if !own && Error::if_in_closure().is_none() {
-            let _ = self.wait_until_flushed(state, Instant::now().checked_add(timeout));
+            let goal = Goal::of(&mut state);
+            self.work.notify_all();
+            let _ = self.wait_until_flushed(state, goal, Instant::now().checked_add(timeout));
         }
     }
 
     fn wait_until_flushed(
         &self,
         mut state: MutexGuard<'_, State>,
+        goal: Goal,
         until: Option<Instant>,
     ) -> FlushOutcome {
-        let (target, tries) = (state.last, state.tries);
-        state.wanted = state.wanted.max(target);
-        // A new try is owed to whoever asks, even while a full disk is left alone.
-        state.stuck = None;
-        self.work.notify_all();
         loop {
-            let (durable, pending) = (state.durable_lsn, state.pending());
-            // A refused entry gives its ticket back, so the target may lie past the last one.
-            if state.durable >= target.min(state.last) {
-                return FlushOutcome::Flushed(durable);
-            }
-            let stuck = state.stuck.clone().filter(|_| state.tries > tries);
-            if let Some(cause) = state.failed.clone().or(stuck) {
-                return FlushOutcome::Failed { durable, pending, cause };
+            if let Some(outcome) = goal.outcome(&state) {
+                return outcome;
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let left = left.unwrap_or(Duration::MAX);
             if left.is_zero() {
+                let (durable, pending) = (state.durable_lsn, state.pending());
                 return FlushOutcome::TimedOut { durable, pending };
             }
             state = match self.settled.wait_timeout(state, left) {

@@ -53,6 +53,7 @@
 //! `drain`; what a crash left open is `recover`'s. First room: [`Error`].
 
 pub mod archive;
+mod by_id;
 mod call;
 mod capture;
 mod clock;
@@ -62,6 +63,7 @@ mod entry;
 mod error;
 pub mod export;
 mod flush;
+mod flush_async;
 mod guard;
 mod ids;
 pub mod import;

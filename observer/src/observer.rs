@@ -101,8 +101,8 @@ impl Health {
 /// Records agents' entries on a log. Clones share one queue; use one from as many threads as you
 /// like. It keeps the log's directory locked until its last clone, session and call are dropped.
 ///
-/// **Before a process ends, call [`Observer::shutdown`]** (or [`Observer::force_flush`], which has a
-/// time limit) and look at what it returns. Without it, this is what can be lost: entries at
+/// **Before a process ends, call [`Observer::shutdown`]** (in async code [`Observer::shutdown_async`];
+/// [`Observer::force_flush`] has a time limit) and look at what it returns. Without it, this is what can be lost: entries at
 /// [`Level::Ordered`] that no later durable entry or flush has covered, and entries at
 /// [`Level::Batched`] of the last [`Options::batch_age_max`](crate::Options::batch_age_max). The drop of the last
 /// clone, session or call hands the queue to the observer's thread and waits until it is durable, at
@@ -177,7 +177,7 @@ impl Observer {
 
     /// Waits at most this long until every entry taken before this call is durable. The observer's
     /// own thread does the work, so this may be called from anywhere, also on the only thread of a
-    /// runtime. It holds that thread meanwhile; in async code run it on a blocking thread.
+    /// runtime. It holds that thread meanwhile; [`Observer::force_flush_async`] does not.
     ///
     /// ```
     /// use std::time::Duration;

@@ -203,8 +203,8 @@ impl Options {
 
     /// How long a call may be open before it is written off as `abandoned`. Default one hour. It is
     /// looked at when a call starts, in a flush, and by the observer's own thread, which runs from the
-    /// first batched or async entry or `force_flush` on; only where all three are missing, a call of an
-    /// idle process stays open.
+    /// first batched or async entry, `force_flush` or async flush on; only where all three are missing, a
+    /// call of an idle process stays open.
     pub fn open_start_age_max(mut self, age: Duration) -> Options {
         self.delivery.open_start_age_max = age;
         self
@@ -217,7 +217,7 @@ impl Options {
     }
 
     /// An observer on this log. Nothing is written yet, and no thread is started before the first
-    /// batched entry or the first [`Observer::force_flush`].
+    /// batched or async entry, [`Observer::force_flush`] or async flush.
     ///
     /// # Errors
     /// `Io` if the operating system gives no random bytes.

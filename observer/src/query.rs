@@ -124,12 +124,18 @@ impl Query {
     }
 
     /// Only entries whose wall time is this or later. Wall clocks jump: an LSN range is exact.
+    ///
+    /// It narrows what is found and not what is read. An entry's time is that of its observer's clock,
+    /// taken before it was queued, and an imported entry's is its source's: neither its neighbours nor the
+    /// append times in a segment's seal bound it, so no segment is passed over for it, and every entry of
+    /// the range is read (and decoded, if it is of that time). What is passed over unread is what
+    /// [`Query::session`] and [`Query::lsns`] leave out: name one of them beside it.
     pub fn since(mut self, from: WallTime) -> Query {
         self.from = Some(from);
         self
     }
 
-    /// Only entries whose wall time is before this.
+    /// Only entries whose wall time is before this. It costs what [`Query::since`] does.
     pub fn before(mut self, to: WallTime) -> Query {
         self.to = Some(to);
         self
@@ -168,7 +174,7 @@ impl Query {
     /// `Log`, as reading the range. An item is `Err` for a record that cannot be decoded and might
     /// match; the next item is the next one.
     pub fn run(&self, from: &impl ReadRecords) -> Result<Matches> {
-        let mut entries = Entries::of(from.records(self.lsns)?);
+        let mut entries = Entries::of(from.records(self.lsns)?).between(self.from, self.to);
         if let Some(session) = &self.session {
             entries = entries.session(session.clone());
         }
@@ -184,6 +190,26 @@ impl Query {
 pub struct Matches {
     entries: Entries,
     query: Query,
+}
+
+impl Matches {
+    /// Bytes that were read of the log so far: what the conditions on session and kind save is what is
+    /// missing here.
+    ///
+    /// ```
+    /// use annals_observer::{JsonText, Observer, Query};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let observer = Observer::on(annals_wal::Log::open(dir.path().join("log"))?)?;
+    /// observer.session("s-1")?.error(JsonText::string("no network"))?;
+    /// let mut found = Query::new().session("s-1")?.run(observer.log())?;
+    /// assert_eq!(found.by_ref().count(), 1);
+    /// assert!(found.bytes_read() > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn bytes_read(&self) -> u64 {
+        self.entries.bytes_read()
+    }
 }
 
 impl Iterator for Matches {

@@ -156,6 +156,9 @@ pub(crate) struct State {
     /// Futures that wait for room, each with a key of its own.
     pub(crate) room_waits: BTreeMap<u64, Waker>,
     pub(crate) room_keys: u64,
+    /// Futures that flush, each with a key of its own and the ticket up to which it waits.
+    pub(crate) flush_waits: BTreeMap<u64, (u64, Waker)>,
+    pub(crate) flush_keys: u64,
     /// Woken when the lock is given back ([`crate::locked`]).
     pub(crate) to_wake: Vec<Waker>,
     /// Dropped when the lock is given back.
@@ -299,6 +302,13 @@ impl State {
     /// Everybody who waits for room looks again.
     pub(crate) fn wake_room(&mut self) {
         self.to_wake.extend(std::mem::take(&mut self.room_waits).into_values());
+    }
+
+    /// Those who flush up to this ticket, or to an earlier one, look again; all of them where what
+    /// they wait for may never come.
+    pub(crate) fn wake_flushes(&mut self, up_to: u64) {
+        let reached = self.flush_waits.extract_if(.., |_, (target, _)| *target <= up_to);
+        self.to_wake.extend(reached.map(|(_, (_, waker))| waker));
     }
 
     /// What a sync has covered by now.

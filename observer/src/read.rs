@@ -9,7 +9,8 @@ use std::ops::RangeBounds;
 
 use annals_wal::{Filter, Log, LogReader, Lsn, Records};
 
-use crate::codec::decode_ref;
+use crate::clock::WallTime;
+use crate::codec::{decode_ref, wall_of};
 use crate::entry::Entry;
 use crate::error::Result;
 use crate::ids::SessionId;
@@ -102,6 +103,8 @@ pub fn session_entries(from: &impl ReadRecords, session: &str) -> Result<Entries
 pub struct Entries {
     records: Records,
     session: Option<SessionId>,
+    /// From when on, and up to when: asked before anything is decoded.
+    walls: (Option<WallTime>, Option<WallTime>),
 }
 
 /// What a reader of entries wants, as far as headers tell: the one place where segments that cannot
@@ -120,14 +123,25 @@ pub(crate) fn header_filter(session: Option<&SessionId>, kind: Option<EntryKind>
 impl Entries {
     /// The entries among these records, which may come from any range.
     pub fn of(records: Records) -> Entries {
-        Entries { records: records.only(header_filter(None, None)), session: None }
+        let records = records.only(header_filter(None, None));
+        Entries { records, session: None, walls: (None, None) }
     }
 
     /// Only those of this session. A record with the session's tag that cannot be decoded is still
     /// an `Err` item: it may be one of them.
     pub fn session(self, id: SessionId) -> Entries {
         let records = self.records.only(header_filter(Some(&id), None));
-        Entries { records, session: Some(id) }
+        Entries { records, session: Some(id), walls: self.walls }
+    }
+
+    /// Bytes that were read of segments and their indexes so far: see [`Records::bytes_read`].
+    pub fn bytes_read(&self) -> u64 {
+        self.records.bytes_read()
+    }
+
+    /// Only those of this time.
+    pub(crate) fn between(self, from: Option<WallTime>, to: Option<WallTime>) -> Entries {
+        Entries { walls: (from, to), ..self }
     }
 
     /// Only those of this kind.
@@ -145,6 +159,13 @@ impl Iterator for Entries {
                 Ok(record) => record,
                 Err(error) => return Some(Err(error.into())),
             };
+            if self.walls != (None, None)
+                && let Some(wall) = wall_of(&record)
+                && (self.walls.0.is_some_and(|from| wall < from)
+                    || self.walls.1.is_some_and(|to| wall >= to))
+            {
+                continue;
+            }
             match decode_ref(&record) {
                 Ok(Some(entry)) => {
                     let lsn = record.lsn;

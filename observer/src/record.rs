@@ -167,7 +167,7 @@ impl Drain {
             // Under the same lock as it leaves the table: the log keeps it all the time.
             state.open.come(start.floor);
             let kept = Coming { drain: self.clone(), floor: start.floor };
-            overdue.push(Overdue { ticket, start, reason, kept });
+            overdue.push(Overdue { ticket, start, reason, written: false, kept });
         }
         overdue
     }
@@ -175,24 +175,16 @@ impl Drain {
     /// One that fails does not stop the others, and is nobody's failure who is here: it is open as
     /// before, and the health says why.
     fn write_off(self: &Arc<Drain>, overdue: Vec<Overdue>, by: By) {
-        for Overdue { ticket, start, reason, kept } in overdue {
-            if let Err(error) = self.write_off_one(ticket, &start, reason, by) {
-                let mut state = self.lock();
-                state.open.put_back(ticket, start);
-                state.last_error = Some(error);
+        for mut overdue in overdue {
+            if let Err(error) = self.write_off_one(&mut overdue, by) {
+                self.lock().last_error = Some(error);
             }
-            drop(kept);
         }
     }
 
     /// Says in the log that a start will not be waited for. It needs no room: it stands for the end.
-    fn write_off_one(
-        self: &Arc<Drain>,
-        ticket: u64,
-        start: &OpenStart,
-        reason: &str,
-        by: By,
-    ) -> Result<()> {
+    fn write_off_one(self: &Arc<Drain>, overdue: &mut Overdue, by: By) -> Result<()> {
+        let Overdue { ticket, ref start, reason, .. } = *overdue;
         let mut entry = abandoned(&start.end, reason, Some(ticket), start.lsn.map(|lsn| lsn.get()));
         let encoded = match by {
             By::Caller => self.prepare(&mut entry)?,
@@ -203,10 +195,12 @@ impl Drain {
             }
         };
         let recorded = self.record(encoded, Level::Batched, Place::Forced)?;
+        let floor = start.floor;
         let mut state = self.lock();
+        overdue.written = true;
         state.open.left(ticket);
         if let Recorded::Queued(ticket) = recorded {
-            state.open.leave(start.floor, ticket);
+            state.open.leave(floor, ticket);
         }
         Ok(())
     }
@@ -236,13 +230,25 @@ pub(crate) enum By {
     Worker,
 }
 
-/// A start that has left the table and is not written off yet.
+/// A start that has left the table and is not written off yet. Dropped before it is, because that was
+/// refused or a caller's clock panicked, it is open as before.
 struct Overdue {
     ticket: u64,
     start: OpenStart,
     reason: &'static str,
-    /// Its log keeps it meanwhile.
+    /// The log has the write-off, or will.
+    written: bool,
+    /// Its log keeps it meanwhile; dropped last.
     kept: Coming,
+}
+
+impl Drop for Overdue {
+    fn drop(&mut self) {
+        let drain = &self.kept.drain;
+        if !self.written && drain.log().check_process().is_ok() {
+            drain.lock().open.put_back(self.ticket, self.start.clone());
+        }
+    }
 }
 
 /// The entry that writes a start off.
@@ -341,60 +347,30 @@ impl Drop for Closing {
     }
 }
 
-/// An open call whose end is being recorded by its call id. Dropped, it can be found again.
-#[derive(Debug)]
-pub(crate) struct Ending {
-    drain: Arc<Drain>,
-    ticket: u64,
-    start: OpenStart,
-    waits: bool,
-}
-
-impl Ending {
-    pub(crate) fn of(drain: &Arc<Drain>, ticket: u64, start: OpenStart) -> Ending {
-        Ending { drain: drain.clone(), ticket, start, waits: true }
-    }
-
-    pub(crate) fn ticket(&self) -> u64 {
-        self.ticket
-    }
-
-    /// The end entry as far as it is known.
-    pub(crate) fn end(&self) -> Entry {
-        let mut entry = (*self.start.end).clone();
-        entry.duration = Some(self.drain.clock().mono().since(self.start.started));
-        entry
-    }
-
-    /// The end has this ticket, or may be in the log (`None`).
-    pub(crate) fn ended(mut self, end: Option<u64>) {
-        self.waits = false;
-        self.drain.close_start(self.ticket, end);
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        if self.waits && self.drain.log().check_process().is_ok() {
-            self.drain.lock().open.not_ending(self.ticket);
-        }
-    }
-}
-
-/// A start that is in the table and whose caller has no [`crate::Call`] yet. Dropped before it is
-/// [`Opening::done`], its end has no place without room any more; the start stays in the table.
+/// A start that is recorded and whose caller has no [`crate::Call`] yet. Dropped before it is
+/// [`Opening::done`], its end has no place without room any more; the start is in the table all the
+/// same, so that its end is found by its call id, or it is written off.
 #[derive(Debug)]
 pub(crate) struct Opening {
     drain: Arc<Drain>,
     ticket: u64,
+    /// Until it is in the table.
+    start: Option<OpenStart>,
     waits: bool,
 }
 
 impl Opening {
+    /// A start that was just recorded. Its time is asked of a clock, which may be a caller's code and
+    /// panic, so it is nobody's loss from here on.
     pub(crate) fn of(drain: &Arc<Drain>, ticket: u64, start: OpenStart) -> Opening {
-        let opening = Opening { drain: drain.clone(), ticket, waits: true };
-        drain.opened(ticket, start);
-        opening
+        Opening { drain: drain.clone(), ticket, start: Some(start), waits: true }
+    }
+
+    /// Puts it into the table, as begun at this time.
+    pub(crate) fn enter(&mut self, started: MonoTime) {
+        if let Some(start) = self.start.take() {
+            self.drain.opened(self.ticket, OpenStart { started, ..start });
+        }
     }
 
     /// Somebody has the call: its end, or its drop, sees to the rest. If he had to wait for it: since
@@ -416,6 +392,9 @@ impl Opening {
 impl Drop for Opening {
     fn drop(&mut self) {
         if self.waits && self.drain.log().check_process().is_ok() {
+            if let Some(start) = self.start.take() {
+                self.drain.lock().open.insert(self.ticket, start);
+            }
             self.drain.release_start(self.ticket);
         }
     }

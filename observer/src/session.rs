@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::call::{Call, Outcome};
+use crate::call::Call;
 use crate::clock::MonoTime;
 use crate::drain::Handle;
 use crate::entry::Entry;
@@ -17,15 +17,15 @@ use crate::kind::{CallKind, EntryKind};
 use crate::observer::{Level, Receipt};
 use crate::open_starts::OpenStart;
 use crate::queue::Place;
-use crate::record::{Coming, Ending, Opening, Recorded};
+use crate::record::{Coming, Opening, Recorded};
 
 /// Records the entries of one session. Cheap to clone; clones are the same session.
 #[derive(Clone, Debug)]
 pub struct Session {
     pub(crate) handle: Arc<Handle>,
-    id: SessionId,
-    run: Option<RunId>,
-    level: Level,
+    pub(crate) id: SessionId,
+    pub(crate) run: Option<RunId>,
+    pub(crate) level: Level,
     intents_required: bool,
 }
 
@@ -54,6 +54,26 @@ impl Session {
     /// # Errors
     /// `Invalid` without a run id; else as [`Start::start`].
     pub fn require_intents(mut self) -> Result<Session> {
+        let mut entry = self.intents_entry()?;
+        self.record(&mut entry, Level::Durable, Place::Kept)?;
+        self.intents_required = true;
+        Ok(self)
+    }
+
+    /// [`Session::require_intents`] for async code: holds no thread while it waits. Dropped before it
+    /// is ready, the log may say so or not, and nobody has a session that keeps to it: declare it
+    /// again before the run's first tool.
+    ///
+    /// # Errors
+    /// As [`Session::require_intents`].
+    pub async fn require_intents_async(mut self) -> Result<Session> {
+        let mut entry = self.intents_entry()?;
+        self.handle.record_async(&mut entry, Level::Durable, Place::Kept).await?;
+        self.intents_required = true;
+        Ok(self)
+    }
+
+    fn intents_entry(&self) -> Result<Entry> {
         if self.run.is_none() {
             return Err(Error::invalid(
                 "a run needs an id to declare something about itself: call Session::run first",
@@ -61,9 +81,7 @@ impl Session {
         }
         let mut entry = self.entry(EntryKind::RunStart);
         entry.metadata = Some(JsonText::parse(r#"{"intents":"required"}"#)?);
-        self.record(&mut entry, Level::Durable, Place::Kept)?;
-        self.intents_required = true;
-        Ok(self)
+        Ok(entry)
     }
 
     /// The session's id.
@@ -158,60 +176,6 @@ impl Session {
         self.handle.record_async(&mut entry, self.level, Place::Kept).await
     }
 
-    /// Records the end of a call whose [`Call`] is not at hand: in another process, after a
-    /// restart. If this observer recorded its start and has not written it off, the end has span
-    /// and duration; otherwise it has neither, because nobody here knows them, and readers pair it
-    /// by the call id.
-    ///
-    /// # Errors
-    /// As [`Start::start`].
-    pub fn end_by_call_id(
-        &self,
-        kind: CallKind,
-        call_id: CallId,
-        outcome: Outcome,
-    ) -> Result<Receipt> {
-        let Some(known) = self.ending(kind, &call_id)? else {
-            let mut entry = self.end_of(kind, call_id);
-            outcome.put(&mut entry);
-            return self.record(&mut entry, self.level, Place::Kept);
-        };
-        let mut entry = known.end();
-        outcome.put(&mut entry);
-        let encoded = self.handle.prepare(&mut entry);
-        let place = Place::End(known.ticket());
-        let recorded = encoded.and_then(|encoded| self.handle.record(encoded, self.level, place));
-        match &recorded {
-            Ok(recorded) => known.ended(recorded.ticket()),
-            Err(error) if error.outcome_unknown() => known.ended(None),
-            Err(_) => drop(known), // it can be found again
-        }
-        self.handle.receipt(recorded?, self.level)
-    }
-
-    /// The open call of this id, if this observer has its start; nobody else finds it then.
-    pub(crate) fn ending(&self, kind: CallKind, call_id: &CallId) -> Result<Option<Ending>> {
-        self.handle.log().check_process()?;
-        // The table knows the ids that were written.
-        let session = self.handle.written_id(self.id.as_str()).and_then(SessionId::stored);
-        let id = self.handle.written_id(call_id.as_str()).and_then(CallId::stored);
-        let (session, id) = (session.as_ref().unwrap_or(&self.id), id.as_ref().unwrap_or(call_id));
-        let run = self.run.as_ref().map(|run| {
-            let written = self.handle.written_id(run.as_str()).and_then(RunId::stored);
-            written.unwrap_or_else(|| run.clone())
-        });
-        let open = &mut self.handle.lock().open;
-        let known = open.ending_by_call_id(session, run.as_ref(), kind.end(), id);
-        Ok(known.map(|(ticket, start)| Ending::of(&self.handle, ticket, start)))
-    }
-
-    /// The end of a call whose start is not at hand.
-    pub(crate) fn end_of(&self, kind: CallKind, call_id: CallId) -> Entry {
-        let mut entry = self.entry(kind.end());
-        entry.call_id = Some(call_id);
-        entry
-    }
-
     pub(crate) fn entry(&self, kind: EntryKind) -> Entry {
         let mut entry = Entry::new(kind);
         entry.session = Some(self.id.clone());
@@ -228,7 +192,7 @@ impl Session {
         Start { handle: self.handle.clone(), kind, level: self.level, span, entry, must_be_durable }
     }
 
-    fn record(&self, entry: &mut Entry, level: Level, place: Place) -> Result<Receipt> {
+    pub(crate) fn record(&self, entry: &mut Entry, level: Level, place: Place) -> Result<Receipt> {
         let encoded = self.handle.prepare(entry)?;
         let recorded = self.handle.record(encoded, level, place)?;
         self.handle.receipt(recorded, level)
@@ -331,13 +295,14 @@ impl Start {
         };
         let reserved = matches!(recorded, Recorded::Queued(_));
         let end = Arc::new(self.end());
-        let started = self.handle.clock().mono(); // after the wait for room
-        let (end_entry, floor) = (end.clone(), coming.floor);
+        let (end_entry, floor, started) = (end.clone(), coming.floor, self.entry.mono);
         let open = OpenStart { end: end_entry, started, lsn, floor, reserved, ending: false };
-        let opening = match recorded {
+        let mut opening = match recorded {
             Recorded::Dropped(_) => None,
             _ => Some(Opening::of(&self.handle, ticket, open)),
         };
+        let started = self.handle.clock().mono(); // after the wait for room
+        opening.iter_mut().for_each(|opening| opening.enter(started));
         drop(coming); // it is in the table
         match self.handle.receipt(recorded, self.level) {
             Ok(receipt) => Ok(self.opened(opening, end, receipt, started)),
@@ -360,20 +325,22 @@ impl Start {
         let encoded = self.prepare()?;
         let coming = Coming::next(&self.handle)?;
         let (ticket, dropped) = self.handle.offer_async(encoded, self.level, Place::Start).await?;
-        let (end, started) = (Arc::new(self.end()), self.handle.clock().mono());
+        let end = Arc::new(self.end());
         let open = OpenStart {
             end: end.clone(),
-            started,
+            started: self.entry.mono,
             lsn: None,
             floor: coming.floor,
             reserved: true,
             ending: false,
         };
         // In the table before the wait for the sync: this future may be dropped there.
-        let opening = match dropped {
+        let mut opening = match dropped {
             true => None,
             false => Some(Opening::of(&self.handle, ticket, open)),
         };
+        let started = self.handle.clock().mono(); // after the wait for room
+        opening.iter_mut().for_each(|opening| opening.enter(started));
         drop(coming); // it is in the table
         match self.handle.receipt_async(ticket, dropped, self.level).await {
             Ok(receipt) => Ok(self.opened(opening, end, receipt, started)),

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use regex::bytes::Regex;
 
 use super::judge;
+use super::lexeme;
 use super::scan::{before_quote, ceil, to_its_end};
 use super::shapes::{Assigned, LOOK_BYTES};
 
@@ -36,7 +37,10 @@ pub(super) fn ends(text: &str, start: usize, end: usize, whose: Assigned) -> Opt
     }
     let bare = value.text.trim_end_matches('\\');
     let is_secret = match whose {
-        Assigned::Token => judge::secret_value(bare),
+        Assigned::Token => {
+            let said = text.get(..start).is_some_and(lexeme::said_by_parser);
+            judge::secret_value(bare) && !(said && lexeme::is_lexeme(bare))
+        }
         Assigned::Password => {
             // `password: Text!` declares a name's type.
             let sure = value.quote.is_some();

@@ -8,6 +8,8 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::lexeme;
+
 pub(super) fn always(_: &str) -> bool {
     true
 }
@@ -16,6 +18,12 @@ pub(super) fn always(_: &str) -> bool {
 pub(super) fn mixed(text: &str) -> bool {
     let seen = Seen::of(text);
     seen.digits > 0 && seen.letters() > 0
+}
+
+/// Digits and letters of both cases, as no checksum has them.
+pub(super) fn of_both_cases(text: &str) -> bool {
+    let seen = Seen::of(text);
+    seen.digits > 0 && seen.upper >= 4 && seen.lower >= 4
 }
 
 /// The last part of a URL's path is no word.
@@ -225,6 +233,7 @@ fn is_something_else(value: &str) -> bool {
         || is_path(value)
         || program.iter().any(|begin| value.starts_with(begin))
         || methods.iter().any(|method| value.eq_ignore_ascii_case(method))
+        || lexeme::is_sized_type(value)
         || is_placeholder(value)
 }
 

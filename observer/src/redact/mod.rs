@@ -9,6 +9,7 @@
 mod assigned;
 mod json;
 mod judge;
+mod lexeme;
 mod names;
 mod scan;
 mod shapes;

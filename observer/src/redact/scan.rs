@@ -137,6 +137,10 @@ impl Scan<'_> {
                 let end = if cut { to_its_end(text, end, in_token) } else { end };
                 is_one.then_some((start, end))
             }
+            Reach::Last(bytes) => {
+                let start = end.checked_sub(bytes).filter(|at| *at >= start)?;
+                (shape.judge)(text.get(start..end)?).then_some((start, end))
+            }
             Reach::KeyBlock => {
                 let (whole, closed) = self.key_end.after(text, end);
                 let long = whole - start >= KEY_BYTES_MIN;

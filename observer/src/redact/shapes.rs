@@ -27,6 +27,9 @@ pub(super) enum Reach {
     /// As far back as there are such bytes, so many at least and at most. The look is the mark in
     /// the middle of a key that has none at its beginning.
     Back(fn(u8) -> bool, usize, usize),
+    /// So many bytes at the end of the look: what stands before them is the mark of a key that has none
+    /// itself.
+    Last(usize),
     /// From the first line of a key to its last, or to the end of the text.
     KeyBlock,
     /// To the end of a URL; its password ends at the last `@`.
@@ -104,7 +107,7 @@ pub(super) const KEY_BEGIN: &str =
 pub(super) const KEY_END: &str = r"(?:-{4,5} ?END (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)? ?-{4,5}|Private-(?:MAC|Hash): [0-9a-f]{0,64})";
 
 /// The longest shapes first: of two that begin at one place the earlier row is taken.
-pub(super) static SHAPES: [Shape; 25] = [
+pub(super) static SHAPES: [Shape; 26] = [
     // Its first line; what is in it may be anything, so its end is looked for where this is found.
     Shape {
         marker: PRIVATE_KEY,
@@ -119,6 +122,13 @@ pub(super) static SHAPES: [Shape; 25] = [
     shape(API_KEY, r"[0-9]{8,10}:A[A-Za-z0-9_-]{34}", judge::always),
     shape(API_KEY, r"(?:sk|pa)-[A-Za-z0-9_-]{20,256}", judge::random_run),
     shape(API_KEY, r"ops_eyJ[A-Za-z0-9+/]{50,256}", judge::always),
+    // Cohere's keys have no mark, and alone they look like any id; its name stands beside them.
+    Shape {
+        marker: API_KEY,
+        pattern: r#"(?i:cohere)[^\r\n]{0,32}[ \t"'(\[:=,>\\][A-Za-z0-9]{40}\b"#,
+        judge: judge::of_both_cases,
+        reach: Reach::Last(40),
+    },
     // A URL that is a secret, and the signature of one.
     shape(
         API_KEY,

@@ -9,6 +9,7 @@
 )]
 
 mod archives;
+mod async_forms;
 mod batched;
 mod codec;
 mod common;
@@ -25,6 +26,7 @@ mod mended;
 mod nine_bugs;
 mod open_calls;
 mod pairing;
+mod panics;
 mod real_input;
 mod redaction;
 mod resume;

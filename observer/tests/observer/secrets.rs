@@ -595,6 +595,133 @@ fn what_only_looks_like_a_secret_stays() {
     assert!(touched.is_empty(), "{} of {}:\n{}", touched.len(), texts.len(), touched.join("\n"));
 }
 
+/// What a compiler or an interpreter calls a token, and types that a name like `token` is declared with.
+const SAID_BY_PARSERS: [&str; 34] = [
+    "error: unexpected token: uint64_t",
+    "<stdin>:3:7: expected ';' before token: uint64_t",
+    "unknown type name in token: uint_fast32_t",
+    "Unexpected token: <",
+    "Unexpected token: punc (})",
+    "Unexpected token: name (uint64_t)",
+    "SyntaxError: Unexpected token: IDENTIFIER_42",
+    "SyntaxError: Unexpected token '<', \"<!DOCTYPE \"... is not valid JSON",
+    "SyntaxError: Unexpected token u in JSON at position 20",
+    "unexpected token 'EOF'",
+    "unexpected token: EOF_MARKER_12",
+    "unexpected token: 'utf16_to_32'",
+    "ERROR near token: SELECT",
+    "syntax error near token: varchar255",
+    "syntax error at line 12, token: T_LNUMBER_10",
+    "syntax error near unexpected token: sha256_init",
+    "parse error, unexpected token: TOKEN_KIND_64",
+    "ParseError: unexpected token: base64Decode32",
+    "Unexpected token: 0x7fff56942a10",
+    "Unexpected token: 1_000_000_000ULL",
+    "unexpected token: `md5_of_part2`",
+    "unexpected token: \"fixed_point32\"",
+    "stray token: vec3_add16",
+    "offending token: Sha256Hasher32",
+    "extraneous token: crc32_table64",
+    "lookahead token: RULE_NAME_12",
+    "token: Uint8ClampedArray",
+    "secret: Float64Array",
+    "let token: BigUint64Array = new BigUint64Array(4)",
+    "struct { token: uint_least16_t }",
+    "private_key: bytes32[]",
+    "secret_key: uint256[]",
+    "token: __int128",
+    "password: int_fast64_t,",
+];
+
+#[test]
+fn what_a_parser_says_of_a_token_stays() {
+    let observer = observer();
+    let mut touched = Vec::new();
+    for text in SAID_BY_PARSERS {
+        let nested = serde_json::json!({ "stderr": text, "token": "uint64_t" }).to_string();
+        for form in [text, nested.as_str()] {
+            let kept = kept(&observer, JsonText::string(form));
+            if JsonText::string(form).as_str() != kept {
+                touched.push(format!("{form}\n    is kept as {kept}"));
+            }
+        }
+    }
+    assert!(touched.is_empty(), "{}:\n{}", touched.len(), touched.join("\n"));
+    let member = r#"{"token":"uint64_t","secret":"Float64Array"}"#;
+    assert_eq!(kept(&observer, JsonText::parse(member).unwrap()), member);
+}
+
+/// A parser may choke on a key, and a server speaks of tokens as parsers do.
+#[test]
+fn a_secret_that_a_parser_names_is_found() {
+    let (hex, mixed) = (made(1, HEX, 40), made(2, ALNUM, 24));
+    let github = format!("ghp_{}", made(3, ALNUM, 36));
+    let mut found = Vec::new();
+    for said in [
+        "Unexpected token: ",
+        "unexpected token: \"",
+        "SyntaxError: Unexpected token: ",
+        "syntax error near token: ",
+        "parse error, token: ",
+        "unterminated token: '",
+    ] {
+        for secret in [&hex, &mixed, &github] {
+            found.push((format!("{said}{secret}"), secret.clone()));
+        }
+    }
+    found.extend(rows(&[
+        // The words of servers excuse nothing, nor do a parser's of another member or line.
+        ("invalid token: sunshine42", "sunshine42"),
+        ("unknown token: sunshine42", "sunshine42"),
+        ("expected token: sunshine42", "sunshine42"),
+        ("found token: sunshine42", "sunshine42"),
+        ("token: sunshine42", "sunshine42"),
+        ("unexpected end\ntoken: sunshine42", "sunshine42"),
+        (r#"{"error":"unexpected","token":"sunshine42"}"#, "sunshine42"),
+        (r#"{"error":"SyntaxError: no","token":"sunshine42"}"#, "sunshine42"),
+        ("unexpected token: a1b2c3d4", "a1b2c3d4"),
+        ("unexpected token: 9f8a7b6c5d4e", "9f8a7b6c5d4e"),
+        (
+            "unexpected token: 0x4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318",
+            "4c0883a69102937d6231471b5dbb6204",
+        ),
+        ("unexpected password: uint64_tx", "uint64_tx"),
+        ("password: uint63_t", "uint63_t"),
+    ]));
+    all_gone(&found);
+}
+
+/// Forty letters and digits are Cohere's key where its name says so, and anybody's id elsewhere.
+#[test]
+fn a_key_without_a_mark_is_found_beside_its_service() {
+    let key = |n: usize| made(n, ALNUM, 40);
+    let frames = [
+        "co = cohere.Client(\"{}\")",
+        "co = cohere.ClientV2('{}')",
+        "llm = CohereEmbeddings({})",
+        "COHERE_KEY={}",
+        "export COHERE_KEY={} && run",
+        "my cohere key is {}, keep it",
+        "cohere: {}",
+    ];
+    let found = frames.iter().enumerate().map(|(n, frame)| (frame.replace("{}", &key(n)), key(n)));
+    all_gone(&found.collect::<Vec<_>>());
+    let observer = observer();
+    let stays = [
+        format!("cohere-python at {}", &made(1, HEX, 40)),
+        format!("cohere.Client(\"{}\")", "your_api_key_goes_here_forty_chars_long_"),
+        "cohere.chat_stream(GetApplicationSettingsFromEnvironment12)".to_owned(),
+        format!("a coherent text\n{}", key(1)),
+        format!("the request {} has no mark", key(2)),
+    ];
+    for text in stays {
+        let text = JsonText::string(&text);
+        assert_eq!(kept(&observer, text.clone()), text.as_str());
+    }
+    let said = kept(&observer, JsonText::string(&format!("cohere.Client('{}')", key(3))));
+    assert_eq!(said, r#""cohere.Client('[redacted:api-key]')""#, "and nothing else is gone");
+}
+
 /// What begins inside of a candidate that was none is looked at again: not from there to the end.
 #[test]
 fn long_near_secrets_of_every_shape_are_looked_at_in_time() {
@@ -639,6 +766,8 @@ fn long_near_secrets_of_every_shape_are_looked_at_in_time() {
         "dp.pt.",
         "token=abc12&",
         "&",
+        "cohere ",
+        "cohere a(aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa ",
     ] {
         // Where the look once had no bound at all, a longer one, to tell.
         let bytes = if near.starts_with("eyJ-") { (1 << 20) - 512 } else { 256 << 10 };
