@@ -18,7 +18,8 @@ use std::sync::Arc;
 use annals_observer::archive::union::union_in;
 use annals_observer::archive::verify::verify_in;
 use annals_observer::archive::{MANIFEST, Target};
-use annals_wal::fs::mem::{Keep, MemDir};
+use annals_wal::fs::gate::{Gate, eio};
+use annals_wal::fs::mem::{Keep, MemDir, SyncFailure};
 use annals_wal::fs::{Dir, SyncPoint};
 use annals_wal::{Batch, Log, Lsn, Options, Record};
 
@@ -35,15 +36,24 @@ fn holds(log: &Log, name: &str) -> bool {
     log.holds().iter().any(|(hold, _)| hold == name)
 }
 
-/// What archive and log have together, from the first record on.
-fn together(log: &Log, to: &MemDir) -> Result<BTreeMap<u64, Vec<u8>>, String> {
+/// How many records archive and log have together, from the first on; each must be what was written there.
+fn together(log: &Log, to: &MemDir) -> Result<u64, String> {
     let archives: Vec<Arc<dyn Dir>> =
         to.names().iter().filter(|name| *name == MANIFEST).map(|_| to.dir()).collect();
     let records = union_in(log, &archives, Lsn::FIRST).map_err(|e| e.to_string())?;
     let record = |record: annals_observer::Result<annals_wal::StoredRecord>| {
         record.map(|r| (r.lsn.get(), r.payload)).map_err(|e| e.to_string())
     };
-    records.map(record).collect()
+    let records = records.map(record).collect::<Result<BTreeMap<u64, Vec<u8>>, String>>()?;
+    // Two records each, the last two by whoever looks.
+    let last = records.len() as u64;
+    for (lsn, payload) in records {
+        let n = if lsn + 2 > last { 9 } else { (lsn - 1) as u8 / 2 };
+        if payload != vec![n; 25_000] {
+            return Err(format!("LSN {lsn} is another record"));
+        }
+    }
+    Ok(last)
 }
 
 /// One life: appends and hand-overs, five times, by one target or by a new one each time. Returns how
@@ -77,9 +87,13 @@ fn check(disk: &MemDir, acknowledged: u64, copy: bool) -> Result<bool, String> {
     let (log, to) = (open(disk), disk.beside("to"));
     let next = log.append_batch(two(9)).map_err(|e| e.to_string())?.end().next();
     let held = holds(&log, "archive:t") || holds(&log, "archive?t");
+    // The log waits for a target before anything is made for it.
+    if !held && to.dir().list().is_ok() {
+        return Err("there is a directory, and the log waits for nobody".to_owned());
+    }
     if held {
         log.trim(next.unwrap()).map_err(|e| e.to_string())?;
-        let there = together(&log, &to)?.len() as u64;
+        let there = together(&log, &to)?;
         if there < acknowledged + 2 {
             return Err(format!("{there} of {} records are there", acknowledged + 2));
         }
@@ -88,7 +102,7 @@ fn check(disk: &MemDir, acknowledged: u64, copy: bool) -> Result<bool, String> {
     let handed = target.hand_over(&log).map_err(|e| e.to_string())?;
     log.trim(handed.next_lsn).map_err(|e| e.to_string())?;
     verify_in(&to.dir()).map_err(|e| e.to_string())?;
-    let there = together(&log, &to)?.len() as u64;
+    let there = together(&log, &to)?;
     let names = to.names();
     let left = names.iter().find(|name| name.contains("ARCHIVE.") && !name.ends_with("lock"));
     match left {
@@ -175,7 +189,7 @@ fn the_directory_sync_behind_an_archives_manifest_is_needed() {
 /// archive links of it must be made durable first.
 #[test]
 fn the_sync_of_a_segment_before_its_link_is_needed() {
-    let archived = |left_out: Option<SyncPoint>| {
+    let archived = |left_out: Option<SyncPoint>, fails: bool| {
         let original = MemDir::new(8);
         let log = open(&original);
         for n in 0..4 {
@@ -192,11 +206,22 @@ fn the_sync_of_a_segment_before_its_link_is_needed() {
         }
         let log = open(&disk);
         let to = disk.beside("to");
+        if fails {
+            // Its sync fails, and so does the copy that is made for that. A sync that was asked again
+            // would say that all is well.
+            disk.fail_sync(SyncPoint::ArchivedSegment, 0, SyncFailure::CleanNew);
+            let gate = Gate::new(to.dir(), |what| match what {
+                "sync ArchiveCopy" => Err(eio()),
+                _ => Ok(()),
+            });
+            Target::in_dir("t", gate).unwrap().hand_over(&log).unwrap_err();
+        }
         let handed = Target::in_dir("t", to.dir()).unwrap().hand_over(&log).unwrap();
         assert!(handed.segments >= 3, "{handed:?}");
         verify_in(&disk.crash(Keep::Nothing).beside("to").dir())
     };
-    assert_eq!(archived(None).unwrap().segments, 3);
-    let error = archived(Some(SyncPoint::ArchivedSegment)).unwrap_err();
+    assert_eq!(archived(None, false).unwrap().segments, 3);
+    assert_eq!(archived(None, true).unwrap().segments, 3, "a sync is not tried again");
+    let error = archived(Some(SyncPoint::ArchivedSegment), false).unwrap_err();
     println!("without it: {error}");
 }

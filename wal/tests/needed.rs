@@ -49,7 +49,7 @@ const COVERED: [SyncPoint; 27] = [
     // The registry's: `registry/tests/it/snapshot.rs`.
     SyncPoint::SnapshotFile,
     SyncPoint::SnapshotName,
-    // The observer's archives: `observer/tests/observer/archive_crashes.rs`.
+    // The observer's archives: `observer/tests/archive_crashes.rs`.
     SyncPoint::ArchiveParent,
     SyncPoint::ArchivedSegment,
     SyncPoint::ArchiveCopy,

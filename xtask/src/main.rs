@@ -69,7 +69,7 @@ const MENU: &str = "cargo xtask VERB
   lossy-demo [N]    the same against a build that acknowledges before it writes: it must fail";
 
 /// Verbs whose lines above are all there is to say. (`crash-sweep --help` swept for four minutes.)
-const SAID_ABOVE: [&str; 12] = [
+const SAID_ABOVE: [&str; 15] = [
     "crash-sweep",
     "simulate",
     "two-processes",
@@ -82,6 +82,9 @@ const SAID_ABOVE: [&str; 12] = [
     "pairing",
     "damage-table",
     "instructions",
+    "full-disk",
+    "demo-rounds",
+    "lossy-demo",
 ];
 
 fn main() -> ExitCode {

@@ -8,9 +8,10 @@
 use std::io;
 
 use annals_wal::Log;
-use annals_wal::fs::{Access, Dir, File, SyncPoint, read_full, write_once};
+use annals_wal::fs::{Access, Dir, File, Status, SyncPoint, read_full, write_once};
 use sha2::{Digest, Sha256};
 
+use super::turn::Turns;
 use super::{LOCK, MANIFEST};
 use crate::error::{Error, Result};
 use crate::ids::ContentHash;
@@ -28,7 +29,13 @@ const CHUNK: usize = 256 << 10;
 /// Brings one segment to the target under its own name; returns its length. A file that is there and
 /// not in the manifest is what a crash left. A copy has another name until it is whole: who reads the
 /// archive meanwhile, or after a crash, meets no half segment.
-pub(super) fn segment(log: &Log, to: &dyn Dir, name: &str, copy: bool) -> Result<u64> {
+pub(super) fn segment(
+    log: &Log,
+    turns: &Turns,
+    to: &dyn Dir,
+    name: &str,
+    copy: bool,
+) -> Result<u64> {
     let half = if mutant::is("archive:copied-in-place") { name } else { HALF_COPY };
     for old in [name, HALF_COPY] {
         if mutant::is("archive:leftovers-stay") {
@@ -38,30 +45,40 @@ pub(super) fn segment(log: &Log, to: &dyn Dir, name: &str, copy: bool) -> Result
     }
     let from = &**log.dir();
     let source = from.open(name, Access::Read).map_err(|e| failed("open", from, name, e))?;
-    // The log has synced what it wrote there, but a log that was copied here and opened was never
-    // synced by anybody. Before the link: after it the sync would be one of the inode's new link
-    // count, too, which the writers wait behind.
-    let synced = source.sync_data(SyncPoint::ArchivedSegment);
-    synced.map_err(|e| failed("sync", from, name, e))?;
-    let linked = match copy {
-        true => Err(io::ErrorKind::CrossesDevices.into()),
-        false => to.hard_link_from(from.absolute(), name, name),
-    };
-    match linked {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Err(failed("link", from, name, e));
-        }
-        // Another file system, or one without links.
-        Err(_) => {
-            copied(&*source, to, half).map_err(|e| failed("copy to", to, half, e))?;
-            if half != name {
-                to.rename(half, name).map_err(|e| failed("rename", to, half, e))?;
-            }
+    // Another file system, one without links, or bytes that the disk may not have.
+    if copy || !is_durable(&*source, turns, name) || !is_linked(from, &*source, to, name) {
+        remove(to, name).map_err(|e| failed("replace", to, name, e))?;
+        copied(&*source, to, half).map_err(|e| failed("copy to", to, half, e))?;
+        if half != name {
+            to.rename(half, name).map_err(|e| failed("rename", to, half, e))?;
         }
     }
     let len = to.open(name, Access::Read).and_then(|file| file.len());
     len.map_err(|e| failed("look at", to, name, e))
+}
+
+/// Whether the disk has what the log's file shows. The log has synced what it wrote there, but a log that was
+/// copied here and opened was never synced by anybody. Before the link: after it the sync would be one of
+/// the inode's new link count, too, which the writers wait behind.
+///
+/// A sync that failed proves nothing, and a second one would prove nothing either, whatever it said: from
+/// then on the file is copied, as its cache shows it, and the copy has a sync of its own.
+fn is_durable(source: &dyn File, turns: &Turns, name: &str) -> bool {
+    if turns.is_doubtful(name) {
+        return false;
+    }
+    let synced = source.sync_data(SyncPoint::ArchivedSegment).is_ok();
+    if !synced {
+        turns.doubt(name);
+    }
+    synced
+}
+
+/// Whether the target has that very file by a link: a path alone does not say whose file it names.
+fn is_linked(from: &dyn Dir, source: &dyn File, to: &dyn Dir, name: &str) -> bool {
+    let linked = to.hard_link_from(from.absolute(), name, name);
+    let same = |there: Status| source.status().is_ok_and(|status| status.is_same_file(&there));
+    linked.and_then(|()| to.status(name)).is_ok_and(same)
 }
 
 fn copied(source: &dyn File, to: &dyn Dir, half: &str) -> io::Result<()> {

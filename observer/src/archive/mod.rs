@@ -69,7 +69,8 @@ pub struct HandedOver {
 
 impl Target {
     /// A target by name and directory. The first hand-over makes the directory, and those above it that are
-    /// missing; each belongs to its owner alone (mode 0700), as the log's does.
+    /// missing; what it makes belongs to its owner alone (mode 0700), as the log's does. A relative path
+    /// is resolved now.
     ///
     /// # Errors
     /// `Invalid` for a name of 0 or more than [`NAME_BYTES_MAX`] bytes.
@@ -121,7 +122,7 @@ impl Target {
     /// A hold is there from the first call on, also if that fails (`archive?NAME`, until the
     /// directory is there): what the log had then, the target will have. Release it
     /// ([`Log::release_hold`]) if the target is given up: until then nothing is trimmed. A call that is
-    /// refused as `Invalid` makes none.
+    /// refused as `Invalid` makes none, unless somebody else makes the directory his in the same moment.
     ///
     /// # Errors
     /// `Invalid` while another process or thread hands over to the same directory, if it is an
@@ -178,10 +179,14 @@ impl Target {
         if !as_left || manifest.next_lsn != known {
             self.write(&manifest)?;
         }
+        let waits = holds.iter().any(|(name, _)| *name == self.waiting_hold());
+        if mutant::is("archive:released-first") && waits {
+            log.release_hold(&self.waiting_hold())?;
+        }
         if held.is_none_or(|held| held > manifest.next()) {
             self.set_hold(log, manifest.next())?;
         }
-        if holds.iter().any(|(name, _)| *name == self.waiting_hold()) {
+        if waits {
             log.release_hold(&self.waiting_hold())?;
         }
         let mut handed = HandedOver { segments: 0, bytes: 0, next_lsn: manifest.next() };
@@ -195,7 +200,7 @@ impl Target {
             let _turn = turns.take();
             self.follows(&manifest, &segment, first)?;
             let name = segment_name(segment.sequence);
-            let bytes = bring::segment(log, &*self.dir, &name, self.copy)?;
+            let bytes = bring::segment(log, &turns, &*self.dir, &name, self.copy)?;
             let sha256 = turns.sums().of(&*self.dir, &name)?;
             let synced = self.dir.sync(SyncPoint::ArchiveNames);
             synced.map_err(|e| Error::file("sync", self.dir.path(), e))?;

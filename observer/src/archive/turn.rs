@@ -9,6 +9,7 @@
 //! have waited [`PATIENCE`] for is passed over, and a target whose disk hangs stops its own archive alone.
 //! Next room: [`crate::archive`].
 
+use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(super) struct Turns {
     /// Told whenever another turn is due.
     ended: Condvar,
     sums: Sums,
+    /// Segments of the log whose sync has failed. Taken alone, for a moment.
+    doubtful: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +53,16 @@ impl Turns {
     /// What targets of this log have hashed.
     pub(super) fn sums(&self) -> &Sums {
         &self.sums
+    }
+
+    /// From now on nobody takes this segment of the log for durable.
+    pub(super) fn doubt(&self, name: &str) {
+        let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        doubtful.insert(name.to_owned());
+    }
+
+    pub(super) fn is_doubtful(&self, name: &str) -> bool {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
     fn take_within(&self, patience: Duration) -> Turn<'_> {

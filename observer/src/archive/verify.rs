@@ -3,6 +3,8 @@
 //! Reads every byte and writes none. Two proofs: each file's SHA-256 is the manifest's, and the
 //! segments are whole by the log's own checksums.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,24 +38,25 @@ pub fn differences<'m>(
     read: bool,
 ) -> Result<Vec<(&'m Archived, &'static str)>> {
     let entries = dir.list().map_err(|e| Error::file("list", dir.path(), e))?;
+    let entries: BTreeMap<&str, bool> =
+        entries.iter().map(|entry| (entry.name.as_str(), entry.regular)).collect();
     let mut wrong = Vec::new();
     for segment in &manifest.segments {
         let name = &segment.name;
-        let why = match entries.iter().find(|entry| entry.name == *name) {
-            None => Some("is missing"),
-            Some(entry) if !entry.regular => Some("is no regular file"),
-            Some(_) => {
-                let len = dir.open(name, Access::Read).and_then(|file| file.len());
-                match len.map_err(|e| failed("look at", dir, name, e))? {
-                    len if len != segment.bytes => {
-                        Some("has another length than the manifest says")
-                    }
-                    _ if read && hash(dir, name)? != segment.sha256 => {
-                        Some("has another SHA-256 than the manifest says")
-                    }
-                    _ => None,
-                }
+        let len = match entries.get(name.as_str()) {
+            None => Err(io::ErrorKind::NotFound.into()),
+            Some(false) => Err(io::ErrorKind::InvalidInput.into()),
+            Some(true) => dir.open(name, Access::Read).and_then(|file| file.len()),
+        };
+        let why = match len {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Some("is missing"),
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => Some("is no regular file"),
+            Err(e) => return Err(failed("look at", dir, name, e)),
+            Ok(len) if len != segment.bytes => Some("has another length than the manifest says"),
+            Ok(_) if read && hash(dir, name)? != segment.sha256 => {
+                Some("has another SHA-256 than the manifest says")
             }
+            Ok(_) => None,
         };
         wrong.extend(why.map(|why| (segment, why)));
     }

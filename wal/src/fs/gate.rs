@@ -2,7 +2,7 @@
 //! thread at that point, let it fail, let it panic, or look at the log from there; and a door to
 //! hold it with. Feature `testing`.
 //!
-//! Operations are named in words: `create NAME`, `link NAME`, `remove NAME`, `write NAME`,
+//! Operations are named in words: `create NAME`, `link NAME`, `rename NAME` (the new one), `remove NAME`, `write NAME`,
 //! `sync POINT`, `dirsync POINT`; NAME is the one the file was opened by. `map NAME` changes nothing
 //! and is told too. Reads and syncs of the parent pass without a hook, so a hook may read the log;
 //! locks have a hook of their own ([`Gate::on_lock`]).

@@ -2,7 +2,8 @@
 //!
 //! Every method of [`DirLayer`] hands on to the directory below; whoever writes a layer says which
 //! that is and writes the methods that differ. Never here: an opinion. Invariants: a layer is a
-//! [`Dir`]; a method that is added to `Dir` is added here, so that no layer swallows it. Next room:
+//! [`Dir`]; `Dir` has no method with a body, so that one that is added there and not here does not
+//! compile, and no layer swallows it. Next room:
 //! whatever stands below.
 
 use std::fmt::Debug;

@@ -183,9 +183,7 @@ pub trait Dir: Send + Sync + Debug {
     fn path(&self) -> &Path;
 
     /// Where it is, from the root on, wherever the process works by now.
-    fn absolute(&self) -> &Path {
-        self.path()
-    }
+    fn absolute(&self) -> &Path;
 
     /// Who may change the directory, and what kind of file system holds it.
     fn standing(&self) -> io::Result<Standing>;
@@ -209,7 +207,8 @@ pub trait Dir: Send + Sync + Debug {
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Gives a file of another directory, which is at this [`Dir::absolute`], a name here that must not
-    /// exist. `CrossesDevices` where no file can have names in both.
+    /// exist. `CrossesDevices` where no file can have names in both. A path says nothing of whose it
+    /// is: who needs that very file compares the [`Status`] of both afterwards.
     fn hard_link_from(&self, dir: &Path, from: &str, to: &str) -> io::Result<()>;
 
     /// Gives a file another name in one step; what had that name has it no more.
@@ -244,9 +243,7 @@ pub trait Dir: Send + Sync + Debug {
 
     /// Whether the log may use a thread of its own here besides its callers'. A directory for tests
     /// may say no, so that the operations of one caller have one order.
-    fn has_background(&self) -> bool {
-        true
-    }
+    fn has_background(&self) -> bool;
 
     /// Time since some moment in the past that stays the same; never goes back. For how long
     /// somebody is patient, and for nothing that anybody is told.

@@ -62,7 +62,10 @@ pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the directories above this one (mode 0700), and makes the name of each that it made durable.
+/// Makes the directories above this one (mode 0700), and makes the name of each that it made durable. Each is
+/// synced before the next is made, so of an earlier call that was killed only the lowest directory that is
+/// there may lack a durable name: that one is made durable too, where its own parent lets us (a home's
+/// may not, and then it is none of ours).
 ///
 /// # Errors
 /// As the system says.
@@ -70,14 +73,26 @@ pub fn make_above(path: &Path) -> io::Result<()> {
     let path = std::path::absolute(path)?;
     let Some(above) = path.parent() else { return Ok(()) };
     let missing: Vec<&Path> = above.ancestors().take_while(|dir| !dir.exists()).collect();
+    let lowest = above.ancestors().nth(missing.len());
+    if let Some(holder) = lowest.and_then(|dir| resolved(dir)?.parent().map(Path::to_owned)) {
+        match fs::File::open(holder).and_then(|holder| sync_once(&holder)) {
+            Err(e) if !is_refused(&e) => return Err(e),
+            _ => {}
+        }
+    }
     for dir in missing.iter().rev() {
         match fs::DirBuilder::new().mode(0o700).create(dir) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
             _ => sync_parent_of(dir)?,
         }
     }
-    // Also of one that was there: a crash of an earlier call may have come before its sync.
-    if missing.is_empty() { sync_parent_of(above) } else { Ok(()) }
+    Ok(())
+}
+
+/// Nobody may list it, or it is of a file system that cannot sync directories.
+fn is_refused(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    [PermissionDenied, InvalidInput, Unsupported].contains(&error.kind())
 }
 
 /// A directory gets another name, which must not exist, and its parent is synced.
@@ -252,6 +267,10 @@ impl Dir for OsDir {
 
     fn random(&self, out: &mut [u8]) -> io::Result<()> {
         getrandom::fill(out).map_err(io::Error::other)
+    }
+
+    fn has_background(&self) -> bool {
+        true
     }
 
     fn elapsed(&self) -> Duration {

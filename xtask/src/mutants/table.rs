@@ -261,6 +261,7 @@ pub(crate) const TABLE: &[Mutant] = &[
         "the log waits for a target from its first call",
     ),
     m("archive:hold-before-the-manifest", ARCHIVE, "a hold says that a manifest is there"),
+    m("archive:released-first", ARCHIVE, "the last hold is there before the first goes"),
     m("archive:hold-before-the-segment", ARCHIVE, "a hold moves past what a manifest lists"),
     m("archive:copied-in-place", BRING, "a segment has its name when it is whole"),
     m("archive:leftovers-stay", BRING, "what a hand-over left that was broken off is replaced"),

@@ -34,6 +34,8 @@ pub(super) struct Disk {
     pub(super) last_lock: u64,
     pub(super) standing: Option<Standing>,
     pub(super) pid: u32,
+    /// By its seed: two disks are two devices, and what becomes of one stays it.
+    pub(super) device: u64,
     pub(super) random: u64,
     pub(super) clock_ms: u64,
     /// What the clock shows, and how far a question and a sync move it.
@@ -89,7 +91,16 @@ impl Disk {
         let standing = Some(standing);
         let tick = Duration::from_micros(1);
         let dirs = BTreeMap::from([(String::new(), Made::default())]);
-        Disk { random: seed, clock_ms: 1_000, pid: 4242, dirs, standing, tick, ..Disk::default() }
+        Disk {
+            random: seed,
+            device: seed,
+            clock_ms: 1_000,
+            pid: 4242,
+            dirs,
+            standing,
+            tick,
+            ..Disk::default()
+        }
     }
 
     /// Counts a changing operation that is neither a write nor a sync of a file; fails it if a
@@ -248,7 +259,7 @@ impl Disk {
 
     pub(super) fn status(&self, ino: u64) -> Status {
         let links = self.names.values().filter(|other| **other == ino).count() as u64;
-        Status { device: 1, inode: ino, links, owner: OWNER }
+        Status { device: self.device, inode: ino, links, owner: OWNER }
     }
 
     pub(super) fn state_hash(&self) -> u64 {
@@ -278,7 +289,7 @@ impl Disk {
     }
 
     pub(super) fn crash(&mut self, chooser: &mut Chooser) {
-        for (room, dir) in &mut self.dirs {
+        for (room, dir) in self.dirs.iter_mut().filter(|(_, dir)| dir.made) {
             if !dir.durable && !chooser.keeps_name() {
                 dir.made = false;
                 self.durable_names.retain(|name, _| !is_in(room, name));

@@ -386,11 +386,16 @@ impl Dir for MemDir {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn absolute(&self) -> &Path {
+        &self.path
+    }
+
     fn make(&self) -> io::Result<()> {
         let mut disk = self.lock();
         if disk.dir(&self.room).made {
             return Ok(());
         }
+        self.process.changes(&mut disk)?;
         disk.op(|| format!("mkdir {}", self.room))?;
         disk.dirs.entry(self.room.to_string()).or_default().made = true;
         Ok(())
@@ -399,6 +404,7 @@ impl Dir for MemDir {
     fn sync_parent(&self, point: SyncPoint) -> io::Result<()> {
         let mut disk = self.lock();
         self.process.changes(&mut disk)?;
+        disk.check_made(&self.room)?;
         if disk.dir_sync_op(point, "..")?
             && let Some(dir) = disk.dirs.get_mut(&*self.room)
         {
@@ -470,6 +476,10 @@ impl Dir for MemDir {
         self.process.changes(&mut disk)?;
         disk.op(|| format!("rename {from} {to}"))?;
         let (ino, replaced) = (disk.named(from)?, disk.named(to).ok());
+        // Two names of one file stay as they are (POSIX).
+        if replaced == Some(ino) {
+            return Ok(());
+        }
         disk.set_name(to, Some(ino));
         disk.set_name(from, None);
         replaced.into_iter().for_each(|ino| disk.give_back(ino));
@@ -491,6 +501,7 @@ impl Dir for MemDir {
     fn sync(&self, point: SyncPoint) -> io::Result<()> {
         let mut disk = self.lock();
         self.process.changes(&mut disk)?;
+        disk.check_made(&self.room)?;
         if disk.dir_sync_op(point, ".")? {
             disk.sync_names(&self.room);
         }

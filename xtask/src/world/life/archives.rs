@@ -11,9 +11,10 @@ use annals_observer::archive::manifest::Manifest;
 use annals_observer::archive::verify::verify_in;
 use annals_observer::archive::{MANIFEST, Target};
 use annals_wal::fs::{Access, Dir, read_full};
+use annals_wal::inspect::{Depth, inspect_in};
 use annals_wal::{Log, LogReader, Lsn};
 
-use super::{Rooms, World};
+use super::{Rooms, World, unless_io};
 use crate::world::act::Act;
 use crate::world::model::{Archive, Holds};
 
@@ -29,6 +30,13 @@ pub(super) fn lowest_hold(log: &Log, holds: &Holds) -> u64 {
     let archives = log.holds().into_iter().filter(|(name, _)| name.starts_with(HOLDS));
     let archives = archives.map(|(_, lsn)| lsn.get());
     holds.values().copied().chain(archives).min().unwrap_or(u64::MAX)
+}
+
+/// In words, among them *Io* where a read was made to fail.
+fn told(error: &annals_observer::Error) -> String {
+    let of_log = error.log_error().map(annals_wal::Error::kind);
+    let read = error.kind() == ErrorKind::Io || of_log == Some(annals_wal::ErrorKind::Io);
+    format!("{}{error}", if read { "Io: " } else { "" })
 }
 
 fn whole(dir: &dyn Dir, name: &str) -> Result<Vec<u8>, String> {
@@ -52,6 +60,7 @@ impl World {
         if archive.base.is_none() {
             archive.base_maybe = head;
         }
+        let before = archive.next;
         let dir = self.archive_dir(name);
         let mut targets = rooms.targets.borrow_mut();
         let target = match targets.remove(&name) {
@@ -72,9 +81,11 @@ impl World {
                     return Err(format!("handed over to LSN {next}, and the holds say otherwise"));
                 }
                 self.check_archive(log, name)
+                    .and_then(|()| self.check_shared(name, before, copy))
+                    .or_else(unless_io)
             }
             // Nothing was damaged: only what failed may stop it.
-            Err(e) if e.kind() == ErrorKind::Corrupt => Err(format!("a hand-over: {e:?}")),
+            Err(e) if e.kind() == ErrorKind::Corrupt => Err(format!("a hand-over: {}", told(&e))),
             Err(e) => {
                 self.refused = true;
                 let is_held = |hold: &str| hold_of(log, &format!("{hold}a{name}")).is_some();
@@ -98,6 +109,11 @@ impl World {
         let held = hold_of(log, &format!("archive:a{name}"));
         let waiting = hold_of(log, &format!("archive?a{name}"));
         let archive = self.model.archives.entry(name).or_default();
+        // Before anything is made for it, the log waits for it.
+        let is_there = dir.list().is_ok() || archive.base.is_some();
+        if is_there && held.is_none() && waiting.is_none() {
+            return Err(format!("archive {name} is there, and the log waits for nobody"));
+        }
         if archive.base.is_none() && (held.is_some() || waiting.is_some()) {
             archive.base = Some(archive.base_maybe);
         }
@@ -107,7 +123,7 @@ impl World {
         }
         let manifest = match Manifest::read_in(&*dir) {
             Ok(manifest) => manifest,
-            Err(e) => return Err(format!("archive {name}: {e:?}")),
+            Err(e) => return Err(format!("archive {name}: {}", told(&e))),
         };
         let has = manifest.as_ref().map_or(0, |manifest| manifest.next_lsn);
         if held.is_some_and(|held| has < held) {
@@ -117,7 +133,7 @@ impl World {
         }
         self.check_unlisted(&*dir, manifest.as_ref())?;
         let Some(manifest) = manifest else { return Ok(()) };
-        verify_in(&dir).map_err(|e| format!("archive {name}: {e:?}"))?;
+        verify_in(&dir).map_err(|e| format!("archive {name}: {}", told(&e)))?;
         let Some(first) = manifest.segments.first().map(|segment| segment.first_lsn) else {
             return Ok(());
         };
@@ -133,6 +149,34 @@ impl World {
         let records = records.map_err(|e| format!("archive {name}: {e:?}"))?;
         let archived = self.model.archived(first.get(), records);
         archived.map_err(|why| format!("archive {name}: {why}"))
+    }
+
+    /// A copy shares no file with the log; where links work and nothing fails, a link does.
+    fn check_shared(&self, name: u8, before: u64, copy: bool) -> Result<(), String> {
+        let dir = self.archive_dir(name);
+        let manifest = Manifest::read_in(&*dir).map_err(|e| told(&e))?;
+        let listed = manifest.map(|manifest| manifest.segments).unwrap_or_default();
+        for segment in listed.iter().filter(|segment| segment.first_lsn >= before.max(1)) {
+            let log = self.disk.identity(&segment.name).ok();
+            let same = log.is_some() && log == dir.identity(&segment.name).ok();
+            if same && copy || !same && !copy && log.is_some() && self.is_quiet() {
+                return Err(format!("{}: one file in log and archive: {same}", segment.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every sealed segment behind which a record is durable.
+    fn check_all_handed_over(&self, name: u8) -> Result<(), String> {
+        let report = inspect_in(&self.disk.dir(), Depth::Seals, &mut |_| ());
+        let report = report.map_err(|e| e.to_string())?;
+        let lsns: Vec<_> = report.segments.iter().filter_map(|segment| segment.lsns).collect();
+        let due = lsns.windows(2).map(|pair| pair[0].1.get() + 1).max().unwrap_or(0);
+        let next = self.model.archives.get(&name).map_or(0, |archive| archive.next);
+        if due > next {
+            return Err(format!("archive {name} ends before {next}, and {due} was due"));
+        }
+        Ok(())
     }
 
     /// Who reads an archive while a hand-over works, or after it was broken off, meets no half segment.
@@ -157,8 +201,9 @@ impl World {
             if self.refused {
                 return Err(format!("archive {name} cannot be gone on with at the end"));
             }
+            self.check_all_handed_over(name)?;
             let dir = self.archive_dir(name);
-            let manifest = Manifest::read_in(&*dir).map_err(|e| format!("{e:?}"))?;
+            let manifest = Manifest::read_in(&*dir).map_err(|e| told(&e))?;
             let listed = manifest.map(|manifest| manifest.segments).unwrap_or_default();
             let is_known = |name: &str| {
                 let own = [MANIFEST, "ARCHIVE.lock"].contains(&name);
