@@ -60,8 +60,9 @@ impl World {
         if archive.base.is_none() {
             archive.base_maybe = head;
         }
-        let before = archive.next;
         let dir = self.archive_dir(name);
+        // What a call has listed that failed later counts too.
+        let listed = Manifest::read_in(&*dir).ok().map(|m| m.map_or(0, |m| m.next_lsn));
         let mut targets = rooms.targets.borrow_mut();
         let target = match targets.remove(&name) {
             Some(target) => target.copy(copy),
@@ -81,7 +82,9 @@ impl World {
                     return Err(format!("handed over to LSN {next}, and the holds say otherwise"));
                 }
                 self.check_archive(log, name)
-                    .and_then(|()| self.check_shared(name, before, copy))
+                    .and_then(|()| {
+                        listed.map_or(Ok(()), |from| self.check_shared(name, from, copy))
+                    })
                     .or_else(unless_io)
             }
             // Nothing was damaged: only what failed may stop it.
@@ -152,11 +155,11 @@ impl World {
     }
 
     /// A copy shares no file with the log; where links work and nothing fails, a link does.
-    fn check_shared(&self, name: u8, before: u64, copy: bool) -> Result<(), String> {
+    fn check_shared(&self, name: u8, from: u64, copy: bool) -> Result<(), String> {
         let dir = self.archive_dir(name);
         let manifest = Manifest::read_in(&*dir).map_err(|e| told(&e))?;
         let listed = manifest.map(|manifest| manifest.segments).unwrap_or_default();
-        for segment in listed.iter().filter(|segment| segment.first_lsn >= before.max(1)) {
+        for segment in listed.iter().filter(|segment| segment.first_lsn >= from.max(1)) {
             let log = self.disk.identity(&segment.name).ok();
             let same = log.is_some() && log == dir.identity(&segment.name).ok();
             if same && copy || !same && !copy && log.is_some() && self.is_quiet() {
