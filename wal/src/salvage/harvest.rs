@@ -263,7 +263,7 @@ impl Gather {
         let Extent { head, end, next, .. } = extent;
         let open = known::unreadable(facts, begin, (head.get(), end), &extent.lost);
         let lost = extent.all_lost();
-        let filled = check_filled(&lost, options)?;
+        let filled = known::check_filled(&lost, options)?;
         let snapshots = snapshots.into_iter().map(|(_, lsn)| lsn).filter(|lsn| lsn.get() < next);
         let begin = known::begin(facts, self.log_id, self.head);
         let report = SalvageReport {
@@ -301,17 +301,4 @@ impl Gather {
             report,
         })
     }
-}
-
-/// How many placeholders the new log would have.
-fn check_filled(lost: &[(Lsn, Lsn)], options: SalvageOptions) -> Result<u64> {
-    let filled = known::count(lost);
-    if filled <= options.fill_max {
-        return Ok(filled);
-    }
-    Err(Error::invalid(format!(
-        "{filled} LSNs are lost between the records that can be read and behind them, and at most {} \
-         are filled: raise the limit (--fill-max) if that many can have been there",
-        options.fill_max
-    )))
 }

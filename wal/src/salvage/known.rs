@@ -8,8 +8,9 @@
 //! placeholder or is named in the report, so that no LSN is given a second time. Next room:
 //! [`super::harvest`].
 
+use super::SalvageOptions;
 use super::harvest::Run;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{self, Name};
 use crate::fs::Dir;
 use crate::ids::{LogId, Lsn, Sequence};
@@ -170,4 +171,17 @@ pub(super) fn unreadable(
     let end = opens().map(|open| open.lsn).max().unwrap_or(0);
     let behind = range(next.max(head.get()), end);
     before.into_iter().chain(behind).chain(lost.iter().copied()).collect()
+}
+
+/// How many placeholders the new log would have.
+pub(super) fn check_filled(lost: &[(Lsn, Lsn)], options: SalvageOptions) -> Result<u64> {
+    let filled = count(lost);
+    if filled <= options.fill_max {
+        return Ok(filled);
+    }
+    Err(Error::invalid(format!(
+        "{filled} LSNs are lost between the records that can be read and behind them, and at most {} \
+         are filled: raise the limit (--fill-max) if that many can have been there",
+        options.fill_max
+    )))
 }
