@@ -426,9 +426,12 @@ fn put(disk: &MemDir, name: &str, bytes: Vec<u8>) {
     disk.set_bytes(name, bytes);
 }
 
+/// A row, the segment and the LSNs that it names.
+type Accused = (Row, Option<Sequence>, Option<(Lsn, Lsn)>);
+
 /// As an inspector judges an archive: what its refusal says, or `None` where only the manifest forbids
 /// to write.
-fn as_archive(disk: &MemDir) -> Option<(Row, Option<Sequence>, Option<(Lsn, Lsn)>)> {
+fn as_archive(disk: &MemDir) -> Option<Accused> {
     put(disk, format::ARCHIVE_NAME, b"{}".to_vec());
     match decide(&Facts::read(&disk.clone()).unwrap()) {
         Decision::Refuse(refusal) if refusal.kind == RefusalKind::Archived => None,

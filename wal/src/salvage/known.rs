@@ -55,13 +55,12 @@ impl Told {
 
 /// A file and the LSN that was durable by its word.
 pub(super) type Claim = (String, Lsn);
+/// A file that is not used, and why.
+pub(super) type LeftOut = (String, String);
 
 /// The log's snapshots, and those that are none: of their bodies the registry alone knows, so a name and
 /// a header that disagree are all there is to tell.
-pub(super) fn snapshots(
-    dir: &dyn Dir,
-    log_id: LogId,
-) -> Result<(Vec<Claim>, Vec<(String, String)>)> {
+pub(super) fn snapshots(dir: &dyn Dir, log_id: LogId) -> Result<(Vec<Claim>, Vec<LeftOut>)> {
     let (mut sound, mut left_out) = (Vec::new(), Vec::new());
     for entry in list(dir)?.into_iter().filter(|entry| entry.regular) {
         let Some(Name::Snapshot(named)) = format::parse_name(&entry.name) else { continue };
