@@ -126,6 +126,13 @@ pub(crate) fn is_new(dir: &Path) -> bool {
     matches!(Manifest::read(dir), Ok(Some(manifest)) if manifest.segments.is_empty())
 }
 
+/// The first and the last LSN of an archive that has any, by its manifest.
+pub(crate) fn listed(dir: &Path) -> Option<(Lsn, Lsn)> {
+    let manifest = Manifest::read(dir).ok()??;
+    let (first, last) = (manifest.segments.first()?, manifest.segments.last()?);
+    Lsn::new(first.first_lsn).zip(Lsn::new(last.last_lsn))
+}
+
 /// Says of what lies above the last segment of the manifest that it is there. Nothing reads or judges it:
 /// nothing of the archive is damaged or missing there ([`crate::place`]).
 pub(crate) fn tell_of_those_above(dir: &Path, manifest: &Manifest) {

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use annals_wal::Lsn;
-use annals_wal::diagnose::{Damaged, Scope};
+use annals_wal::diagnose::Scope;
 use annals_wal::format::{HeaderVerdict, Name, SegmentHeader, parse_name};
 use annals_wal::fs::{Access, Dir, os::OsDir, read_full};
 use annals_wal::inspect::{Depth, State};
@@ -15,7 +15,7 @@ use annals_wal::salvage::{SalvageOptions, SalvageReport, salvage_in};
 use annals_wal::scan::{Step, Walker};
 use serde_json::{Value, json};
 
-use crate::absent::{Absent, absent, causes, why};
+use crate::absent::{Absent, Known, absent, causes, in_words, unexplained, why};
 use crate::args::Format;
 use crate::damage::{class_word, place, shown};
 use crate::escape::{escape, escape_json, escape_pretty};
@@ -90,9 +90,9 @@ pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure
     };
     bar.finish_and_clear();
     let report = report?;
-    let (damages, copied) = diagnosed(&args.dir);
+    let known = diagnosed(&args.dir);
     if args.format == Format::Json {
-        let value = report_json(&report, &damages, "wal.salvage/1");
+        let value = report_json(&report, &known, "wal.salvage/1");
         out.line(&escape_json(&value.to_string()))?;
         return Ok(Exit::Clean);
     }
@@ -105,9 +105,9 @@ pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure
         }
         None => format!("{dir}: a salvage would keep {} records", report.kept),
     })?;
-    print_report(&report, &damages, out)?;
+    print_report(&report, &known, out)?;
     print_registry(&args.dir, &report, out)?;
-    if let Some(said) = copied.filter(|said| report.last_lsn < Some(*said)) {
+    if let Some(said) = known.copied.filter(|said| report.last_lsn < Some(*said)) {
         out.line(&format!(
             "  perhaps not all: a control block that was written for other files says that LSN {said} \
              was durable there, and nothing above LSN {} is here",
@@ -129,31 +129,31 @@ pub(crate) fn salvage(args: &SalvageArgs, out: &mut Out) -> Result<Exit, Failure
     })
 }
 
-/// The damages of the source, to say why something is lost, and what a copied control block says.
-/// Salvage goes without.
-fn diagnosed(dir: &Path) -> (Vec<Damaged>, Option<Lsn>) {
+/// What the source's diagnosis and an archive's manifest say; salvage goes without.
+fn diagnosed(dir: &Path) -> Known {
+    let listed = archived::listed(dir);
     let scope = Scope { depth: Depth::Everything, maps: false, threads: 2 };
     let Ok(mut diagnosis) = place::diagnose(dir, scope, &mut |_| ()) else {
-        return Default::default();
+        return Known { listed, ..Known::default() };
     };
     // Of an archive that lost its last file only the manifest tells; what it cannot tell is left out.
     let _ = archived::complete(dir, &mut diagnosis, false);
-    (diagnosis.damages, diagnosis.report.copied_lsn)
+    Known { damages: diagnosis.damages, copied: diagnosis.report.copied_lsn, listed }
 }
 
-fn print_report(report: &SalvageReport, damages: &[Damaged], out: &mut Out) -> Result<(), Failure> {
+fn print_report(report: &SalvageReport, known: &Known, out: &mut Out) -> Result<(), Failure> {
     out.line(&match report.last_lsn {
         Some(last) => format!("  LSNs {} to {last} under their own numbers", report.first_lsn),
         None => format!("  no record; it goes on with LSN {}", report.first_lsn),
     })?;
-    let absent = absent(report, damages);
+    let absent = absent(report, known);
     for Absent { first, last, why } in absent.iter().take(RANGES_SHOWN) {
         out.line(&format!("  not in it: {} ({})", range(*first, *last), escape(why)))?;
     }
     if absent.len() > RANGES_SHOWN {
         out.line(&format!("  not in it: {} more runs", absent.len() - RANGES_SHOWN))?;
     }
-    print_lost(report, damages, absent.is_empty(), out)?;
+    print_lost(report, known, &absent, out)?;
     for (first, last) in report.broken_batches.iter().take(RANGES_SHOWN) {
         out.line(&format!("  kept of a batch that is not whole: {}", range(*first, *last)))?;
     }
@@ -167,19 +167,31 @@ fn print_report(report: &SalvageReport, damages: &[Damaged], out: &mut Out) -> R
     for (name, why) in &report.left_out {
         out.line(&format!("  {} left out: {}", escape(name), escape(why)))?;
     }
+    for (name, said) in &report.claims {
+        let name = escape(name);
+        out.line(&format!(
+            "  {name} says that LSN {said} was durable: not followed, for more than --fill-max records \
+             would be missing up to there. If it is true, raise --fill-max; if not, move {name} away"
+        ))?;
+    }
     Ok(())
 }
 
 fn print_lost(
     report: &SalvageReport,
-    damages: &[Damaged],
-    all_in_it: bool,
+    known: &Known,
+    absent: &[Absent],
     out: &mut Out,
 ) -> Result<(), Failure> {
     let lost = report.lost_records();
     if lost == 0 {
+        let open = in_words(unexplained(report, known, absent).into_iter());
         let said = match report.last_lsn {
-            _ if all_in_it => "  lost: none".to_owned(),
+            _ if open.is_some() => format!(
+                "  lost: unknown, nothing tells what this cost: {}",
+                escape(&open.unwrap_or_default())
+            ),
+            _ if absent.is_empty() && report.claims.is_empty() => "  lost: none".to_owned(),
             Some(last) => format!("  lost among {}: none", range(report.first_lsn, last)),
             None => return Ok(()),
         };
@@ -187,7 +199,8 @@ fn print_lost(
     }
     out.line(&format!("  lost: {lost} records; an empty record of kind `lost` stands for each"))?;
     for (first, last) in report.lost.iter().take(RANGES_SHOWN) {
-        let causes = why(damages, *first, *last).unwrap_or_else(|| "no sound frame".to_owned());
+        let causes =
+            why(&known.damages, *first, *last).unwrap_or_else(|| "no sound frame".to_owned());
         out.line(&format!("    {:<24} {}", range(*first, *last), escape(&causes)))?;
     }
     if report.lost.len() > RANGES_SHOWN {
@@ -246,12 +259,12 @@ fn pairs(ranges: &[(Lsn, Lsn)]) -> Vec<Value> {
     ranges.iter().map(|(a, b)| json!({ "first_lsn": a.get(), "last_lsn": b.get() })).collect()
 }
 
-fn report_json(report: &SalvageReport, damages: &[Damaged], schema: &str) -> Value {
+fn report_json(report: &SalvageReport, known: &Known, schema: &str) -> Value {
     let lost: Vec<Value> = report
         .lost
         .iter()
         .map(|(first, last)| {
-            let causes: Vec<Value> = causes(damages, *first, *last)
+            let causes: Vec<Value> = causes(&known.damages, *first, *last)
                 .map(|d| json!({ "class": d.class.name(), "place": place(d) }))
                 .collect();
             json!({ "first_lsn": first.get(), "last_lsn": last.get(), "causes": causes })
@@ -263,7 +276,7 @@ fn report_json(report: &SalvageReport, damages: &[Damaged], schema: &str) -> Val
         "first_lsn": report.first_lsn.get(),
         "last_lsn": report.last_lsn.map(Lsn::get),
         "kept": report.kept,
-        "not_in_it": absent(report, damages).iter()
+        "not_in_it": absent(report, known).iter()
             .map(|absent| json!({ "first_lsn": absent.first.get(), "last_lsn": absent.last.get() }))
             .collect::<Vec<_>>(),
         "lost_records": report.lost_records(),
@@ -277,6 +290,9 @@ fn report_json(report: &SalvageReport, damages: &[Damaged], schema: &str) -> Val
         })).collect::<Vec<_>>(),
         "left_out": report.left_out.iter()
             .map(|(name, why)| json!({ "file": name, "why": why }))
+            .collect::<Vec<_>>(),
+        "not_followed": report.claims.iter()
+            .map(|(name, lsn)| json!({ "file": name, "lsn": lsn.get() }))
             .collect::<Vec<_>>(),
         "segments": report.segments,
         "snapshots": report.snapshots,
@@ -397,7 +413,7 @@ pub(crate) fn repair(args: &RepairArgs, out: &mut Out) -> Result<Exit, Failure> 
                 "{dir}: rebuilt with {} records; the damaged log, every byte of it, is {damaged}",
                 report.kept
             ))?;
-            print_report(&report, &diagnosed(&damaged_dir).0, out)?;
+            print_report(&report, &diagnosed(&damaged_dir), out)?;
             print_registry(&damaged_dir, &report, out)?;
         }
     }
@@ -415,7 +431,7 @@ fn print_plan(dir: &Path, plan: &RepairPlan, out: &mut Out) -> Result<(), Failur
     match (&plan.salvage, plan.method) {
         (Some(report), _) => {
             out.line(&format!("  a rebuilt log would keep {} records", report.kept))?;
-            print_report(report, &diagnosed(dir).0, out)?;
+            print_report(report, &diagnosed(dir), out)?;
             print_registry(dir, report, out)?;
             out.line(&format!(
                 "  it would take the name {dir_text}; the damaged one stays, whole, as \
@@ -446,7 +462,7 @@ fn plan_json(dir: &Path, plan: &RepairPlan) -> Value {
         "files": plan.files.iter()
             .map(|f| json!({ "name": f.name, "bytes": f.bytes, "crc32": f.crc32 }))
             .collect::<Vec<_>>(),
-        "would": plan.salvage.as_ref().map(|report| report_json(report, &[], "wal.salvage/1")),
+        "would": plan.salvage.as_ref().map(|report| report_json(report, &Known::default(), "wal.salvage/1")),
     })
 }
 

@@ -218,6 +218,79 @@ fn a_salvage_of_an_archive_names_the_end_that_is_gone() {
     assert!(said.contains("lost among LSNs 51 to 150: none"), "{said}");
 }
 
+/// With which LSN an archive begins and ends its manifest says, whatever became of the first and the
+/// last file: gone, nothing but zeros, half of it, or without a seal or an open record.
+#[test]
+fn a_salvage_of_an_archive_names_both_ends_whatever_the_cause() {
+    let home = tempfile::tempdir().unwrap();
+    let archive = made(home.path());
+    let bad = home.path().join("bad");
+    let zeroed: fn(&Path, u64, u64, u64) = |dir, n, from, to| {
+        patch(dir, n, from, &vec![0; (to - from) as usize]);
+    };
+    let end = 64 << 10;
+    let middle = frames(&archive, 7)[26].0;
+    for (sequence, from, to, named) in [
+        (7, 128, end, (151, 200)),
+        (7, 0, end, (151, 200)),
+        (7, middle, end, (176, 200)),
+        (1, 128, end, (1, 50)),
+        (1, 0, end, (1, 50)),
+        (1, 0, frames(&archive, 1)[11].0, (1, 10)),
+        (1, 128, frames(&archive, 1)[11].0, (1, 10)),
+    ] {
+        copy(&archive, &bad);
+        zeroed(&bad, sequence, from, to);
+        let said = stdout(&wal(&["salvage", text(&bad), "--dry-run"]));
+        let expected = format!("not in it: LSNs {} to {} (", named.0, named.1);
+        assert!(said.contains(&expected), "{sequence}, {from} to {to}: {said}");
+        assert_eq!(said.matches("not in it").count(), 1, "{sequence}, {from} to {to}: {said}");
+        assert!(!said.contains("lost: none"), "{sequence}, {from} to {to}: {said}");
+        let json = stdout(&wal(&["salvage", text(&bad), "--dry-run", "--format", "json"]));
+        let value: Value = serde_json::from_str(&json).unwrap();
+        let (first_lsn, last_lsn) = named;
+        let one = serde_json::json!([{ "first_lsn": first_lsn, "last_lsn": last_lsn }]);
+        assert_eq!(value["not_in_it"], one, "{sequence}, {from} to {to}");
+    }
+    // Its first file is not segment 1, and without an open record nothing else says where it began.
+    copy(&archive, &bad);
+    fs::remove_file(segment(&bad, 1)).unwrap();
+    zeroed(&bad, 3, 128, frames(&archive, 3)[11].0);
+    let said = stdout(&wal(&["salvage", text(&bad), "--dry-run"]));
+    assert!(said.contains("not in it: LSNs 1 to 60 (gap in segment 1"), "{said}");
+    // An archive that is whole loses nothing.
+    let said = stdout(&wal(&["salvage", text(&archive), "--dry-run"]));
+    assert!(said.contains("lost: none") && !said.contains("not in it"), "{said}");
+}
+
+/// A log of one segment whose first page is gone, and one whose only file says nothing any more.
+#[test]
+fn a_salvage_of_a_log_never_says_none_where_it_cannot_know() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("one");
+    let log = opened(&dir);
+    for n in 1..=40u32 {
+        log.append(format!("record {n} ").repeat(20)).unwrap();
+    }
+    log.close().unwrap();
+    patch(&dir, 1, 0, &[0; 4096]);
+    let said = stdout(&wal(&["salvage", text(&dir), "--dry-run"]));
+    assert!(said.contains("not in it: LSNs 1 to ") && !said.contains("lost: none"), "{said}");
+    // Two segments; of the first nothing is left, and of the second no open record tells what was
+    // before it: neither is there a head.
+    let archive = made(home.path());
+    let two = home.path().join("two");
+    fs::create_dir(&two).unwrap();
+    for n in [6, 7] {
+        fs::copy(segment(&archive, n), segment(&two, n)).unwrap();
+    }
+    patch(&two, 6, 0, &vec![0; 64 << 10]);
+    patch(&two, 7, 128 + 40, &[0xEE]);
+    patch(&two, 7, frames(&archive, 7).last().unwrap().0 + 40, &[0xEE]);
+    let said = stdout(&wal(&["salvage", text(&two), "--dry-run"]));
+    assert!(!said.contains("lost: none"), "{said}");
+}
+
 /// A file between those that are listed is no more in the archive than one above them.
 #[test]
 fn a_file_between_the_listed_ones_is_not_read() {

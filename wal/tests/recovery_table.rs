@@ -15,7 +15,7 @@ mod common;
 use annals_wal::format::{self, FrameHeader, HeaderVerdict, SegmentHeader, SnapshotHeader};
 use annals_wal::fs::mem::{Keep, MemDir};
 use annals_wal::fs::{Access, Dir};
-use annals_wal::recover::{Decision, Facts, Row, decide};
+use annals_wal::recover::{Decision, Facts, RefusalKind, Row, decide};
 use annals_wal::{ErrorKind, Generation, LogId, Lsn, Sequence};
 use common::{Model, open};
 
@@ -416,4 +416,102 @@ fn foreign_names_are_never_opened() {
     model.check(&open(&disk).unwrap()).unwrap();
     assert!(disk.open("README", Access::Read).is_ok());
     assert_ne!(LogId([0; 16]), header(&disk, 1).log_id);
+}
+
+/// A file with these bytes, whether there was one of the name or not.
+fn put(disk: &MemDir, name: &str, bytes: Vec<u8>) {
+    if !disk.names().iter().any(|there| there == name) {
+        disk.create(name).unwrap();
+    }
+    disk.set_bytes(name, bytes);
+}
+
+/// A row, the segment and the LSNs that it names.
+type Accused = (Row, Option<Sequence>, Option<(Lsn, Lsn)>);
+
+/// As an inspector judges an archive: what its refusal says, or `None` where only the manifest forbids
+/// to write.
+fn as_archive(disk: &MemDir) -> Option<Accused> {
+    put(disk, format::ARCHIVE_NAME, b"{}".to_vec());
+    match decide(&Facts::read(&disk.clone()).unwrap()) {
+        Decision::Refuse(refusal) if refusal.kind == RefusalKind::Archived => None,
+        Decision::Refuse(refusal) => {
+            Some((refusal.row, refusal.location.segment, refusal.location.lsns))
+        }
+        Decision::Plan(plan) => panic!("an archive was planned to be written: {plan:?}"),
+    }
+}
+
+/// A prepared segment: the header that follows from this one's, and zeros.
+fn prepare(disk: &MemDir, below: u64, sequence: u64) -> Vec<u8> {
+    let below = header(disk, below);
+    let own =
+        SegmentHeader { sequence: Sequence::new(sequence).unwrap(), salt: !below.salt, ..below };
+    let mut bytes = own.encode().to_vec();
+    bytes.resize(below.capacity as usize, 0);
+    put(disk, &name(sequence), bytes.clone());
+    bytes
+}
+
+/// Rows F, G and D' come before E: a segment in which nothing stands hides nothing that is worse.
+#[test]
+fn row_e_of_an_archive_comes_after_f_g_and_d_prime() {
+    let told = |harm: fn(&MemDir)| {
+        let (disk, _) = filled(2);
+        prepare(&disk, 3, 4);
+        harm(&disk);
+        as_archive(&disk).map(|(row, segment, _)| (row, segment.unwrap().get()))
+    };
+    assert_eq!(told(|_| ()), Some((Row::E, 4)));
+    assert_eq!(told(|disk| edit(disk, &name(1), |bytes| bytes[45] ^= 8)), Some((Row::DPrime, 1)));
+    let other = |disk: &MemDir| {
+        let (other, _) = closed();
+        put(disk, &name(2), other.bytes(&name(1)).unwrap());
+    };
+    assert_eq!(told(other), Some((Row::G, 2)));
+    let newer = |disk: &MemDir| {
+        let (salt, (at, last)) = (header(disk, 3).salt, *frames(disk, 3).last().unwrap());
+        let newer = FrameHeader { kind: 0x80FF, ..last };
+        edit(disk, &name(3), |bytes| {
+            bytes[at..at + 32].copy_from_slice(&newer.encode(salt, at as u64));
+        });
+    };
+    assert_eq!(told(newer), Some((Row::F, 3)));
+}
+
+/// What a manifest was put into after a clean end has its prepared segment still: nothing is missing.
+#[test]
+fn a_spare_behind_a_close_record_is_nothing_missing_from_an_archive() {
+    let (disk, _) = closed();
+    let disk = &disk;
+    let last = disk.names().iter().filter(|name| name.ends_with(".wal")).count() as u64;
+    assert_eq!(as_archive(disk), None);
+    let whole = prepare(disk, last, last + 1);
+    assert_eq!(as_archive(disk), None);
+    // One of another size is none; a second one was never prepared, nor one that leaves a number out.
+    put(disk, &name(last + 1), whole[..4096].to_vec());
+    assert_eq!(as_archive(disk).map(|(row, ..)| row), Some(Row::E));
+    put(disk, &name(last + 1), whole);
+    prepare(disk, last, last + 2);
+    assert_eq!(as_archive(disk).map(|(row, ..)| row), Some(Row::E));
+    disk.lose(&name(last + 1));
+    assert_eq!(as_archive(disk).map(|(row, ..)| row), Some(Row::E));
+    // Behind an end that is no close nothing says that the records ended there.
+    let (disk, _) = filled(2);
+    prepare(&disk, 3, 4);
+    assert_eq!(as_archive(&disk).map(|(row, segment, _)| (row, segment)), {
+        Some((Row::E, Sequence::new(4)))
+    });
+}
+
+/// Of an active segment whose open record is hurt nothing tells where it began: LSN 1 it was not.
+#[test]
+fn the_lsns_of_an_empty_segment_are_told_by_the_last_one_that_knows() {
+    let (disk, _) = filled(2);
+    prepare(&disk, 3, 4);
+    let before = frames(&disk, 2).last().unwrap().1.lsn;
+    edit(&disk, &name(3), |bytes| bytes[128 + 40] ^= 8);
+    let (row, segment, lsns) = as_archive(&disk).unwrap();
+    assert_eq!((row, segment.unwrap().get()), (Row::E, 4));
+    assert_eq!(lsns.map(|(low, _)| low.get()), Some(before + 1));
 }

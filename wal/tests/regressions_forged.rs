@@ -12,10 +12,12 @@
     reason = "a test may fail loudly"
 )]
 
+use annals_wal::diagnose::{Scope, diagnose_in};
 use annals_wal::format::{
     self, Digest, FrameHeader, HeaderVerdict, OwnBody, SealBody, SegmentHeader,
 };
 use annals_wal::fs::mem::{Keep, MemDir};
+use annals_wal::inspect::{Depth, State};
 use annals_wal::{ErrorKind, Generation, Log, LogId, LogReader, Lsn, Options, Result, Sequence};
 
 fn open(disk: &MemDir) -> Result<Log> {
@@ -192,4 +194,43 @@ fn another_segments_seal_is_refused_at_the_end_of_the_active_segment_too() {
     assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
     assert!(refused.to_string().contains("row E"), "{refused}");
     assert!(disk.bytes(&name(2)).is_none());
+}
+
+/// A seal that an open record names at the end of all offsets is told as missing; adding a frame's
+/// length to that offset overflowed.
+#[test]
+fn a_seal_at_the_last_offset_of_all_is_explained() {
+    let first = MemDir::new(9);
+    open(&first).unwrap().append("one").unwrap();
+    // The next opening seals segment 1.
+    let made = first.crash(Keep::Everything);
+    drop(open(&made).unwrap());
+    let disk = made.crash(Keep::Everything);
+    let mut bytes = disk.bytes(&name(2)).unwrap();
+    bytes[128..].fill(0);
+    let mut forger = Forger::new(bytes, 128);
+    let digest = Digest { algorithm: format::DIGEST_CRC32, bytes: vec![0; 4] };
+    let sequence = Sequence::new(1).unwrap();
+    for offset in [u64::MAX, u64::MAX - 7, u64::MAX - 39] {
+        let previous = Some(format::SealReference { sequence, offset, digest: digest.clone() });
+        let (generation, head) = (Some(Generation(2)), Some(lsn(1)));
+        let body = OwnBody { generation, head, previous, ..OwnBody::default() };
+        forger.at = 128;
+        forger.put(format::KIND_OPEN, 0, 1, &body.encode());
+        disk.set_bytes(&name(2), forger.bytes.clone());
+        let whole = disk.bytes(&name(1)).unwrap();
+        // With its own seal, and cut before it.
+        for cut in [false, true] {
+            let mut bytes = whole.clone();
+            if cut {
+                bytes[128 + 32..].fill(0);
+            }
+            disk.set_bytes(&name(1), bytes);
+            let scope = Scope { depth: Depth::Everything, maps: true, threads: 1 };
+            let found = diagnose_in(&disk.dir(), scope, &mut |_| ()).unwrap();
+            assert_eq!(found.report.state, State::Corrupt, "{offset}, {cut}: {found:?}");
+            assert!(!found.damages.is_empty(), "{offset}, {cut}");
+        }
+        disk.set_bytes(&name(1), whole);
+    }
 }

@@ -246,6 +246,61 @@ fn a_snapshot_above_the_last_readable_record_is_kept() {
     assert_eq!((lost(&report), report.snapshots), (vec![(5, 8)], 1));
 }
 
+fn put_snapshot(dir: &Path, named: u64, says: u64) -> String {
+    let bytes = fs::read(segment(dir, 1)).unwrap();
+    let HeaderVerdict::Good(header) = SegmentHeader::decode(&bytes) else { panic!("no header") };
+    let snapshot = SnapshotHeader {
+        log_id: header.log_id,
+        lsn: Lsn::new(says).unwrap(),
+        generation: annals_wal::Generation::FIRST,
+    };
+    let name = format!("registry-{named:020}.snap");
+    fs::write(dir.join(&name), snapshot.encode()).unwrap();
+    name
+}
+
+/// 128 bytes that say that 2^63 records were there cost none of those that can be read: the salvage ends
+/// at them and tells who said so.
+#[test]
+fn a_claim_that_cannot_be_filled_is_told_and_not_followed() {
+    const FAR: u64 = 1 << 63;
+    let home = tempfile::tempdir().unwrap();
+    for all_gone in [false, true] {
+        let dir = home.path().join(format!("far-{all_gone}"));
+        made(&dir);
+        let name = put_snapshot(&dir, FAR, FAR);
+        if all_gone {
+            ruin(&dir, 1, offset_of(&dir, 1, 1), seal_of(&dir, 1));
+        }
+        let report = told(&dir, 10);
+        assert_eq!(report.claims, [(name, Lsn::new(FAR).unwrap())]);
+        assert_eq!((report.kept, report.snapshots), (if all_gone { 0 } else { 10 }, 0));
+        assert!(report.lost.is_empty(), "{report:?}");
+    }
+    // A hole that fills the limit leaves no room for a claim, and the claim does not make it too large.
+    let dir = home.path().join("hole");
+    made(&dir);
+    ruin(&dir, 1, offset_of(&dir, 1, 8), seal_of(&dir, 1));
+    put_snapshot(&dir, 12, 12);
+    for (fill_max, last, claims) in [(3, 10, 1), (4, 10, 1), (5, 12, 0)] {
+        let options = SalvageOptions { fill_max, ..SalvageOptions::default() };
+        let report = salvage_plan(&dir, options, &mut |_| ()).unwrap();
+        assert_eq!((report.last_lsn.unwrap().get(), report.claims.len()), (last, claims));
+    }
+}
+
+/// A snapshot whose name and header disagree is no witness, and is not copied.
+#[test]
+fn a_snapshot_under_another_name_says_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("log");
+    made(&dir);
+    let name = put_snapshot(&dir, 8, 5000);
+    let report = told(&dir, 10);
+    assert_eq!((report.claims.len(), report.snapshots), (0, 0), "{report:?}");
+    assert!(report.left_out.iter().any(|(left, _)| *left == name), "{report:?}");
+}
+
 /// Not one record is left: the new log goes on behind the last one, and the report names them all.
 #[test]
 fn where_no_record_is_left_no_lsn_is_given_a_second_time() {
@@ -292,4 +347,31 @@ fn the_limit_holds_at_the_end_too_and_a_comparison_counts_what_is_read() {
     let comparison = compare(&dir, &dir).unwrap();
     let readable = comparison.lsns.0.map(|(a, b)| (a.get(), b.get()));
     assert_eq!((readable, comparison.same, comparison.unreadable), (Some((1, 7)), 7, (3, 3)));
+}
+
+/// The first page of a log of one segment is gone: header, open record and what stood beside them. No
+/// record names a head any more; segment 1 itself says that there were LSNs from 1 on.
+#[test]
+fn the_first_page_of_the_only_segment_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    for closed in [false, true] {
+        let dir = home.path().join(format!("closed-{closed}"));
+        let log = opened(&dir);
+        for n in 1..=40u32 {
+            log.append(format!("record {n} ").repeat(20)).unwrap();
+        }
+        if closed {
+            log.close().unwrap()
+        } else {
+            drop(log)
+        }
+        let kept = frames(&dir, 1).into_iter().filter(|frame| frame.1 < 0x8000 && frame.2 >= 4096);
+        let first = kept.map(|(lsn, ..)| lsn).min().unwrap();
+        patch(&dir, 1, 0, &[0; 4096]);
+        for dir in [copied(&dir), dir] {
+            let report = told(&dir, 40);
+            let before = report.before.map(|(a, b)| (a.get(), b.get()));
+            assert_eq!(before, Some((1, first - 1)), "{report:?}");
+        }
+    }
 }

@@ -219,7 +219,7 @@ impl Look<'_> {
 
     /// Free bytes, unless frames should be there.
     fn zeros(&mut self, from: u64, to: u64) {
-        let due = self.around.seal_at.map(|at| at + FRAME_HEADER_LEN as u64);
+        let due = self.around.seal_at.map(|at| at.saturating_add(FRAME_HEADER_LEN as u64));
         let due = due.or((self.around.promised_end < u64::MAX).then_some(self.around.promised_end));
         let missing = due.filter(|due| *due > from && !self.done.sealed);
         let Some(due) = missing else { return self.span(from, to, SpanKind::Free) };
@@ -229,10 +229,13 @@ impl Look<'_> {
         } else {
             (Class::ZeroedRange, format!("zeros from {from} to the end of the file"))
         };
-        let who = if self.around.seal_at.is_some() {
-            format!("the next segment's open record names a seal at {}", due - 32)
-        } else {
-            format!("a later frame or the control block says that bytes up to {due} were durable")
+        let who = match self.around.seal_at {
+            Some(at) => format!("the next segment's open record names a seal at {at}"),
+            None => {
+                format!(
+                    "a later frame or the control block says that bytes up to {due} were durable"
+                )
+            }
         };
         let judged = Judged { class, found, decided: who, flip: None };
         let low = self.last.map(|last| last.saturating_add(1)).and_then(Lsn::new);

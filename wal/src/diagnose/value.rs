@@ -93,9 +93,13 @@ impl Damaged {
             (Some((from, to)), Some((found, until))) => {
                 // Behind the end of a file everything is missing; and a file without bytes, or none,
                 // is bad from its first one on.
-                let to = if self.class == Class::LostTail { u64::MAX } else { to.max(from + 1) };
+                let to = if self.class == Class::LostTail {
+                    u64::MAX
+                } else {
+                    to.max(from.saturating_add(1))
+                };
                 // Who names a place names the frame there, whose payload alone may be bad.
-                found < to && from < until.max(found + FRAME_HEADER_LEN as u64 + 1)
+                found < to && from < until.max(found.saturating_add(FRAME_HEADER_LEN as u64 + 1))
             }
             _ => true,
         };

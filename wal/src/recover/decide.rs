@@ -55,14 +55,10 @@ fn check_archive(facts: &Facts) -> Judged<()> {
     for segment in &facts.segments {
         check_supported(segment)?;
     }
-    facts.segments.iter().try_for_each(check_regular)?;
-    let used = facts.active.as_ref().map_or(0, |active| active.index + 1);
-    if let Some(empty) = facts.segments.get(used) {
-        // What a hand-over that is at work, or was broken off, leaves has another name or is whole.
-        let why = "nothing stands in it, and no segment without a record is handed over";
-        return Err(corrupt(Row::E, empty.sequence, FRAMES_START, why));
-    }
-    let Some(active) = &facts.active else { return Ok(()) };
+    let Some(active) = &facts.active else {
+        check_set(facts, &facts.segments, &[])?;
+        return facts.segments.first().map_or(Ok(()), |first| Err(nothing_in(first)));
+    };
     let (kept, beyond) = facts.segments.split_at(active.index + 1);
     let segment = &facts.segments[active.index];
     if let Some(damage) = active.survey.as_ref().and_then(unsupported_damage) {
@@ -70,10 +66,27 @@ fn check_archive(facts: &Facts) -> Judged<()> {
     }
     check_set(facts, kept, beyond)?;
     kept.iter().try_for_each(check_header)?;
+    let closed = active.survey.as_ref().is_some_and(Survey::ends_in_close);
+    let spare = segment.good_header().filter(|_| closed);
+    let spare = spare.and_then(|header| spare_after(facts, active.index, header));
+    if let Some(empty) = beyond.iter().find(|empty| Some(empty.sequence) != spare) {
+        return Err(nothing_in(empty));
+    }
     check_sealed(kept)?;
-    let Some(survey) = &active.survey else {
-        return Err(corrupt(Row::DPrime, segment.sequence, 0, "its header is bad"));
-    };
+    match &active.survey {
+        Some(survey) => check_last(segment, survey),
+        None => Err(corrupt(Row::DPrime, segment.sequence, 0, "its header is bad")),
+    }
+}
+
+/// What a hand-over that is at work, or was broken off, leaves has another name or is whole.
+fn nothing_in(empty: &SegmentFacts) -> Refusal {
+    let why = "nothing stands in it, and no segment without a record is handed over";
+    corrupt(Row::E, empty.sequence, FRAMES_START, why)
+}
+
+/// The last segment of an archive: as whole as those that a later one names.
+fn check_last(segment: &SegmentFacts, survey: &Survey) -> Judged<()> {
     if let Some(damage) = survey.damages.first() {
         return Err(refuse_damage(Row::E, RefusalKind::Corrupt, segment.sequence, damage));
     }

@@ -477,7 +477,8 @@ fn read_mark(dir: &dyn Dir) -> Result<Option<Mark>> {
     })
 }
 
-fn read_snapshot(dir: &dyn Dir, name: &str) -> Result<Option<SnapshotHeader>> {
+/// The header of a snapshot, if it is sound.
+pub(crate) fn read_snapshot(dir: &dyn Dir, name: &str) -> Result<Option<SnapshotHeader>> {
     let file = open_segment(dir, name)?;
     let mut head = [0; SEGMENT_HEADER_LEN];
     let read = read_full(&*file, &mut head, 0).map_err(|e| reading(dir, name, e))?;

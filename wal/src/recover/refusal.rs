@@ -29,12 +29,15 @@ pub(super) fn with_lsns(facts: &Facts, mut refusal: Refusal) -> Refusal {
 }
 
 /// The last LSN of a segment: at its seal, or of the active one, which was read, as far as it is kept.
+/// Where not even its open record is, nothing in it says which LSNs came before.
 fn last_of(facts: &Facts, segment: &SegmentFacts) -> Option<u64> {
     let seal = segment.seal.as_ref().map(|seal| seal.lsn);
     let active = facts.active.as_ref().filter(|active| {
         facts.segments.get(active.index).is_some_and(|own| own.sequence == segment.sequence)
     });
-    seal.or(active.and_then(|active| active.survey.as_ref()).map(|survey| survey.kept.last_lsn))
+    let survey = active.and_then(|active| active.survey.as_ref());
+    let kept = survey.filter(|survey| survey.first_open().is_some());
+    seal.or(kept.map(|survey| survey.kept.last_lsn))
 }
 
 pub(super) fn corrupt(row: Row, segment: Sequence, offset: u64, why: impl Into<String>) -> Refusal {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::known::{self, Told};
+use super::known::{self, Claim, Extent, Told};
 use super::{SalvageOptions, SalvageReport, SourceReport};
 use crate::diagnose::salt::header_from_frames;
 use crate::error::{Error, ErrorKind, Result};
@@ -84,7 +84,9 @@ impl Harvest {
             progress(gather.sources.last().map_or(0, |source| source.len));
         }
         gather.shared = made_shared(dir, &facts, gather.log_id);
-        gather.finish(&facts, options)
+        let (snapshots, no_snapshots) = known::snapshots(dir, gather.log_id)?;
+        gather.left_out.extend(no_snapshots);
+        gather.finish(&facts, snapshots, options)
     }
 }
 
@@ -235,7 +237,12 @@ impl Gather {
     }
 
     /// Merges the runs: each LSN once, lowest first, from the head on, to the last one known.
-    fn finish(mut self, facts: &Facts, options: SalvageOptions) -> Result<Harvest> {
+    fn finish(
+        mut self,
+        facts: &Facts,
+        snapshots: Vec<Claim>,
+        options: SalvageOptions,
+    ) -> Result<Harvest> {
         if facts.archive && facts.unfinished().is_none() {
             // An archive keeps just what its log's later trims let go of (`crate::view` has it so).
             self.head = None;
@@ -243,34 +250,35 @@ impl Gather {
         self.runs.sort_by_key(|run| (run.first, run.source));
         let begin = self.head.unwrap_or(Lsn::FIRST);
         let read = self.runs.iter().map(|run| run.last).max().unwrap_or(0);
-        let last = read.max(self.told).max(known::outside(facts, self.log_id));
-        let lowest = self.runs.iter().find(|run| run.last >= begin.get());
-        let head = match lowest {
-            Some(run) => begin.max(Lsn::new(run.first).unwrap_or(Lsn::FIRST)),
-            // Nothing is left of what it kept: behind it, so that no LSN is given a second time.
-            None => Lsn::new(last.saturating_add(1)).unwrap_or(Lsn::FIRST),
-        };
-        let (mut lost, end) = known::between(&self.runs, head);
-        let open = known::unreadable(facts, begin, (head.get(), end), &lost);
-        let next = end.max(last.saturating_add(1));
-        lost.extend(known::range(end, next - 1));
-        let filled = check_filled(&lost, options)?;
-        let snapshots = facts
-            .snapshots
-            .iter()
-            .filter(|s| s.log_id == self.log_id && s.lsn.get() < next)
-            .map(|s| s.lsn);
+        let own = Extent::of(&self.runs, begin, read.max(self.told));
+        // What others say is followed as far as there is room for placeholders, and never a reason to
+        // refuse: a header of 128 bytes would else cost every record that can be read.
+        let room = options.fill_max.saturating_sub(known::count(&own.all_lost()));
+        let limit = (own.next - 1).saturating_add(room);
+        let claims = known::outside(facts, self.log_id, &snapshots);
+        let (believed, claims): (Vec<Claim>, Vec<Claim>) =
+            claims.into_iter().partition(|(_, lsn)| lsn.get() <= limit);
+        let last = believed.iter().map(|(_, lsn)| lsn.get()).max().unwrap_or(0);
+        let extent = Extent::of(&self.runs, begin, last.max(own.next - 1));
+        let Extent { head, end, next, .. } = extent;
+        let open = known::unreadable(facts, begin, (head.get(), end), &extent.lost);
+        let lost = extent.all_lost();
+        let filled = known::check_filled(&lost, options)?;
+        let snapshots = snapshots.into_iter().map(|(_, lsn)| lsn).filter(|lsn| lsn.get() < next);
+        let begin = known::begin(facts, self.log_id, self.head);
         let report = SalvageReport {
             log_id: self.log_id,
             first_lsn: head,
             last_lsn: Lsn::new(next - 1).filter(|last| *last >= head),
             kept: (next - head.get()) - filled,
             payload_bytes: 0,
-            before: known::before(facts, self.head, head),
+            begin,
+            before: begin.and_then(|begin| known::range(begin.get(), head.get() - 1)),
             lost,
             broken_batches: Vec::new(),
             sources: self.reports,
             left_out: self.left_out,
+            claims,
             segments: 0,
             snapshots: 0,
         };
@@ -293,18 +301,4 @@ impl Gather {
             report,
         })
     }
-}
-
-/// How many placeholders the new log would have.
-fn check_filled(lost: &[(Lsn, Lsn)], options: SalvageOptions) -> Result<u64> {
-    let sizes = lost.iter().map(|(a, b)| (b.get() - a.get()).saturating_add(1));
-    let filled = sizes.fold(0, u64::saturating_add);
-    if filled <= options.fill_max {
-        return Ok(filled);
-    }
-    Err(Error::invalid(format!(
-        "{filled} LSNs are lost between the records that can be read and behind them, and at most {} \
-         are filled: raise the limit (--fill-max) if that many can have been there",
-        options.fill_max
-    )))
 }

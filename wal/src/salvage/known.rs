@@ -3,12 +3,18 @@
 //!
 //! Never here: a guess. An LSN counts if it was promised (a witness covers it, a trusted control block
 //! or a snapshot names it) or if an own record that is whole stands behind it; the torn end of a log
-//! that was cut off in a write is no loss. Invariant: what is told here and cannot be read becomes a
+//! that was cut off in a write is no loss. What a file outside the segments says never makes a log
+//! that can be salvaged one that cannot: beyond the limit of placeholders it is told and not followed. Invariant: what is told here and cannot be read becomes a
 //! placeholder or is named in the report, so that no LSN is given a second time. Next room:
 //! [`super::harvest`].
 
+use super::SalvageOptions;
 use super::harvest::Run;
-use crate::ids::{LogId, Lsn};
+use crate::error::{Error, Result};
+use crate::format::{self, Name};
+use crate::fs::Dir;
+use crate::ids::{LogId, Lsn, Sequence};
+use crate::recover::facts::{SegmentFacts, list, read_snapshot};
 use crate::recover::{Facts, trusted_control};
 use crate::scan::{Step, Trouble};
 
@@ -47,13 +53,72 @@ impl Told {
     }
 }
 
-/// The highest LSN that something outside the segments says was durable.
-pub(super) fn outside(facts: &Facts, log_id: LogId) -> u64 {
+/// A file and the LSN that was durable by its word.
+pub(super) type Claim = (String, Lsn);
+/// A file that is not used, and why.
+pub(super) type LeftOut = (String, String);
+
+/// The log's snapshots, and those that are none: of their bodies the registry alone knows, so a name and
+/// a header that disagree are all there is to tell.
+pub(super) fn snapshots(dir: &dyn Dir, log_id: LogId) -> Result<(Vec<Claim>, Vec<LeftOut>)> {
+    let (mut sound, mut left_out) = (Vec::new(), Vec::new());
+    for entry in list(dir)?.into_iter().filter(|entry| entry.regular) {
+        let Some(Name::Snapshot(named)) = format::parse_name(&entry.name) else { continue };
+        match read_snapshot(dir, &entry.name)?.filter(|header| header.log_id == log_id) {
+            Some(header) if header.lsn.get() == named => sound.push((entry.name, header.lsn)),
+            Some(header) => {
+                let why = format!("its header says LSN {}, and its name another", header.lsn);
+                left_out.push((entry.name, why));
+            }
+            None => {}
+        }
+    }
+    Ok((sound, left_out))
+}
+
+/// What files outside the segments say was durable.
+pub(super) fn outside(facts: &Facts, log_id: LogId, snapshots: &[Claim]) -> Vec<Claim> {
     let control = trusted_control(facts).map(|control| control.control);
     let control = control.filter(|control| control.log_id == log_id);
-    let ours = facts.snapshots.iter().filter(|snapshot| snapshot.log_id == log_id);
-    let snapshots = ours.map(|snapshot| snapshot.lsn.get());
-    snapshots.chain(control.map(|control| control.durable_lsn)).max().unwrap_or(0)
+    let control = control.and_then(|control| Lsn::new(control.durable_lsn));
+    let control = control.map(|lsn| (format::CONTROL_NAME.to_owned(), lsn));
+    snapshots.iter().cloned().chain(control).collect()
+}
+
+/// Where the new log begins, what is lost in it and where it ends.
+#[derive(Debug)]
+pub(super) struct Extent {
+    pub(super) head: Lsn,
+    /// Between the runs.
+    pub(super) lost: Vec<(Lsn, Lsn)>,
+    /// The LSN after the last run.
+    pub(super) end: u64,
+    /// The LSN after the last one known.
+    pub(super) next: u64,
+}
+
+impl Extent {
+    /// Of these runs, sorted, in a log whose head is `begin` and whose last LSN is `last`.
+    pub(super) fn of(runs: &[Run], begin: Lsn, last: u64) -> Extent {
+        let head = match runs.iter().find(|run| run.last >= begin.get()) {
+            Some(run) => begin.max(Lsn::new(run.first).unwrap_or(Lsn::FIRST)),
+            // Nothing is left of what it kept: behind it, so that no LSN is given a second time.
+            None => Lsn::new(last.saturating_add(1)).unwrap_or(Lsn::FIRST),
+        };
+        let (lost, end) = between(runs, head);
+        Extent { head, lost, end, next: end.max(last.saturating_add(1)) }
+    }
+
+    /// Between the runs and behind the last.
+    pub(super) fn all_lost(&self) -> Vec<(Lsn, Lsn)> {
+        self.lost.iter().copied().chain(range(self.end, self.next - 1)).collect()
+    }
+}
+
+/// How many LSNs these are.
+pub(super) fn count(lost: &[(Lsn, Lsn)]) -> u64 {
+    let sizes = lost.iter().map(|(a, b)| (b.get() - a.get()).saturating_add(1));
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// First and last, if there is any.
@@ -62,7 +127,7 @@ pub(super) fn range(first: u64, last: u64) -> Option<(Lsn, Lsn)> {
 }
 
 /// The LSNs from the head on that stand in none of the runs, and the one after the last run.
-pub(super) fn between(runs: &[Run], head: Lsn) -> (Vec<(Lsn, Lsn)>, u64) {
+fn between(runs: &[Run], head: Lsn) -> (Vec<(Lsn, Lsn)>, u64) {
     let mut next = head.get();
     let mut lost = Vec::new();
     for run in runs.iter().filter(|run| run.last >= head.get()) {
@@ -75,12 +140,20 @@ pub(super) fn between(runs: &[Run], head: Lsn) -> (Vec<(Lsn, Lsn)>, u64) {
     (lost, next)
 }
 
-/// What the log had from its head on, and of an archive from its first segment on, below the first LSN
-/// of the copy.
-pub(super) fn before(facts: &Facts, head: Option<Lsn>, first: Lsn) -> Option<(Lsn, Lsn)> {
-    let lowest = facts.segments.iter().filter_map(|segment| segment.open.as_ref());
-    let lowest = lowest.map(|open| open.lsn.saturating_add(1)).min().filter(|_| facts.archive);
-    range(head.map(Lsn::get).or(lowest)?, first.get() - 1)
+/// The first LSN that the log had, if anything tells: its head, or else where its lowest segment begins,
+/// of which the number is enough if it is 1. That a later one is whole says nothing of those before it.
+pub(super) fn begin(facts: &Facts, log_id: LogId, head: Option<Lsn>) -> Option<Lsn> {
+    let number = |segment: &SegmentFacts| {
+        segment.good_header().map_or(segment.sequence, |header| header.sequence)
+    };
+    let is_ours = |segment: &&SegmentFacts| {
+        segment.good_header().is_none_or(|header| header.log_id == log_id)
+    };
+    let lowest = || facts.segments.iter().filter(is_ours).min_by_key(|segment| number(segment));
+    head.or_else(|| match &lowest()?.open {
+        Some(open) => Lsn::new(open.lsn.saturating_add(1)),
+        None => lowest().filter(|lowest| number(lowest) == Sequence::FIRST).map(|_| Lsn::FIRST),
+    })
 }
 
 /// What is lost between the runs, and before the first of them and behind the last: there the open
@@ -97,4 +170,17 @@ pub(super) fn unreadable(
     let end = opens().map(|open| open.lsn).max().unwrap_or(0);
     let behind = range(next.max(head.get()), end);
     before.into_iter().chain(behind).chain(lost.iter().copied()).collect()
+}
+
+/// How many placeholders the new log would have.
+pub(super) fn check_filled(lost: &[(Lsn, Lsn)], options: SalvageOptions) -> Result<u64> {
+    let filled = count(lost);
+    if filled <= options.fill_max {
+        return Ok(filled);
+    }
+    Err(Error::invalid(format!(
+        "{filled} LSNs are lost between the records that can be read and behind them, and at most {} \
+         are filled: raise the limit (--fill-max) if that many can have been there",
+        options.fill_max
+    )))
 }

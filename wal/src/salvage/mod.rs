@@ -56,8 +56,11 @@ pub struct SalvageReport {
     pub kept: u64,
     /// Bytes of payload in them.
     pub payload_bytes: u64,
-    /// LSNs that the log had by its own word, from its head on, below the first one in the copy:
-    /// nothing stands for them.
+    /// The first LSN that the log had, if anything tells: its head, or where its lowest segment begins.
+    /// A segment 1 without its open record counts as one that begins with LSN 1. What an archive
+    /// begins with its manifest says, too.
+    pub begin: Option<Lsn>,
+    /// LSNs from there on, below the first one in the copy: nothing stands for them.
     pub before: Option<(Lsn, Lsn)>,
     /// LSNs between first and last whose record is not there any more: an empty record stands for each,
     /// behind the last readable one too, as far as anything tells that they were there.
@@ -68,6 +71,10 @@ pub struct SalvageReport {
     pub sources: Vec<SourceReport>,
     /// Files left out, and why.
     pub left_out: Vec<(String, String)>,
+    /// Files beside the segments, and an LSN that was durable by their word, which is farther above all
+    /// that the segments tell than may be filled: the copy ends below it. If one is true, a larger
+    /// [`SalvageOptions::fill_max`] follows it; if not, the file is to be moved away.
+    pub claims: Vec<(String, Lsn)>,
     /// How many segments the copy has.
     pub segments: usize,
     /// Registry snapshots copied.

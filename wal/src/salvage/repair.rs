@@ -66,7 +66,7 @@ pub enum Repaired {
     /// The tail was cut; the file in the log's directory that keeps the cut bytes, if any were.
     Recovered(Option<String>),
     /// The log was rebuilt; the damaged directory, whole, has this name now.
-    Rebuilt(SalvageReport, PathBuf),
+    Rebuilt(Box<SalvageReport>, PathBuf),
 }
 
 /// Makes a plan; nothing is written.
@@ -197,13 +197,13 @@ fn rebuild(dir: &dyn Dir, path: &Path, options: SalvageOptions) -> Result<Repair
     });
     for name in damaged.take(1000) {
         match rename_directory(&new, &name) {
-            Ok(()) => return Ok(Repaired::Rebuilt(report, name)),
+            Ok(()) => return Ok(Repaired::Rebuilt(Box::new(report), name)),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(_) => break,
         }
     }
     // The log is repaired; only the damaged one's new name was not to be had.
-    Ok(Repaired::Rebuilt(report, new))
+    Ok(Repaired::Rebuilt(Box::new(report), new))
 }
 
 /// The same name with a suffix, in the same parent.
