@@ -15,6 +15,7 @@ mod codec;
 mod common;
 mod delivery;
 mod disguised;
+mod excused;
 mod exports;
 mod finding;
 mod handed_on;
