@@ -2,9 +2,11 @@
 //!
 //! Never here: a waker called, cloned or dropped under the lock: a waker is a runtime's code and may
 //! come back into the observer. Invariant: what is in [`State::to_wake`] when the guard goes is
-//! woken, by the thread that put it there. Next room: [`crate::queue`].
+//! woken, by the thread that put it there, and one whose waker panics keeps none asleep that stands
+//! behind it. Next room: [`crate::queue`].
 
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::MutexGuard;
 use std::task::Waker;
 
@@ -54,6 +56,21 @@ impl Drop for Locked<'_> {
 
 impl Drop for After {
     fn drop(&mut self) {
-        self.wake.drain(..).for_each(Waker::wake);
+        let mut first = None;
+        let mut note = |done: std::thread::Result<()>| {
+            if let Err(panic) = done {
+                first.get_or_insert(panic);
+            }
+        };
+        for waker in self.wake.drain(..) {
+            note(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        }
+        for waker in self.stale.drain(..) {
+            note(catch_unwind(AssertUnwindSafe(|| drop(waker))));
+        }
+        // A second panic would end the process; the first one is on its way and is told.
+        if let Some(panic) = first.filter(|_| !std::thread::panicking()) {
+            resume_unwind(panic);
+        }
     }
 }

@@ -23,6 +23,7 @@ mod imports;
 mod json_lines;
 mod json_text;
 mod late_ends;
+mod left_waiting;
 mod mended;
 mod nine_bugs;
 mod open_calls;
