@@ -227,7 +227,7 @@ struct Woken(Option<AtomicUsize>);
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
-        let count = self.0.as_ref().expect("a waker fails");
+        let Some(count) = &self.0 else { panic!("a waker fails") };
         count.fetch_add(1, SeqCst);
     }
 }
