@@ -64,13 +64,14 @@ pub(super) fn is_lexeme(value: &str) -> bool {
 
 /// A name: its words are letters, small ones or in humps; those with a number are short and have it at
 /// their end. So one in capitals with a number in it is none: it looks like a seed in base32 more than
-/// like a constant. In a name without any number, the humps are what makes it a name.
+/// like a constant; one without any number is asked about only if its cases are shuffled, as no name's are.
 fn is_name(value: &str) -> bool {
     const BYTES_MAX: usize = 40;
     let name = value.trim_matches(|c: char| c.is_ascii_punctuation() && c != '_');
     let letters = name.bytes().filter(u8::is_ascii_alphabetic).count();
     name.len() <= BYTES_MAX
         && !name.bytes().next().is_none_or(|first| first.is_ascii_digit())
+        && name.bytes().any(|byte| byte.is_ascii_digit())
         && name.split('_').all(is_part)
         && words(name.as_bytes()) * 3 <= letters + 2
 }
