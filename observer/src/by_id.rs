@@ -89,12 +89,11 @@ impl Session {
         outcome.put(&mut entry);
         let encoded = self.handle.prepare(&mut entry)?;
         let start = known.ticket();
-        let (end, dropped) =
-            self.handle.offer_async(encoded, self.level, Place::End(start)).await?;
+        let offered = self.handle.offer_async(encoded, self.level, Place::End(start)).await?;
         // From here on it is queued. Declared after `known`, so dropped before it: the start leaves
         // the table and is found no more.
-        let closing = Closing::of(&self.handle, start, end);
-        let receipt = self.handle.receipt_async(end, dropped, self.level).await;
+        let closing = Closing::of(&self.handle, start, offered.ticket);
+        let receipt = self.handle.receipt_async(offered, self.level).await;
         if receipt.as_ref().is_err_and(|error| !error.outcome_unknown()) {
             closing.refused();
         }

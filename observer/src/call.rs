@@ -198,11 +198,11 @@ impl Call {
         let start = self.start.ticket.sequence;
         // Dropped while it waits for room, nothing is recorded and the call is open.
         let offered = self.handle.offer_async(encoded, self.level, Place::End(start)).await;
-        let (end, dropped) = offered.inspect_err(|error| self.refused(error))?;
+        let offered = offered.inspect_err(|error| self.refused(error))?;
         // From here on it is queued, and a second end would be a second truth.
         self.ended = true;
-        let closing = Closing::of(&self.handle, start, end);
-        let receipt = self.handle.receipt_async(end, dropped, self.level).await;
+        let closing = Closing::of(&self.handle, start, offered.ticket);
+        let receipt = self.handle.receipt_async(offered, self.level).await;
         match &receipt {
             Err(error) if !error.outcome_unknown() => {
                 self.ended = false;

@@ -268,7 +268,10 @@ pub fn decode_ref(record: &RecordRef<'_>) -> Result<Option<Entry>> {
     decode(kind, record.payload).map(Some).map_err(|error| error.at(record.lsn))
 }
 
-/// The wall time of an entry that is not decoded; `None` where [`decode_ref`] may have more to say.
+/// The wall time of an entry that is not decoded: what stands where a known envelope has it. `None` where
+/// the version is none that is known, of which [`decode_ref`] has more to say. Whether the rest decodes is
+/// not asked, which is what this saves: whoever passes a record over for its time passes over one with
+/// a damaged envelope, too, and his page says so ([`crate::Query::run`]).
 pub(crate) fn wall_of(record: &RecordRef<'_>) -> Option<WallTime> {
     let known = record.codec == Codec::BINCODE && check_version(record.payload).is_ok();
     let nanos = record.payload.get(WALL_AT).filter(|_| known)?;

@@ -345,6 +345,7 @@ impl Drain {
         state.wake_room();
         drop(state);
         self.room.notify_all();
+        self.work.notify_one(); // the account may be what somebody waits for
     }
 
     /// What was queued stays queued; those who wait for it are told why.

@@ -108,11 +108,12 @@ impl Drain {
     pub(crate) fn ask_for_flush(self: &Arc<Drain>) -> Result<Goal> {
         self.log().check_process()?;
         Error::if_in_closure().map_or(Ok(()), Err)?;
-        self.ensure_worker()?;
         self.write_off_overdue(By::Caller);
         let now = self.now();
         self.settle();
         let mut state = self.lock();
+        // Only now: a worker that was seen before may be gone, and a caller's code ran since.
+        self.start_worker(&mut state)?;
         state.settle_account(false, |account| self.account_entry(account, now))?;
         let goal = Goal::of(&mut state);
         self.work.notify_all();

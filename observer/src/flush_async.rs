@@ -62,6 +62,11 @@ impl Future for Flushed {
         if let Some(outcome) = goal.outcome(&state) {
             return Poll::Ready(outcome);
         }
+        // A worker that is gone has told those who stood here; this one comes after it.
+        if let Err(cause) = drain.start_worker(&mut state) {
+            drop(state);
+            return Poll::Ready(drain.cannot_flush(cause));
+        }
         let key = key.unwrap_or_else(|| {
             state.flush_keys += 1;
             state.flush_keys

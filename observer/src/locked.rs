@@ -2,9 +2,11 @@
 //!
 //! Never here: a waker called, cloned or dropped under the lock: a waker is a runtime's code and may
 //! come back into the observer. Invariant: what is in [`State::to_wake`] when the guard goes is
-//! woken, by the thread that put it there. Next room: [`crate::queue`].
+//! woken, by the thread that put it there; a waker that panics keeps none asleep that stands behind it,
+//! and unwinds nobody. Next room: [`crate::queue`].
 
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::MutexGuard;
 use std::task::Waker;
 
@@ -54,6 +56,13 @@ impl Drop for Locked<'_> {
 
 impl Drop for After {
     fn drop(&mut self) {
-        self.wake.drain(..).for_each(Waker::wake);
+        // Its panic was told by the hook. Here it would unwind a thread that has entries in hand: they would
+        // be lost, and whoever flushes would wait for them.
+        for waker in self.wake.drain(..) {
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+        for waker in self.stale.drain(..) {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(waker)));
+        }
     }
 }

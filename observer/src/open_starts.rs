@@ -62,9 +62,15 @@ impl OpenStarts {
         }
     }
 
+    /// The oldest of which nobody is recording the end.
+    fn oldest(&self) -> Option<(u64, &OpenStart)> {
+        let mut starts = self.table.iter().filter(|(_, start)| !start.ending);
+        starts.next().map(|(ticket, start)| (*ticket, start))
+    }
+
     /// How long it takes until the oldest is too old; `None` if there is none.
     pub(crate) fn due_after(&self, now: MonoTime, age_max: Duration) -> Option<Duration> {
-        let (_, oldest) = self.table.first_key_value()?;
+        let (_, oldest) = self.oldest()?;
         Some(age_max.saturating_sub(now.since(oldest.started)))
     }
 
@@ -150,14 +156,15 @@ impl OpenStarts {
         }
     }
 
-    /// Takes out the oldest start if the table holds too many or it is too old, and says which.
+    /// Takes out the oldest start if the table holds too many or it is too old, and says which. Not
+    /// one whose end is on its way, which would have two; if that is refused, the next look finds it.
     pub(crate) fn take_overdue(
         &mut self,
         now: MonoTime,
         count_max: usize,
         age_max: Duration,
     ) -> Option<(u64, OpenStart, &'static str)> {
-        let (ticket, start) = self.table.first_key_value()?;
+        let (ticket, start) = self.oldest()?;
         let reason = if self.table.len() > count_max {
             "too many calls are open"
         } else if now.since(start.started) > age_max {
@@ -165,7 +172,6 @@ impl OpenStarts {
         } else {
             return None;
         };
-        let ticket = *ticket;
         self.written_off += 1;
         let start = self.table.remove(&ticket)?;
         self.overdue.insert(ticket);

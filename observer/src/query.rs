@@ -172,7 +172,9 @@ impl Query {
     ///
     /// # Errors
     /// `Log`, as reading the range. An item is `Err` for a record that cannot be decoded and might
-    /// match; the next item is the next one.
+    /// match; the next item is the next one. With [`Query::since`] or [`Query::before`] the time is
+    /// looked at where an entry has it, before the rest is: a record that cannot be decoded and has a
+    /// time outside of the window there is passed over and not told. A query without them tells it.
     pub fn run(&self, from: &impl ReadRecords) -> Result<Matches> {
         let mut entries = Entries::of(from.records(self.lsns)?).between(self.from, self.to);
         if let Some(session) = &self.session {

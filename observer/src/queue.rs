@@ -294,6 +294,11 @@ impl State {
         true
     }
 
+    /// Whether somebody waits for this entry who is told that it is not in the log.
+    pub(crate) fn is_lost(&self, ticket: u64) -> bool {
+        self.waiters.get(&ticket).is_some_and(|waiter| waiter.lost.is_some())
+    }
+
     /// Up to this ticket somebody waits for it to be written.
     pub(crate) fn asked(&self) -> u64 {
         self.wanted.max(self.ordered)

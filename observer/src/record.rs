@@ -31,6 +31,15 @@ pub(crate) enum Recorded {
     Dropped(u64),
 }
 
+/// An entry that [`Drain::offer_async`] has queued, or dropped.
+#[derive(Debug)]
+pub(crate) struct Offered {
+    pub(crate) ticket: u64,
+    pub(crate) dropped: bool,
+    /// The wait for it, if its level waits.
+    settled: Option<Settled>,
+}
+
 impl Recorded {
     /// The entry's ticket, unless it was dropped.
     pub(crate) fn ticket(&self) -> Option<u64> {
@@ -71,14 +80,15 @@ impl Drain {
         Ok(Receipt { ticket: self.ticket(sequence), lsn: None, dropped })
     }
 
-    /// Records an entry through the queue, whatever its level: waits for room and takes a ticket. Its
-    /// sequence is returned, and whether it was dropped. To be followed in the same poll by [`Drain::receipt_async`], which takes what stands ready for the ticket.
+    /// Records an entry through the queue, whatever its level: waits for room and takes a ticket. Of
+    /// what is returned the drop gives up the wait for it, so that a panic, of a clock say, leaves
+    /// nobody to be told who is not there.
     pub(crate) async fn offer_async(
         self: &Arc<Drain>,
         entry: EncodedEntry,
         level: Level,
         place: Place,
-    ) -> Result<(u64, bool)> {
+    ) -> Result<Offered> {
         // What is waited for is not dropped: whoever asks for it is told if it cannot be recorded.
         let place = match place {
             Place::Any if level != Level::Batched => Place::Kept,
@@ -89,23 +99,31 @@ impl Drain {
         let how = (place, level);
         let offered =
             poll_fn(|context| self.poll_enqueue(&mut entry, how, &mut wait, context)).await?;
+        let waits = level != Level::Batched;
         Ok(match offered {
-            Admission::Queued(ticket) => (ticket, false),
-            Admission::Dropped(ticket) => (ticket, true),
+            Admission::Queued(ticket) => {
+                let settled = waits.then(|| Settled::of(self.clone(), ticket));
+                Offered { ticket, dropped: false, settled }
+            }
+            Admission::Dropped(ticket) => Offered { ticket, dropped: true, settled: None },
             // Poll_enqueue waits, or asks the clock, instead.
-            Admission::NoRoom(_) | Admission::NoTime(_) => (0, true),
+            Admission::NoRoom(_) | Admission::NoTime(_) => {
+                Offered { ticket: 0, dropped: true, settled: None }
+            }
         })
     }
 
     /// Waits as long as the level asks for an entry that [`Drain::offer_async`] has queued.
     pub(crate) async fn receipt_async(
         self: &Arc<Drain>,
-        ticket: u64,
-        dropped: bool,
+        offered: Offered,
         level: Level,
     ) -> Result<Receipt> {
-        let waits = level != Level::Batched && !dropped;
-        let lsn = if waits { Settled::of(self.clone(), ticket).await? } else { None };
+        let Offered { ticket, dropped, settled } = offered;
+        let lsn = match settled {
+            Some(settled) => settled.await?,
+            None => None,
+        };
         let lsn = lsn.filter(|_| level == Level::Durable); // the LSN of an ordered one may be lost
         Ok(Receipt { ticket: self.ticket(ticket), lsn, dropped })
     }
@@ -118,8 +136,8 @@ impl Drain {
         place: Place,
     ) -> Result<Receipt> {
         let encoded = self.prepare(entry)?;
-        let (ticket, dropped) = self.offer_async(encoded, level, place).await?;
-        self.receipt_async(ticket, dropped, level).await
+        let offered = self.offer_async(encoded, level, place).await?;
+        self.receipt_async(offered, level).await
     }
 
     pub(crate) fn ticket(&self, sequence: u64) -> Ticket {
@@ -392,10 +410,15 @@ impl Opening {
 impl Drop for Opening {
     fn drop(&mut self) {
         if self.waits && self.drain.log().check_process().is_ok() {
-            if let Some(start) = self.start.take() {
-                self.drain.lock().open.insert(self.ticket, start);
+            let mut state = self.drain.lock();
+            if state.is_lost(self.ticket) {
+                state.forget_start(self.ticket); // it is not in the log, so nothing is open
+                return;
             }
-            self.drain.release_start(self.ticket);
+            if let Some(start) = self.start.take() {
+                state.open.insert(self.ticket, start);
+            }
+            state.open.release(self.ticket);
         }
     }
 }

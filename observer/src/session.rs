@@ -324,7 +324,7 @@ impl Start {
         self.check_level()?;
         let encoded = self.prepare()?;
         let coming = Coming::next(&self.handle)?;
-        let (ticket, dropped) = self.handle.offer_async(encoded, self.level, Place::Start).await?;
+        let offered = self.handle.offer_async(encoded, self.level, Place::Start).await?;
         let end = Arc::new(self.end());
         let open = OpenStart {
             end: end.clone(),
@@ -335,14 +335,15 @@ impl Start {
             ending: false,
         };
         // In the table before the wait for the sync: this future may be dropped there.
-        let mut opening = match dropped {
+        // Declared after what waits for it, so dropped before that: it sees whether it was refused.
+        let mut opening = match offered.dropped {
             true => None,
-            false => Some(Opening::of(&self.handle, ticket, open)),
+            false => Some(Opening::of(&self.handle, offered.ticket, open)),
         };
         let started = self.handle.clock().mono(); // after the wait for room
         opening.iter_mut().for_each(|opening| opening.enter(started));
         drop(coming); // it is in the table
-        match self.handle.receipt_async(ticket, dropped, self.level).await {
+        match self.handle.receipt_async(offered, self.level).await {
             Ok(receipt) => Ok(self.opened(opening, end, receipt, started)),
             Err(error) => {
                 opening.into_iter().for_each(Opening::refused);

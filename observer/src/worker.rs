@@ -146,7 +146,12 @@ impl Drain {
 
     /// Starts the worker unless it runs.
     pub(crate) fn ensure_worker(self: &Arc<Drain>) -> Result<()> {
-        let mut state = self.lock();
+        self.start_worker(&mut self.lock())
+    }
+
+    /// [`Drain::ensure_worker`] under the lock: what is asked of the worker under the same one is
+    /// asked of one that runs, or whose end tells everybody who waits.
+    pub(crate) fn start_worker(self: &Arc<Drain>, state: &mut State) -> Result<()> {
         if state.working {
             return Ok(());
         }

@@ -38,8 +38,9 @@ pub(super) fn ends(text: &str, start: usize, end: usize, whose: Assigned) -> Opt
     let bare = value.text.trim_end_matches('\\');
     let is_secret = match whose {
         Assigned::Token => {
-            let said = text.get(..start).is_some_and(lexeme::said_by_parser);
-            judge::secret_value(bare) && !(said && lexeme::is_lexeme(bare))
+            let before = text.get(..start).unwrap_or_default();
+            let of_parser = lexeme::is_lexeme(bare) && lexeme::said_of_token(before, candidate);
+            judge::secret_value(bare) && !of_parser
         }
         Assigned::Password => {
             // `password: Text!` declares a name's type.

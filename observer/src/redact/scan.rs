@@ -36,27 +36,19 @@ pub(super) fn may_hold_secret(text: &str) -> bool {
 /// The text with a marker for each secret; `None` if there is none.
 pub(super) fn redact(text: &str) -> Option<String> {
     let any = ANY.as_ref()?;
-    let mut out: Option<String> = None;
-    let mut scan = Scan { text, kept: 0, key_end: KeyEnd::default(), run_end: 0 };
+    let mut scan = Scan { text, kept: 0, out: None, key_end: KeyEnd::default(), run_end: 0 };
     let mut at = 0;
-    while let Some(found) = any.find_at(text.as_bytes(), at) {
-        let (start, end) = (text.floor_char_boundary(found.start()), ceil(text, found.end()));
-        let start = start + text.get(start..end).map_or(0, lead_bytes);
-        match scan.secret(start, end) {
-            Some(Secret { marker, start, end }) => {
-                let out = out.get_or_insert_default();
-                out.push_str(text.get(scan.kept..start).unwrap_or_default());
-                out.push_str(marker);
-                (scan.kept, at) = (end, end);
+    while let Some((start, end)) = scan.candidate(any, at) {
+        at = match scan.secret(start, end) {
+            Some(secret) => {
+                let secret = scan.between(any, start, secret);
+                scan.replace(&secret)
             }
             // Not one: what begins inside of it may be.
-            None => at = ceil(text, start + 1),
-        }
-        if at >= text.len() {
-            break;
-        }
+            None => ceil(text, start + 1),
+        };
     }
-    let mut out = out?;
+    let mut out = scan.out?;
     out.push_str(text.get(scan.kept..).unwrap_or_default());
     Some(out)
 }
@@ -101,12 +93,51 @@ struct Scan<'t> {
     text: &'t str,
     /// What is before it has been written.
     kept: usize,
+    /// What has been written, once there is a secret.
+    out: Option<String>,
     key_end: KeyEnd,
     /// Where the run of letters, digits and dashes ends that was looked at last.
     run_end: usize,
 }
 
 impl Scan<'_> {
+    /// The next candidate from here on, without its lead.
+    fn candidate(&self, any: &Regex, at: usize) -> Option<(usize, usize)> {
+        let text = self.text;
+        let found = any.find_at(text.as_bytes(), at).filter(|_| at < text.len())?;
+        let (start, end) = (text.floor_char_boundary(found.start()), ceil(text, found.end()));
+        Some((start + text.get(start..end).map_or(0, lead_bytes), end))
+    }
+
+    /// Writes the marker and what stands before it; where the secret ends.
+    fn replace(&mut self, secret: &Secret) -> usize {
+        let out = self.out.get_or_insert_default();
+        out.push_str(self.text.get(self.kept..secret.start).unwrap_or_default());
+        out.push_str(secret.marker);
+        self.kept = secret.end;
+        secret.end
+    }
+
+    /// Replaces what stands between a mark, from here on, and the secret that it is the mark of. What
+    /// runs into that is one with it. The look bounds the stretch, so few bytes are looked at twice.
+    fn between(&mut self, any: &Regex, mark: usize, secret: Secret) -> Secret {
+        let mut at = ceil(self.text, mark + 1);
+        while at < secret.start {
+            let Some((start, end)) = self.candidate(any, at) else { break };
+            if start >= secret.start {
+                break;
+            }
+            at = match self.secret(start, end).filter(|other| other.start < secret.start) {
+                Some(other) if other.end > secret.start => {
+                    return Secret { end: other.end.max(secret.end), ..other };
+                }
+                Some(other) => self.replace(&other),
+                None => ceil(self.text, start + 1),
+            };
+        }
+        secret
+    }
+
     /// The secret that the candidate is the look of, if it is one.
     fn secret(&mut self, start: usize, end: usize) -> Option<Secret> {
         let candidate = self.text.get(start..end)?;
