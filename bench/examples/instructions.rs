@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use annals_observer::{JsonText, Observer};
 use annals_registry::{Key, Registry, TxResult, Value};
-use annals_wal::{Batch, Error, Log, Options, Record};
+use annals_wal::{Batch, Error, Log, Options, Record, Records};
 
 /// Operations of a run; `xtask/src/instructions.rs` divides by it.
 const COUNT: usize = 1000;
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         "encode_128" => encode(),
         "append_128" => append(),
         "scan_128" => scan(),
+        "mapped_128" => mapped(),
         "transact_one_key" => transact(),
         "observe_1k" => observe(),
         _ => return ExitCode::from(2),
@@ -71,21 +72,41 @@ fn append() {
 /// One record read back and verified.
 fn scan() {
     with_log(|log| {
-        let batch: Batch<'_> = (0..COUNT).map(|_| Record::new([b'x'; 128])).collect();
-        log.append_batch(batch).unwrap();
-        let pass = || {
-            let mut records = 0;
-            let visit = |record: annals_wal::RecordRef<'_>| {
-                black_box(record.payload);
-                records += 1;
-                Ok::<(), Error>(())
-            };
-            log.range(..).unwrap().replay(visit).unwrap();
-            assert_eq!(records, COUNT);
-        };
-        pass();
-        counted_section(pass);
+        log.append_batch(records_128()).unwrap();
+        pass(|| log.range(..).unwrap());
     });
+}
+
+/// The same in a sealed segment that is mapped.
+fn mapped() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Options::new().segment_bytes(256 << 10).open(dir.path().join("log")).unwrap();
+    let last = *log.append_batch(records_128()).unwrap().end();
+    while log.stats().rotations == 0 {
+        log.append([b'x'; 4096]).unwrap();
+    }
+    pass(|| log.range(..=last).unwrap().mapped());
+    log.close().unwrap();
+}
+
+fn records_128() -> Batch<'static> {
+    (0..COUNT).map(|_| Record::new([b'x'; 128])).collect()
+}
+
+/// A replay that is counted, and one before it.
+fn pass(records: impl Fn() -> Records) {
+    let pass = || {
+        let mut count = 0;
+        let visit = |record: annals_wal::RecordRef<'_>| {
+            black_box(record.payload);
+            count += 1;
+            Ok::<(), Error>(())
+        };
+        records().replay(visit).unwrap();
+        assert_eq!(count, COUNT);
+    };
+    pass();
+    counted_section(pass);
 }
 
 /// One key read and written in a durable transaction.

@@ -13,20 +13,26 @@ use crate::window::Window;
 #[derive(Debug)]
 pub(crate) enum Lens {
     Read(Window),
-    Mapped { map: Map, limit: u64 },
+    /// Up to `fetched` the processor has it, or was told to; `None`: little of it will be read.
+    Mapped {
+        map: Map,
+        limit: u64,
+        fetched: Option<usize>,
+    },
 }
 
 impl Lens {
-    pub(crate) fn mapped(map: Map) -> Lens {
+    /// `whole`: it will all be read, in order.
+    pub(crate) fn mapped(map: Map, whole: bool) -> Lens {
         let limit = map.bytes().len() as u64;
-        Lens::Mapped { map, limit }
+        Lens::Mapped { map, limit, fetched: whole.then_some(0) }
     }
 
     /// Moves the limit, up or down. A map ends where it ended when it was made.
     pub(crate) fn set_limit(&mut self, to: u64) {
         match self {
             Lens::Read(window) => window.set_limit(to),
-            Lens::Mapped { map, limit } => *limit = to.min(map.bytes().len() as u64),
+            Lens::Mapped { map, limit, .. } => *limit = to.min(map.bytes().len() as u64),
         }
     }
 
@@ -66,11 +72,18 @@ impl Source for Lens {
     fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
         match self {
             Lens::Read(window) => window.bytes(offset, len),
-            Lens::Mapped { map, limit } => {
+            Lens::Mapped { map, limit, .. } => {
                 let end = offset.checked_add(len as u64).filter(|end| *end <= *limit);
                 let (start, end) = (offset as usize, end.ok_or(io::ErrorKind::UnexpectedEof)?);
                 map.bytes().get(start..end as usize).ok_or(io::ErrorKind::UnexpectedEof.into())
             }
+        }
+    }
+
+    #[inline(always)]
+    fn come_to(&mut self, offset: u64) {
+        if let Lens::Mapped { map, fetched: Some(fetched), .. } = self {
+            *fetched = map.fetch_ahead(*fetched, offset as usize);
         }
     }
 }

@@ -30,6 +30,12 @@ pub trait Source {
         zeros_from(self, from)
     }
 
+    /// A walk has come to this offset and goes on from here, in order.
+    #[inline]
+    fn come_to(&mut self, offset: u64) {
+        let _ = offset;
+    }
+
     /// Nothing before this offset will be asked for again.
     fn release(&mut self, before: u64) {
         let _ = before;
@@ -47,6 +53,10 @@ impl<S: Source> Source for &mut S {
 
     fn is_zero_from(&mut self, from: u64) -> io::Result<bool> {
         (**self).is_zero_from(from)
+    }
+
+    fn come_to(&mut self, offset: u64) {
+        (**self).come_to(offset);
     }
 
     fn release(&mut self, before: u64) {

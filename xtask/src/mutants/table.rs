@@ -25,7 +25,7 @@ const COMMIT: &str = "wal/src/commit.rs";
 pub(crate) const LATCH: &str = "wal/src/latch.rs";
 pub(crate) const PREPARE: &str = "wal/src/prepare.rs";
 pub(crate) const SPARE: &str = "wal/src/spare.rs";
-const SCAN: &str = "wal/src/scan.rs";
+const JUDGE: &str = "wal/src/scan/judge.rs";
 const SURVEY: &str = "wal/src/survey.rs";
 const FORMAT: &str = "wal/src/format.rs";
 const TRIM: &str = "wal/src/trim.rs";
@@ -197,24 +197,28 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("length:hold-name", FORMAT, "a hold's name has 1 to 32 bytes"),
     m("length:holds", FORMAT, "a log has at most 64 holds"),
     m("length:own-record", FACTS, "an own record asks for no more memory than it can have"),
-    m("length:header-in-file", SCAN, "a file may end inside a frame header"),
-    m("length:frame-in-file", SCAN, "a file may end inside a frame"),
-    m("length:frame-in-segment", SCAN, "a frame stays in its part of the segment"),
+    m("length:header-in-file", "wal/src/scan/mod.rs", "a file may end inside a frame header"),
+    m("length:frame-in-file", JUDGE, "a file may end inside a frame"),
+    m("length:frame-in-segment", JUDGE, "a frame stays in its part of the segment"),
     m("length:file-over-capacity", SET, "a file is not longer than its capacity"),
     m("length:extension", "wal/src/open.rs", "a forged capacity does not fill the disk"),
     // Frames.
     m("checksum:segment-header", FORMAT, "a segment header's checksum"),
     m("checksum:frame-header", FORMAT, "a frame header's checksum"),
-    m("checksum:payload", SCAN, "a payload's checksum"),
-    m("checksum:of-what-is-delivered", "wal/src/cursor.rs", "only what is skipped goes unverified"),
+    m("checksum:payload", JUDGE, "a payload's checksum"),
+    m(
+        "checksum:of-what-is-delivered",
+        "wal/src/cursor/mod.rs",
+        "only what is skipped goes unverified",
+    ),
     m("checksum:control", FORMAT, "the control block's checksum"),
     m("checksum:no-salt", FORMAT, "the segment's salt in a frame's checksum"),
     m("checksum:no-offset", FORMAT, "the frame's place in its checksum"),
-    m("padding:anything", SCAN, "padding is zeros"),
-    m("lag:impossible", SCAN, "a lag that points before the first frame is impossible"),
-    m("lsn:any", SCAN, "LSNs follow one another"),
-    m("flags:own-record", SCAN, "an own record has no batch flags"),
-    m("batch:begin", SCAN, "a batch has a beginning"),
+    m("padding:anything", JUDGE, "padding is zeros"),
+    m("lag:impossible", JUDGE, "a lag that points before the first frame is impossible"),
+    m("lsn:any", JUDGE, "LSNs follow one another"),
+    m("flags:own-record", JUDGE, "an own record has no batch flags"),
+    m("batch:begin", JUDGE, "a batch has a beginning"),
     m("batch:end", SURVEY, "half a batch is not kept"),
     // Several processes.
     m("share:append-for-everybody", "wal/src/share/append.rs", "a turn is one process's"),
