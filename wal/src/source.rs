@@ -30,7 +30,7 @@ pub trait Source {
         zeros_from(self, from)
     }
 
-    /// A walk has come to this offset and goes on from here, in order.
+    /// A hint: a walk has come to this offset and will mostly go on from here in order.
     #[inline]
     fn come_to(&mut self, offset: u64) {
         let _ = offset;

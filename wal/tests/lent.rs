@@ -314,3 +314,40 @@ fn a_read_that_fails_leaves_a_follower_where_it_is() {
     assert_eq!(read, (1..=40).collect::<Vec<_>>());
     assert!(failed > 2, "{failed}");
 }
+
+/// Whichever read fails, in a sealed segment or the active one, at its begin, in a header, in a
+/// payload, in a batch whose end is not seen yet: each record comes once, in order.
+#[test]
+fn a_read_that_fails_anywhere_costs_a_follower_no_record() {
+    let disk = MemDir::new(10);
+    let log = open(&disk);
+    fill(&log, 400);
+    assert!(log.stats().rotations > 1);
+    for unproven in [false, true] {
+        // Reads of the first snapshot come before those of a follower.
+        let begin = |fail: Option<u64>| {
+            let mut follow = reader(&disk).unproven(unproven).follow(lsn(1)).unwrap();
+            let before = disk.reads();
+            fail.inspect(|nth| disk.fail_read(*nth, 5));
+            let (mut read, mut failed) = (Vec::new(), 0);
+            loop {
+                match follow.try_next_ref() {
+                    Ok(Some(record)) => read.push(record.lsn.get()),
+                    Ok(None) => break,
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Io, "{fail:?}");
+                        failed += 1;
+                        assert!(failed < 3, "one read fails: {fail:?}, unproven: {unproven}");
+                    }
+                }
+            }
+            assert_eq!(read, (1..=400).collect::<Vec<_>>(), "{fail:?}, unproven: {unproven}");
+            (disk.reads() - before, failed)
+        };
+        let (reads, failed) = begin(None);
+        assert!(reads > 20 && failed == 0, "{reads}");
+        let failed: u64 = (0..reads).map(|nth| begin(Some(nth)).1).sum();
+        println!("unproven {unproven}: {reads} reads, {failed} of them failed a call");
+        assert!(failed > reads / 2, "{failed} of {reads}");
+    }
+}

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use crate::{cargo, run, say};
 
 const BASELINE: &str = "bench/instructions.json";
-const CASES: [&str; 5] = ["encode_128", "append_128", "scan_128", "transact_one_key", "observe_1k"];
+const CASES: [&str; 6] =
+    ["encode_128", "append_128", "scan_128", "mapped_128", "transact_one_key", "observe_1k"];
 /// Operations of a run, as in the example.
 const OPERATIONS: f64 = 1000.0;
 const TOLERANCE: f64 = 0.02;

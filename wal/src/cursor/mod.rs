@@ -169,14 +169,17 @@ impl Cursor {
     fn find_by(&mut self, snapshot: &Snapshot, last: u64) -> Result<()> {
         self.found = Found::Nothing;
         if self.at.is_some() && self.ready.is_empty() && !self.is_past(last) {
-            match self.advance(snapshot.bound, snapshot.proven_end)? {
-                Advance::Deliver => {
+            match self.advance(snapshot.bound, snapshot.proven_end) {
+                Ok(Advance::Deliver) => {
                     self.found = Found::InWindow;
                     return Ok(());
                 }
-                Advance::Went => {}
-                Advance::AtBound => return Ok(()),
-                Advance::NextSegment => self.leave_behind(),
+                Ok(Advance::Went) => {}
+                Ok(Advance::NextSegment) => self.leave_behind(),
+                other => {
+                    self.ready_found = None;
+                    return other.map(|_| ());
+                }
             }
         }
         self.find_on(snapshot, last)
@@ -257,7 +260,7 @@ impl Cursor {
             self.at_the_last = false;
         }
         self.open_batch.clear();
-        self.found = Found::Nothing;
+        (self.found, self.ready_found) = (Found::Nothing, None);
         self.leave();
         self.sequence_min = 0;
     }
@@ -270,8 +273,8 @@ impl Cursor {
         }
         place.set_limit(bound);
         match place.walker.walk(wanted(self.filter, self.next_lsn, &self.view)) {
-            // What is wrong only for who reads it: whoever asks again opens the segment again.
-            Ok(Walked::Sound) => self.take().inspect_err(|_| drop(self.leave())),
+            // Sound, and not what has to come next: whoever asks again comes to it anew.
+            Ok(Walked::Sound) => self.take().inspect_err(|_| self.rewind()),
             Ok(Walked::Other) => self.turn_aside(None, bound, proven_end),
             Err(error) => self.turn_aside(Some(error), bound, proven_end),
         }

@@ -1,7 +1,7 @@
 //! Everything in a walk that is not a sound frame: an end, zeros, damage, and the way on behind it.
 //!
 //! Never here: a frame with nothing wrong. Invariants: where the step began is kept before anything
-//! moves; every step ends at a later place, or is the last. Next room: [`crate::scan`].
+//! moves; every step that does not fail ends at a later place, or is the last. Next room: [`crate::scan`].
 
 use std::io;
 

@@ -49,7 +49,7 @@ impl<S: Source> Walker<S> {
         Ok(self.body_trouble(with_body)?.map(Trouble::Tearable))
     }
 
-    /// [`Walker::judge`] for the log's own records, of which a segment has two or three.
+    /// [`Walker::judge`] for the log's own records, which are few among many records.
     #[cold]
     pub(super) fn judge_own(&mut self) -> io::Result<Option<Trouble>> {
         self.judge(true)

@@ -5,8 +5,8 @@
 //! which batches, before it asks. Invariants: a start that nothing has ended stays in the log; an
 //! import that was cut is gone on with where it stopped.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use annals_observer::import::{ImportOptions, ImportOutcome, Importer};
@@ -16,6 +16,7 @@ use annals_observer::{
 };
 use annals_registry::{Change, Written};
 use annals_wal::Lsn;
+use tempfile::TempDir;
 
 use super::archives::lowest_hold;
 use super::calls::path;
@@ -248,24 +249,30 @@ impl World {
     }
 }
 
-/// A file of so many lines, made once for each process.
+thread_local! {
+    /// Where this thread's imports come from: it goes with the thread.
+    static IMPORTED: RefCell<Option<TempDir>> = const { RefCell::new(None) };
+}
+
+/// A file of so many lines, made once for each thread.
 fn file(lines: u16) -> Result<(PathBuf, Vec<String>), String> {
     let pad = "x".repeat(IMPORT_BYTES / usize::from(lines.max(1)));
     let lines: Vec<String> =
         (0..lines).map(|n| format!("{{\"n\":{n},\"pad\":\"{pad}\"}}")).collect();
-    let name = format!("annals-import-{}-{}.jsonl", std::process::id(), lines.len());
-    let path = std::env::temp_dir().join(name);
-    if std::fs::metadata(&path).is_err() {
-        let mut content = String::new();
-        for line in &lines {
-            writeln!(content, "{line}").map_err(|e| e.to_string())?;
+    let path = IMPORTED.with_borrow_mut(|dir| -> std::io::Result<PathBuf> {
+        let dir = match dir {
+            Some(dir) => dir,
+            None => dir.insert(tempfile::Builder::new().prefix("annals-import-").tempdir()?),
+        };
+        let path = dir.path().join(format!("{:05}.jsonl", lines.len()));
+        if !path.exists() {
+            let mut content = lines.join("\n");
+            content.push('\n');
+            std::fs::write(&path, content)?;
         }
-        // Other threads make it too: by another name first, so that it is there whole or not.
-        let mine = path.with_extension(format!("{:?}", std::thread::current().id()));
-        let made = std::fs::write(&mine, content).and_then(|()| std::fs::rename(&mine, &path));
-        made.map_err(|e| format!("{}: {e}", path.display()))?;
-    }
-    Ok((path, lines))
+        Ok(path)
+    });
+    Ok((path.map_err(|e| format!("a file to import: {e}"))?, lines))
 }
 
 /// The batches of what is missing, by the writer's own rule: one is submitted before the entry that
