@@ -168,19 +168,34 @@ impl Cursor {
     #[inline]
     fn find_by(&mut self, snapshot: &Snapshot, last: u64) -> Result<()> {
         self.found = Found::Nothing;
-        if self.at.is_some() && self.ready.is_empty() && !self.is_past(last) {
-            match self.advance(snapshot.bound, snapshot.proven_end) {
-                Ok(Advance::Deliver) => {
-                    self.found = Found::InWindow;
-                    return Ok(());
-                }
-                Ok(Advance::Went) => {}
-                Ok(Advance::NextSegment) => self.leave_behind(),
-                other => {
-                    self.ready_found = None;
-                    return other.map(|_| ());
-                }
+        if self.at.is_none() || !self.ready.is_empty() || self.is_past(last) {
+            return self.find_on(snapshot, last);
+        }
+        match self.advance(snapshot.bound, snapshot.proven_end) {
+            Ok(Advance::Deliver) => {
+                self.found = Found::InWindow;
+                Ok(())
             }
+            other => self.find_after(other, snapshot, last),
+        }
+    }
+
+    #[inline(never)]
+    fn find_after(
+        &mut self,
+        advanced: Result<Advance>,
+        snapshot: &Snapshot,
+        last: u64,
+    ) -> Result<()> {
+        self.ready_found = None;
+        match advanced? {
+            Advance::Deliver => {
+                self.found = Found::InWindow;
+                return Ok(());
+            }
+            Advance::AtBound => return Ok(()),
+            Advance::Went => {}
+            Advance::NextSegment => self.leave_behind(),
         }
         self.find_on(snapshot, last)
     }
@@ -254,6 +269,7 @@ impl Cursor {
 
     /// Goes back to the record after the last one delivered and looks for it anew. Records of a
     /// batch whose end was not seen are read again: after a recovery they may be gone.
+    #[cold]
     pub(crate) fn rewind(&mut self) {
         if let Some(first) = self.open_from.take() {
             self.next_lsn = first;
