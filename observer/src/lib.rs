@@ -50,7 +50,9 @@
 //! **Rooms.** A recording walks [`Session`] -> [`Start`] -> `capture` (select, redact, cut) ->
 //! `record` -> `drain` (ticket, submit), or `queue` and `worker` for batched entries ->
 //! [`annals_wal::Log`]; a reading walks [`Entries`] -> `codec`; an import walks [`import`] ->
-//! `drain`; what a crash left open is `recover`'s. First room: [`Error`].
+//! `drain`; what a crash left open is `recover`'s. A flush, waited for in a thread or by a task, walks
+//! `flush` or `flush_async`; an end by its call id `by_id`; a segment that leaves [`archive`]. First
+//! room: [`Error`].
 
 pub mod archive;
 mod by_id;
