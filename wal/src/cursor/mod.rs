@@ -171,24 +171,26 @@ impl Cursor {
         if self.at.is_none() || !self.ready.is_empty() || self.is_past(last) {
             return self.find_on(snapshot, last);
         }
-        match self.advance(snapshot.bound, snapshot.proven_end) {
-            Ok(Advance::Deliver) => {
+        match self.walk(snapshot.bound) {
+            Some(Ok(Walked::Sound)) if self.is_due() => {
+                self.deliver();
                 self.found = Found::InWindow;
                 Ok(())
             }
-            other => self.find_after(other, snapshot, last),
+            walked => self.find_after(walked, snapshot, last),
         }
     }
 
+    /// Another step than most.
     #[inline(never)]
     fn find_after(
         &mut self,
-        advanced: Result<Advance>,
+        walked: Option<io::Result<Walked>>,
         snapshot: &Snapshot,
         last: u64,
     ) -> Result<()> {
         self.ready_found = None;
-        match advanced? {
+        match self.settle(walked, snapshot.bound, snapshot.proven_end)? {
             Advance::Deliver => {
                 self.found = Found::InWindow;
                 return Ok(());
@@ -283,17 +285,49 @@ impl Cursor {
 
     #[inline(always)]
     fn advance(&mut self, bound: SegmentBound, proven_end: u64) -> Result<Advance> {
-        let Some(place) = &mut self.at else { return Ok(Advance::AtBound) };
-        if place.walker.offset() >= place.jump_at {
-            return Ok(self.jump());
-        }
+        let walked = self.walk(bound);
+        self.settle(walked, bound, proven_end)
+    }
+
+    /// A step of the walk; `None` where there is none to take here: a jump is due.
+    #[inline(always)]
+    fn walk(&mut self, bound: SegmentBound) -> Option<io::Result<Walked>> {
+        let place = self.at.as_mut().filter(|place| place.walker.offset() < place.jump_at)?;
         place.set_limit(bound);
-        match place.walker.walk(wanted(self.filter, self.next_lsn, &self.view)) {
+        Some(place.walker.walk(wanted(self.filter, self.next_lsn, &self.view)))
+    }
+
+    /// What a step comes to.
+    #[inline(always)]
+    fn settle(
+        &mut self,
+        walked: Option<io::Result<Walked>>,
+        bound: SegmentBound,
+        proven_end: u64,
+    ) -> Result<Advance> {
+        match walked {
+            None => Ok(self.jump()),
             // Sound, and not what has to come next: whoever asks again comes to it anew.
-            Ok(Walked::Sound) => self.take().inspect_err(|_| self.rewind()),
-            Ok(Walked::Other) => self.turn_aside(None, bound, proven_end),
-            Err(error) => self.turn_aside(Some(error), bound, proven_end),
+            Some(Ok(Walked::Sound)) => self.take().inspect_err(|_| self.rewind()),
+            Some(Ok(Walked::Other)) => self.turn_aside(None, bound, proven_end),
+            Some(Err(error)) => self.turn_aside(Some(error), bound, proven_end),
         }
+    }
+
+    /// Whether the walker's current frame is what most are: the next record, wanted, and promised.
+    #[inline(always)]
+    fn is_due(&self) -> bool {
+        let is_next = |header: &FrameHeader| {
+            !header.is_own() && header.lsn == self.next_lsn && self.filter.wants_header(header)
+        };
+        let header = self.at.as_ref().map(|place| &place.walker.current().header);
+        header.is_some_and(is_next) && !self.view.unproven()
+    }
+
+    #[inline(always)]
+    fn deliver(&mut self) {
+        self.go_past();
+        self.delivered = self.next_lsn;
     }
 
     /// Takes the walker's current frame.
@@ -315,11 +349,12 @@ impl Cursor {
         if self.view.unproven() {
             return self.take_unproven(wanted);
         }
-        self.go_past();
         if wanted {
-            self.delivered = self.next_lsn;
+            self.deliver();
+            return Ok(Advance::Deliver);
         }
-        Ok(if wanted { Advance::Deliver } else { Advance::Went })
+        self.go_past();
+        Ok(Advance::Went)
     }
 
     /// Above the bound a batch may have no end, and then none of it was ever promised.

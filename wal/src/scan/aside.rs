@@ -32,7 +32,7 @@ impl<S: Source> Walker<S> {
             Aside::Unsound => self.skip(self.at, "the frame header's checksum is wrong"),
             Aside::Trouble(trouble) => {
                 let Sound { offset, header } = self.current;
-                self.go_past();
+                self.go_past(self.current);
                 Ok(self.meet(Step::Frame(Frame { offset, header, trouble: Some(trouble) })))
             }
         }
@@ -81,9 +81,9 @@ impl<S: Source> Walker<S> {
         self.in_batch = Batch::Unknown;
         let mut at = from + ALIGN;
         while at + FRAME_HEADER_LEN as u64 <= self.source.len() {
-            if let Header::Sound = self.header_at(at)?
-                && self.lsn_follows(&self.current.header, at)
-                && self.current.end() <= self.limits.of(&self.current.header)
+            if let Header::Sound(frame) = self.header_at(at)?
+                && self.lsn_follows(&frame.header, at)
+                && frame.end() <= self.limits.of(&frame.header)
             {
                 self.at = at;
                 return Ok(self.meet(Step::Unreadable { from, to: at, why }));

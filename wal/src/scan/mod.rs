@@ -211,8 +211,8 @@ impl<S: Source> Walker<S> {
     #[inline(always)]
     pub(crate) fn walk(&mut self, wanted: impl FnOnce(&FrameHeader) -> bool) -> io::Result<Walked> {
         match self.pass(wanted) {
-            Ok(()) => {
-                self.go_past();
+            Ok(frame) => {
+                self.go_past(frame);
                 Ok(Walked::Sound)
             }
             Err(aside) => self.step_aside(aside),
@@ -226,27 +226,24 @@ impl<S: Source> Walker<S> {
 
     /// Looks at the next frame and leaves the walk where it is.
     #[inline(always)]
-    fn pass(&mut self, wanted: impl FnOnce(&FrameHeader) -> bool) -> Result<(), Aside> {
+    fn pass(&mut self, wanted: impl FnOnce(&FrameHeader) -> bool) -> Result<Sound, Aside> {
         let left = self.source.len().saturating_sub(self.at);
         let short = left < FRAME_HEADER_LEN as u64 && !mutant::is("length:header-in-file");
         if self.done || short {
             return Err(Aside::Short { left });
         }
-        match self.header_at(self.at).map_err(Aside::Failed)? {
-            Header::Sound => {}
-            Header::Zeros => return Err(Aside::Zeros),
-            Header::Unsound => return Err(Aside::Unsound),
-        }
-        let trouble = if self.current.header.is_own() {
-            self.judge_own()
-        } else {
-            let with_body = wanted(&self.current.header);
-            self.judge(with_body)
+        let frame = match self.header_at(self.at) {
+            Ok(Header::Sound(frame)) => frame,
+            Ok(Header::Zeros) => return Err(Aside::Zeros),
+            Ok(Header::Unsound) => return Err(Aside::Unsound),
+            Err(error) => return Err(Aside::Failed(error)),
         };
-        match trouble.map_err(Aside::Failed)? {
-            None => Ok(()),
-            Some(trouble) => Err(Aside::Trouble(trouble)),
+        if frame.header.is_own() {
+            self.judge_own(frame)?;
+        } else {
+            self.judge(frame, wanted(&frame.header))?;
         }
+        Ok(frame)
     }
 
     /// A sound one becomes the current frame.
@@ -257,8 +254,9 @@ impl<S: Source> Walker<S> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
         if FrameHeader::is_sound(bytes, self.salt, offset) {
-            self.current = Sound { offset, header: FrameHeader::parse(bytes) };
-            return Ok(Header::Sound);
+            let frame = Sound { offset, header: FrameHeader::parse(bytes) };
+            self.current = frame;
+            return Ok(Header::Sound(frame));
         }
         Ok(if *bytes == [0; FRAME_HEADER_LEN] { Header::Zeros } else { Header::Unsound })
     }
@@ -266,9 +264,9 @@ impl<S: Source> Walker<S> {
     /// The header is trusted, so its length is the way on; a length that leaves the file ends the
     /// walk there.
     #[inline(always)]
-    fn go_past(&mut self) {
-        let Sound { offset, header } = &self.current;
-        self.at = self.current.end().min(self.source.len().max(offset + ALIGN));
+    fn go_past(&mut self, frame: Sound) {
+        let header = &frame.header;
+        self.at = frame.end().min(self.source.len().max(frame.offset + ALIGN));
         self.source.come_to(self.at);
         self.last_lsn = LastLsn::Exactly(header.lsn);
         if header.is_own() {
@@ -281,7 +279,7 @@ impl<S: Source> Walker<S> {
 }
 
 enum Header {
-    Sound,
+    Sound(Sound),
     Zeros,
     Unsound,
 }
