@@ -7,7 +7,8 @@
 use std::io;
 
 use super::place::Place;
-use super::{Advance, Cursor, failed, wanted};
+use super::step::{failed, wanted};
+use super::{Advance, Cursor};
 use crate::commit::SegmentBound;
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::ids::{Lsn, Sequence};

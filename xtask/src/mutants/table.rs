@@ -208,7 +208,7 @@ pub(crate) const TABLE: &[Mutant] = &[
     m("checksum:payload", JUDGE, "a payload's checksum"),
     m(
         "checksum:of-what-is-delivered",
-        "wal/src/cursor/mod.rs",
+        "wal/src/cursor/step.rs",
         "only what is skipped goes unverified",
     ),
     m("checksum:control", FORMAT, "the control block's checksum"),
