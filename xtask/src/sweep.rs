@@ -53,7 +53,7 @@ pub fn sweep_all(
 ) -> Swept {
     let (next, whole) = (AtomicUsize::new(0), Mutex::new(Swept::default()));
     std::thread::scope(|scope| {
-        for worker in 0..threads.max(1) {
+        let begin = |worker| {
             let (next, whole) = (&next, &whole);
             scope.spawn(move || {
                 pin::to_core(worker);
@@ -62,7 +62,15 @@ pub fn sweep_all(
                     told(script, &swept);
                     whole.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(swept);
                 }
-            });
+            })
+        };
+        let workers: Vec<_> = (0..threads.max(1)).map(begin).collect();
+        for worker in workers {
+            // The scope alone does not wait until what a thread keeps for itself (the file that an import
+            // reads) is gone (rust-lang/rust#116237).
+            if let Err(panic) = worker.join() {
+                std::panic::resume_unwind(panic);
+            }
         }
     });
     whole.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)

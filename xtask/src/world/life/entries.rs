@@ -268,7 +268,10 @@ fn file(lines: u16) -> Result<(PathBuf, Vec<String>), String> {
         if !path.exists() {
             let mut content = lines.join("\n");
             content.push('\n');
-            std::fs::write(&path, content)?;
+            // By another name first: a full disk leaves no half of it.
+            let part = path.with_extension("part");
+            std::fs::write(&part, content)?;
+            std::fs::rename(part, &path)?;
         }
         Ok(path)
     });
