@@ -16,6 +16,9 @@ use super::table::{LATCH, Mutant, PREPARE, SPARE};
 const CHOICE: &str = "ANNALS_MUTANT";
 /// A process that used no processor for so long waits for ever.
 const IDLE_MAX: Duration = Duration::from_secs(40);
+/// So does one that said nothing for so long and used less than a tenth of a processor: a registry's
+/// sweeper goes its rounds while the test that owns it waits.
+const SILENT_MAX: Duration = Duration::from_secs(300);
 
 /// What only real threads meet.
 const THREADED: [&str; 3] = [LATCH, PREPARE, SPARE];
@@ -105,9 +108,13 @@ impl Proofs {
         let lines = lines_of(&mut child);
         let mut ended = Ended { lines: Vec::new(), how: How::NotStarted };
         let (mut used, mut since) = (0.0, Instant::now());
+        let (mut used_before, mut silent_since) = (0.0, Instant::now());
         loop {
             match lines.recv_timeout(Duration::from_secs(1)) {
-                Ok(line) => ended.lines.push(line),
+                Ok(line) => {
+                    ended.lines.push(line);
+                    (used_before, silent_since) = (used, Instant::now());
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -116,7 +123,12 @@ impl Proofs {
                 (used, since) = (now, Instant::now());
             }
             let works = used > self.seconds_max as f64;
-            if works || since.elapsed() > IDLE_MAX {
+            let mut waits = since.elapsed() > IDLE_MAX;
+            if silent_since.elapsed() > SILENT_MAX {
+                waits |= used - used_before < SILENT_MAX.as_secs_f64() / 10.0;
+                (used_before, silent_since) = (used, Instant::now());
+            }
+            if works || waits {
                 let _ = child.kill();
                 let _ = child.wait();
                 ended.how = if works { How::Works } else { How::Waits };
