@@ -28,12 +28,13 @@ use table::{Mutant, TABLE};
 /// Where the page goes.
 const PAGE: &str = "docs/MUTANTS.md";
 
-/// All mutants, or those whose name contains `--only`.
+/// All mutants, or those whose name contains one of `--only`, which commas divide.
 pub(crate) fn command() -> ExitCode {
     let only = option("--only");
     let jobs = option("--jobs").and_then(|text| text.parse().ok()).unwrap_or(2);
     let names: Vec<&str> = TABLE.iter().map(|mutant| mutant.name).collect();
-    if let Some(unknown) = only.as_deref().filter(|o| !names.iter().any(|name| name.contains(o))) {
+    let parts = || only.iter().flat_map(|only| only.split(','));
+    if let Some(unknown) = parts().find(|part| !names.iter().any(|name| name.contains(part))) {
         return crate::proofs::no_such("mutant", unknown, &names);
     }
     let Some(proofs) = build() else {
@@ -50,7 +51,8 @@ pub(crate) fn command() -> ExitCode {
         }
         kept.iter().for_each(Kept::keep_passed);
     }
-    let wanted = |mutant: &&Mutant| only.as_ref().is_none_or(|only| mutant.name.contains(only));
+    let wanted =
+        |mutant: &&Mutant| only.is_none() || parts().any(|part| mutant.name.contains(part));
     let mutants: Vec<&Mutant> = TABLE.iter().filter(wanted).collect();
     let fates = hunt_all(&proofs, &mutants, jobs, kept.as_ref());
     if only.is_none()
