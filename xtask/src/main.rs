@@ -35,7 +35,7 @@ const MENU: &str = "cargo xtask VERB
   two-processes [--seeds N] [--from S]
                     two processes on one log: stopped, killed and failed at every operation of
                     their scripts, and N random lives (default 10000)
-  mutants [--only NAME] [--jobs N]
+  mutants [--only NAME,..] [--jobs N]
                     one line of the code left out at a time: which proof dies of it?
   schedules [--iterations N] [NAME]
                     N schedules (default 2000) of each scenario of the commit queue, by shuttle
