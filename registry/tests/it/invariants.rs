@@ -94,6 +94,9 @@ fn bank(seed: u64, how: How) -> Result<(), String> {
     for n in 0..ACCOUNTS {
         registry.put(&account(n), json(EACH)).unwrap();
     }
+    // A bad registry once: what eight lose is never nothing (each credit but one stays, one debit), and
+    // what fifty more of each lose can make up for it (once in a hundred runs it did).
+    let times = if how == How::LostUpdates { 1 } else { 50 };
     let barrier = Barrier::new(8);
     let results: Vec<Result<(), String>> = thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
@@ -101,7 +104,7 @@ fn bank(seed: u64, how: How) -> Result<(), String> {
                 let (registry, barrier) = (&registry, &barrier);
                 scope.spawn(move || {
                     let mut random = Random::new(seed * 8 + thread);
-                    (0..50).try_for_each(|n| {
+                    (0..times).try_for_each(|n| {
                         let first = (n == 0).then_some((thread, barrier));
                         transfer(registry, &mut random, how, first)
                     })
