@@ -38,8 +38,8 @@ impl Limits {
 }
 
 impl<S: Source> Walker<S> {
-    /// Judges a frame against what came before it and reads its body. It comes by value: what is read
-    /// again from the walker each time cost a tenth of a scan.
+    /// Judges a frame against what came before it and reads its body. It comes by value, as it was
+    /// decoded: read back from the walker it costs 3 % of a scan, and copied from there as a whole 10.
     #[inline(always)]
     pub(super) fn judge(&mut self, frame: Sound, with_body: bool) -> Result<(), Aside> {
         if let Some(what) = frame.header.unsupported() {
